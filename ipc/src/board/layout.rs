@@ -1,0 +1,45 @@
+//! Where things stand on the page. Part of the protocol: a change here is a new [`LAYOUT_VERSION`].
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::ticket::TicketCell;
+
+/// How many tickets a board has: the most connections that may be on their way to one worker.
+pub const TICKETS: usize = 256;
+
+/// `CLbd`.
+pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"CLbd");
+
+/// Both sides must have the same.
+pub(super) const LAYOUT_VERSION: u32 = 1;
+
+/// The board's size in bytes: one page of memory.
+pub(super) const PAGE_LEN: usize = 4096;
+
+/// The page. Words that different sides write stand on different cache lines.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(super) struct Page {
+    // Written once, by the primary.
+    pub(super) magic: AtomicU32,
+    pub(super) version: AtomicU32,
+    _line0: [u64; 7],
+    // Written by the worker.
+    pub(super) beats: AtomicU64,
+    pub(super) taken: AtomicU64,
+    pub(super) finished: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) errors: AtomicU64,
+    pub(super) lag_micros: AtomicU64,
+    _line1: [u64; 2],
+    // Written by the primary, cleared by the worker.
+    pub(super) doorbell: AtomicU32,
+    _line2: [u32; 15],
+    // Written by both.
+    pub(super) tickets: [TicketCell; TICKETS],
+}
+
+const _: () = assert!(size_of::<Page>() <= PAGE_LEN);
+const _: () = assert!(std::mem::offset_of!(Page, beats) == 64);
+const _: () = assert!(std::mem::offset_of!(Page, doorbell) == 128);
+const _: () = assert!(std::mem::offset_of!(Page, tickets) == 192);

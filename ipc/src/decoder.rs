@@ -1,0 +1,136 @@
+//! Bytes and descriptors in, frames out. No I/O.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::frame::{Frame, HEADER_LEN, Header, MAX_DESCRIPTORS};
+use crate::{DEFAULT_MAX_FRAME, Error};
+
+/// How many descriptors may wait for the frame that claims them. The kernel never delivers a
+/// descriptor later than the first byte it was sent with, but it may deliver it earlier than
+/// the rest of the frame, and bytes of the frame before may share the read: so one full frame's
+/// worth may wait while another is claimed.
+const MAX_WAITING: usize = 2 * MAX_DESCRIPTORS;
+
+/// Cuts a stream of bytes, and the descriptors that came with it, into frames.
+///
+/// Descriptors are paired with frames **by the count in the header, in order of arrival**, never by
+/// the read they came with: a plain frame and one that carries descriptors may arrive in one read.
+///
+/// The peer is not trusted. A length is checked before anything is allocated for it; the buffer holds what
+/// arrived, so never more than `max_frame`, a header and one read; waiting descriptors are bounded.
+/// An error is final: every later call reports [`Error::PeerGone`].
+///
+/// ```
+/// # use cluster_ipc::{Decoder, Frame, Kind, Outbox};
+/// let mut outbox = Outbox::new();
+/// outbox.push(Frame::new(Kind::Message, 0, &b"hello"[..]).with_descriptors(vec![7]))?;
+///
+/// let mut decoder = Decoder::new();
+/// while let Some(transmit) = outbox.poll_transmit() {
+///     // The smallest steps a kernel could take: one byte at a time.
+///     decoder.push(&transmit.bytes()[..1], transmit.descriptors().iter().copied())?;
+///     outbox.handle_sent(1);
+/// }
+/// let frame = decoder.poll_frame()?.expect("the whole frame arrived");
+/// assert_eq!((&frame.payload()[..], frame.descriptors()), (&b"hello"[..], &[7][..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder<F> {
+    buffer: BytesMut,
+    waiting: VecDeque<F>,
+    max_frame: usize,
+    failed: bool,
+}
+
+impl<F> Default for Decoder<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> Decoder<F> {
+    /// A decoder for payloads of at most [`DEFAULT_MAX_FRAME`] bytes.
+    pub fn new() -> Self {
+        Self::with_max_frame(DEFAULT_MAX_FRAME)
+    }
+
+    /// A decoder for payloads of at most `max_frame` bytes.
+    pub fn with_max_frame(max_frame: usize) -> Self {
+        Self { buffer: BytesMut::new(), waiting: VecDeque::new(), max_frame, failed: false }
+    }
+
+    /// Takes what one read returned. Call [`poll_frame`](Self::poll_frame) until it returns `None`
+    /// before the next push, so that the buffer stays small.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DescriptorsUnclaimed`] when descriptors pile up that no frame claims; they are dropped.
+    pub fn push(&mut self, bytes: &[u8], descriptors: impl IntoIterator<Item = F>) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::PeerGone);
+        }
+        self.waiting.extend(descriptors);
+        let waiting = self.waiting.len();
+        if waiting > MAX_WAITING {
+            return self.fail(Error::DescriptorsUnclaimed { waiting });
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Returns the next whole frame, or `None` until more bytes are pushed.
+    ///
+    /// A frame of an unknown kind is skipped, with its descriptors dropped, unless its sender marked it as
+    /// one that must be understood.
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong. Final.
+    pub fn poll_frame(&mut self) -> Result<Option<Frame<F>>, Error> {
+        if self.failed {
+            return Err(Error::PeerGone);
+        }
+        loop {
+            let Some(header) = self.buffer.first_chunk::<HEADER_LEN>().map(Header::decode) else {
+                return Ok(None);
+            };
+            let len = header.len as usize;
+            if len > self.max_frame {
+                return self.fail(Error::FrameTooLarge { len, max: self.max_frame });
+            }
+            if self.buffer.len() - HEADER_LEN < len {
+                return Ok(None);
+            }
+            let claimed = usize::from(header.descriptors);
+            let waiting = self.waiting.len();
+            if claimed > waiting {
+                return self.fail(Error::DescriptorsMissing { claimed, waiting });
+            }
+            self.buffer.advance(HEADER_LEN);
+            let payload = self.take_payload(len);
+            let descriptors = self.waiting.drain(..claimed).collect();
+            match header.kind() {
+                Some(kind) => {
+                    return Ok(Some(Frame::new(kind, header.id, payload).with_descriptors(descriptors)));
+                }
+                None if header.must_understand() => return self.fail(Error::UnknownKind(header.kind)),
+                None => {}
+            }
+        }
+    }
+
+    fn take_payload(&mut self, len: usize) -> Bytes {
+        self.buffer.split_to(len).freeze()
+    }
+
+    /// Drops all that is held: an error is final, and descriptors must not outlive it.
+    fn fail<T>(&mut self, error: Error) -> Result<T, Error> {
+        self.failed = true;
+        self.buffer = BytesMut::new();
+        self.waiting.clear();
+        Err(error)
+    }
+}

@@ -1,0 +1,10 @@
+//! The system calls: a Unix stream socket that carries descriptors, and the child's end of it.
+//!
+//! A port to another system provides these two: [`Socket`] (pair, send, receive; close-on-exec at
+//! birth, never a signal for a closed peer) and [`adopt_stdin`].
+
+mod inherit;
+mod socket;
+
+pub use self::inherit::{Adopted, adopt_stdin};
+pub use self::socket::{Received, Socket};

@@ -1,0 +1,132 @@
+//! A non-blocking Unix stream socket that carries file descriptors.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+use crate::{Error, MAX_DESCRIPTORS};
+
+const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
+
+/// One end of a `SOCK_STREAM` Unix socket pair: non-blocking, closed on exec.
+///
+/// A stream and not `SOCK_SEQPACKET`: only a stream can carry many messages in one write.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+/// What one read returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Received {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing is there now.
+    WouldBlock,
+    /// The peer is gone and all it sent has been read. A peer that died with unread input shows up as a
+    /// reset connection rather than as an end of file; both mean this.
+    PeerGone,
+}
+
+impl Socket {
+    /// Makes a connected pair, close-on-exec and non-blocking from birth.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`], for example at the limit of open files.
+    pub fn pair() -> Result<(Self, Self), Error> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(Error::os("make a socket pair"))?;
+        Ok((Self { fd: one }, Self { fd: other }))
+    }
+
+    /// Wraps a descriptor that is one end of a Unix stream socket. It must be non-blocking; note that
+    /// `O_NONBLOCK` belongs to the open file, so all processes that hold a copy share it.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Gives the descriptor up, for example to become a child's stdin.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// Writes as much as the kernel takes now. The descriptors go out with the first byte, so `bytes`
+    /// together must not be empty, and at most [`MAX_DESCRIPTORS`] are allowed. `Ok(None)` means that nothing was taken:
+    /// the buffer is full, or too many descriptors are in flight (`ETOOMANYREFS`, until the peer reads
+    /// some).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PeerGone`] when the other end is closed (no `SIGPIPE` is raised), or [`Error::Os`].
+    pub fn send(
+        &self,
+        bytes: &[IoSlice<'_>],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Option<usize>, Error> {
+        let mut space = [MaybeUninit::<u8>::uninit(); CONTROL_LEN];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(Error::os("attach more than 253 descriptors")(Errno::INVAL));
+        }
+        loop {
+            return match sendmsg(&self.fd, bytes, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => Ok(Some(sent)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::NOBUFS) => Ok(None),
+                Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::PeerGone),
+                Err(errno) => Err(Error::os("send to the peer")(errno)),
+            };
+        }
+    }
+
+    /// Reads once. Descriptors that came along are appended to `descriptors`, close-on-exec.
+    ///
+    /// A read may stop before the buffer is full although more is waiting (at a message that
+    /// carries descriptors): only [`Received::WouldBlock`] means drained.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DescriptorsLost`] when the kernel had to drop some (all that came with this read are closed), or [`Error::Os`].
+    pub fn receive(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<Received, Error> {
+        let mut space = [MaybeUninit::<u8>::uninit(); CONTROL_LEN];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let message = loop {
+            match recvmsg(&self.fd, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
+                Ok(message) => break message,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Received::WouldBlock),
+                Err(Errno::CONNRESET) => return Ok(Received::PeerGone),
+                Err(errno) => return Err(Error::os("receive from the peer")(errno)),
+            }
+        };
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            // Dropping the control buffer closes what did arrive.
+            return Err(Error::DescriptorsLost);
+        }
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = part {
+                descriptors.extend(received);
+            }
+        }
+        Ok(match message.bytes {
+            0 => Received::PeerGone,
+            bytes => Received::Bytes(bytes),
+        })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,183 @@
+//! A [`Channel`](crate::Channel) that waits, on tokio (feature `tokio`).
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::unix::AsyncFd;
+
+use crate::{Error, Frame, TrySendError};
+
+/// Registers a source with the runtime: the one place that has to promise tokio that the descriptor stays the source's.
+#[allow(unsafe_code)]
+fn register<T: AsFd + AsRawFd>(source: T) -> Result<AsyncFd<T>, Error> {
+    // SAFETY: both callers pass types of this module that own their descriptor from construction to drop and never replace it.
+    let registered = unsafe { AsyncFd::register(source) };
+    registered.map_err(Error::os("register a descriptor with tokio"))
+}
+
+/// A descriptor that becomes readable once, like a pidfd, or from time to time, like a pipe's end.
+#[derive(Debug)]
+pub struct Readable {
+    io: AsyncFd<OwnedFd>,
+}
+
+impl Readable {
+    /// Registers a descriptor with the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when epoll cannot watch it.
+    pub fn new(fd: OwnedFd) -> Result<Self, Error> {
+        Ok(Self { io: register(fd)? })
+    }
+
+    /// Waits until it is readable, which includes its end of file. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the runtime is shutting down.
+    pub async fn readable(&self) -> Result<(), Error> {
+        let mut guard = self.io.readable().await.map_err(Error::os("wait for a descriptor"))?;
+        guard.retain_ready();
+        Ok(())
+    }
+}
+
+impl AsFd for Readable {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+/// An async channel.
+///
+/// Not built on tokio's `AsyncRead`: a read on a socket that carries descriptors may stop early although more
+/// is waiting; tokio takes such a short read for "drained" and would wait for ever. Readiness is cleared
+/// here only when the kernel said that it would block.
+///
+/// Dropping it closes the socket; frames not yet flushed are lost.
+///
+/// ```
+/// # use cluster_ipc::{Frame, Kind};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cluster_ipc::Error> {
+/// let (here, there) = cluster_ipc::Channel::pair()?;
+/// let mut here = cluster_ipc::tokio::Channel::new(here)?;
+/// let mut there = cluster_ipc::tokio::Channel::new(there)?;
+/// here.try_send(Frame::new(Kind::Message, 0, &b"hello"[..])).expect("the outbox is empty");
+/// here.flush().await?;
+/// assert_eq!(&there.recv().await?.payload()[..], b"hello");
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Channel {
+    io: AsyncFd<Inner>,
+}
+
+/// `AsyncFd` wants a raw descriptor too; this lends it, out of sight.
+#[derive(Debug)]
+struct Inner(crate::Channel);
+
+impl AsFd for Inner {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Inner {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Channel {
+    /// Registers a channel with the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the descriptor could not be registered.
+    ///
+    /// # Panics
+    ///
+    /// When called outside a tokio runtime, or in one without its I/O driver, as all of tokio's own types do.
+    pub fn new(channel: crate::Channel) -> Result<Self, Error> {
+        Ok(Self { io: register(Inner(channel))? })
+    }
+
+    /// Queues a frame. It is written by the next [`recv`](Self::recv) or [`flush`](Self::flush), together with
+    /// whatever else was queued by then.
+    ///
+    /// # Errors
+    ///
+    /// The frame comes back, as in [`crate::Channel::try_send`].
+    pub fn try_send(&mut self, frame: Frame<OwnedFd>) -> Result<(), TrySendError<OwnedFd>> {
+        self.io.get_mut().0.try_send(frame)
+    }
+
+    /// Waits until all that was queued has been taken by the kernel. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PeerGone`] or [`Error::Os`].
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Waits for the next frame, and meanwhile writes what is queued. Cancel-safe: nothing is lost when the
+    /// future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Channel::poll_frame`].
+    pub async fn recv(&mut self) -> Result<Frame<OwnedFd>, Error> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Returns a frame that has arrived already, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Channel::poll_frame`].
+    pub fn try_recv(&mut self) -> Result<Option<Frame<OwnedFd>>, Error> {
+        self.io.get_mut().0.poll_frame()
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame<OwnedFd>, Error>> {
+        // A failed write is no reason to lose the last words of a peer that died: reading reports
+        // the same end after them.
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx)
+            && !matches!(error, Error::PeerGone)
+        {
+            return Poll::Ready(Err(error));
+        }
+        if let Some(frame) = self.io.get_mut().0.poll_decoded()? {
+            return Poll::Ready(Ok(frame));
+        }
+        loop {
+            let mut guard =
+                ready!(self.io.poll_read_ready_mut(cx)).map_err(Error::os("wait for the peer"))?;
+            if let Some(frame) = guard.get_inner_mut().0.poll_frame()? {
+                return Poll::Ready(Ok(frame));
+            }
+            // Only what the guard saw is cleared: an event that came since keeps the channel ready.
+            guard.clear_ready();
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            if self.io.get_mut().0.flush()? {
+                return Poll::Ready(Ok(()));
+            }
+            let mut guard =
+                ready!(self.io.poll_write_ready_mut(cx)).map_err(Error::os("wait for room to write"))?;
+            let flushed = guard.try_io(|inner| match inner.get_mut().0.flush() {
+                Ok(true) => Ok(Ok(())),
+                Ok(false) => Err(std::io::ErrorKind::WouldBlock.into()),
+                Err(error) => Ok(Err(error)),
+            });
+            if let Ok(Ok(done)) = flushed {
+                return Poll::Ready(done);
+            }
+        }
+    }
+}
