@@ -181,13 +181,17 @@ impl WorkerBoard {
     ///
     /// Ring the doorbell afterwards if [`doorbell_wanted`](Self::doorbell_wanted).
     pub fn take(&self, ticket: Ticket) -> bool {
-        let page = self.map.page();
-        let cell = page.tickets.get(usize::from(ticket.index()));
+        let cell = self.map.page().tickets.get(usize::from(ticket.index()));
         let won = cell.is_some_and(|cell| cell.take(ticket.sequence()));
         if won {
-            page.taken.fetch_add(1, Ordering::SeqCst);
+            self.count_taken();
         }
         won
+    }
+
+    /// Counts a connection that the application took without a ticket, because this process accepted it itself.
+    pub fn count_taken(&self) {
+        self.map.page().taken.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Gives a connection back that this worker cannot take.
