@@ -1,0 +1,136 @@
+//! What happened, for people, logs and metrics.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Exit, ExitCause, GivenUp, WorkerId};
+
+/// Something worth telling, from [`Supervisor::poll_event`](crate::Supervisor::poll_event).
+///
+/// Nothing needs to be done about an event. `Display` gives a line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The process of this worker was started. One [`Exited`](Self::Exited) will follow.
+    Spawned {
+        /// The worker.
+        id: WorkerId,
+    },
+    /// The process of this worker could not be started. The next try has a new id.
+    SpawnFailed {
+        /// The worker that never was.
+        id: WorkerId,
+        /// How long until the next try; `None` when the worker is not wanted any more.
+        retry_in: Option<Duration>,
+    },
+    /// This worker's process runs and has spoken.
+    Online {
+        /// The worker.
+        id: WorkerId,
+    },
+    /// This worker can take work.
+    Ready {
+        /// The worker.
+        id: WorkerId,
+    },
+    /// This worker is on its way out. Comes once for each worker that does not end by itself.
+    Stopping {
+        /// The worker.
+        id: WorkerId,
+        /// Why it has to go.
+        cause: ExitCause,
+    },
+    /// The process of this worker has ended.
+    Exited {
+        /// The worker.
+        id: WorkerId,
+        /// How it ended.
+        exit: Exit,
+        /// Why it ended.
+        cause: ExitCause,
+        /// How long it had been ready; `None` when it never was.
+        uptime: Option<Duration>,
+    },
+    /// This slot waits before its next restart. An immediate restart is not announced.
+    BackingOff {
+        /// The slot.
+        slot: u32,
+        /// How long it waits.
+        delay: Duration,
+        /// How many times in a row its worker has failed.
+        failures: u32,
+    },
+    /// This slot has used up its restart budget and stays empty until it is started anew.
+    GaveUp {
+        /// The slot.
+        slot: u32,
+        /// Its last worker.
+        id: WorkerId,
+        /// How many failures there were in the period, the last one included.
+        failures: u32,
+        /// The period of the budget; time in back-off is not part of it.
+        period: Duration,
+        /// How the last worker ended.
+        exit: Exit,
+        /// Why the last worker ended.
+        cause: ExitCause,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spawned { id } => write!(f, "worker {id} spawned"),
+            Self::SpawnFailed { id, retry_in: Some(delay) } => {
+                write!(f, "worker {id} could not be spawned, next try in {delay:.1?}")
+            }
+            Self::SpawnFailed { id, retry_in: None } => write!(f, "worker {id} could not be spawned"),
+            Self::Online { id } => write!(f, "worker {id} online"),
+            Self::Ready { id } => write!(f, "worker {id} ready"),
+            Self::Stopping { id, cause } => write!(f, "worker {id} stopping {cause}"),
+            Self::Exited { id, exit, cause, uptime: Some(uptime) } => {
+                write!(f, "worker {id} {exit} {cause}, ready for {uptime:.1?}")
+            }
+            Self::Exited { id, exit, cause, uptime: None } => write!(f, "worker {id} {exit} {cause}"),
+            Self::BackingOff { slot, delay, failures } => {
+                write!(f, "slot {slot} restarts in {delay:.1?} after {failures} failures in a row")
+            }
+            Self::GaveUp { slot: _, id, failures, period, exit, cause } => {
+                let given_up =
+                    GivenUp { id: *id, failures: *failures, period: *period, exit: *exit, cause: *cause };
+                given_up.fmt(f)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_as_a_line_of_a_log() {
+        let id = WorkerId::new(0, 11);
+        let gave_up = Event::GaveUp {
+            slot: 0,
+            id,
+            failures: 11,
+            period: Duration::from_secs(60),
+            exit: Exit::Signal(6),
+            cause: ExitCause::BootFailure,
+        };
+        assert_eq!(
+            gave_up.to_string(),
+            "gave up on slot 0 after 11 failures in 60s: worker 0.11 killed by signal 6 (SIGABRT) before it was ready"
+        );
+        let stopping = Event::Stopping { id, cause: ExitCause::Unhealthy };
+        assert_eq!(stopping.to_string(), "worker 0.11 stopping because it was unhealthy");
+        let exited = Event::Exited {
+            id,
+            exit: Exit::Code(0),
+            cause: ExitCause::Asked,
+            uptime: Some(Duration::from_millis(1500)),
+        };
+        assert_eq!(exited.to_string(), "worker 0.11 exited with code 0 as asked, ready for 1.5s");
+    }
+}

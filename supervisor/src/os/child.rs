@@ -1,0 +1,102 @@
+//! A running child, watched and signalled through a pidfd.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::Error;
+use crate::{Exit, StopSignal};
+
+/// A child process. Its pidfd becomes readable when it exits; then [`try_reap`](Self::try_reap) it.
+///
+/// The pid can't be reused before it is reaped, so signals can't hit a stranger. Nobody else in this process may
+/// reap it (no `waitpid(-1)`), and `SIGCHLD` must not be ignored.
+///
+/// Dropping it leaves the process running and unreaped; whoever started it decides how it ends.
+#[derive(Debug)]
+pub struct Child {
+    process: std::process::Child,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Takes over a child that was just started, or ends it if it can't be watched.
+    pub(super) fn watch(mut process: std::process::Child) -> io::Result<Self> {
+        let pidfd = i32::try_from(process.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK));
+        match pidfd {
+            Ok(pidfd) => Ok(Self { process, pidfd }),
+            Err(errno) => {
+                process.kill()?;
+                process.wait()?;
+                Err(errno.into())
+            }
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends a signal. A child that has exited already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`], for example when the child has changed its user.
+    pub fn signal(&self, signal: StopSignal) -> Result<(), Error> {
+        let signal = match signal {
+            StopSignal::Term => Signal::TERM,
+            StopSignal::Kill => Signal::KILL,
+        };
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(Error::os("signal a child")(errno)),
+        }
+    }
+
+    /// Returns how it exited, or `None` while it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when somebody else has reaped it.
+    pub fn try_reap(&mut self) -> Result<Option<Exit>, Error> {
+        Ok(self.process.try_wait().map_err(Error::os("reap a child"))?.map(Exit::from))
+    }
+
+    /// Kills it and waits until it is gone: for a child that nobody can look after.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when somebody else has reaped it.
+    pub fn kill_and_reap(mut self) -> Result<Exit, Error> {
+        self.signal(StopSignal::Kill)?;
+        Ok(self.process.wait().map_err(Error::os("reap a child"))?.into())
+    }
+
+    /// Another descriptor for the same process, for an event loop to wait on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] at the limit of open files.
+    pub fn try_clone_pidfd(&self) -> Result<OwnedFd, Error> {
+        self.pidfd.try_clone().map_err(Error::os("duplicate a pidfd"))
+    }
+
+    /// Whether a debugger is attached: a worker that stands at a breakpoint is no hung one.
+    pub fn is_traced(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        tracer.is_some_and(|pid| pid.trim() != "0")
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}

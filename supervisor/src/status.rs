@@ -1,0 +1,216 @@
+//! What a look at the supervisor shows.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::slot::{Slot, SlotState};
+use crate::worker::Worker;
+use crate::{Exit, ExitCause, WorkerId};
+
+/// The state of a worker or a slot in one word, the same in every report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It is being spawned, or runs and is not ready yet.
+    Starting,
+    /// It takes work.
+    Ready,
+    /// It was asked to stop and finishes what it has.
+    Draining,
+    /// It was sent SIGTERM or SIGKILL, or will be stopped as soon as its spawn is answered.
+    Stopping,
+    /// Only of a slot: it waits before its next start.
+    Backoff,
+    /// Only of a slot: its restart budget is used up.
+    GaveUp,
+    /// Only of a slot: it has no worker and none is to come.
+    Stopped,
+}
+
+impl WorkerState {
+    /// The word, in lower case: `starting`, `ready`, `draining`, `stopping`, `backoff`, `gave-up`, `stopped`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+            Self::Backoff => "backoff",
+            Self::GaveUp => "gave-up",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A look at one living worker, from [`Supervisor::workers`](crate::Supervisor::workers).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    id: WorkerId,
+    state: WorkerState,
+    restarts: u32,
+    started_at: Option<Instant>,
+    ready_since: Option<Instant>,
+}
+
+impl WorkerView {
+    pub(crate) const fn new(worker: &Worker, restarts: u32) -> Self {
+        Self {
+            id: worker.id(),
+            state: worker.state().public(),
+            restarts,
+            started_at: worker.spawned_at(),
+            ready_since: worker.ready_since(),
+        }
+    }
+
+    /// Which worker it is.
+    pub const fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Its state.
+    pub const fn state(&self) -> WorkerState {
+        self.state
+    }
+
+    /// How often its slot has been restarted: see [`SlotView::restarts`].
+    pub const fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// When its process was spawned; `None` until the driver said so.
+    pub const fn started_at(&self) -> Option<Instant> {
+        self.started_at
+    }
+
+    /// When it became ready; `None` when it has not been. Stays set while it drains.
+    pub const fn ready_since(&self) -> Option<Instant> {
+        self.ready_since
+    }
+}
+
+/// A look at one slot, with or without a worker, from [`Supervisor::slots`](crate::Supervisor::slots).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    slot: u32,
+    newest: WorkerId,
+    is_live: bool,
+    state: WorkerState,
+    restarts: u32,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl SlotView {
+    pub(crate) const fn new(slot: &Slot, newest: Option<&Worker>) -> Self {
+        let state = match (slot.state(), newest) {
+            (SlotState::Live, Some(worker)) => worker.state().public(),
+            (SlotState::Live, None) | (SlotState::Empty, _) => WorkerState::Stopped,
+            (SlotState::Backoff { .. }, _) => WorkerState::Backoff,
+            (SlotState::GaveUp(_), _) => WorkerState::GaveUp,
+        };
+        Self {
+            slot: slot.number(),
+            newest: slot.newest(),
+            is_live: newest.is_some(),
+            state,
+            restarts: slot.restarts(),
+            failures: slot.failures(),
+            retry_at: slot.deadline(),
+        }
+    }
+
+    /// Its number.
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Its newest worker, if that one is alive.
+    pub fn current(&self) -> Option<WorkerId> {
+        self.is_live.then_some(self.newest)
+    }
+
+    /// Its newest worker, alive or not: what [`Supervisor::stop`](crate::Supervisor::stop) takes to end this slot
+    /// even while it is in back-off.
+    pub const fn newest(&self) -> WorkerId {
+        self.newest
+    }
+
+    /// The state of its newest worker, or of the slot itself when that worker has ended.
+    pub const fn state(&self) -> WorkerState {
+        self.state
+    }
+
+    /// How many restarts were decided since the slot exists, the one in back-off included.
+    pub const fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// How many times in a row its worker has failed, as of the last exit.
+    pub const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// When the back-off ends; `None` when there is none.
+    pub const fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+}
+
+/// Why a slot was given up, from [`Supervisor::given_up`](crate::Supervisor::given_up).
+///
+/// `Display` gives the line of [`Event::GaveUp`](crate::Event::GaveUp).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    pub(crate) id: WorkerId,
+    pub(crate) failures: u32,
+    pub(crate) period: Duration,
+    pub(crate) exit: Exit,
+    pub(crate) cause: ExitCause,
+}
+
+impl GivenUp {
+    /// The slot that stays empty.
+    pub const fn slot(&self) -> u32 {
+        self.id.slot()
+    }
+
+    /// Its last worker.
+    pub const fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// How many failures there were in the period, the last one included.
+    pub const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The period of the budget; time in back-off is not part of it.
+    pub const fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// How the last worker ended.
+    pub const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Why the last worker ended.
+    pub const fn cause(&self) -> ExitCause {
+        self.cause
+    }
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, failures, period, exit, cause } = self;
+        write!(f, "gave up on slot {} after {failures} failures in {period:?}: ", id.slot())?;
+        write!(f, "worker {id} {exit} {cause}")
+    }
+}

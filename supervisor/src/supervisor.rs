@@ -1,0 +1,306 @@
+//! The set of slots and workers: inputs and wishes in, actions and events out.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::outbox::Outbox;
+use crate::slot::{Next, Slot, SlotState};
+use crate::state::{Input, State};
+use crate::status::{GivenUp, SlotView, WorkerView};
+use crate::worker::Worker;
+use crate::{Action, Event, Exit, Policy, WorkerId};
+
+/// Decides which workers live. It starts, signals and watches no process itself: a driver does, as told.
+///
+/// # Contract
+///
+/// There are four kinds of methods:
+///
+/// - `handle_*` take what happened, from the driver;
+/// - verbs ([`start`](Self::start), [`stop`](Self::stop), …) take what the user wants;
+/// - `poll_*` say what to do next;
+/// - the rest look and change nothing.
+///
+/// After any call of the first two kinds, the driver calls [`poll_action`](Self::poll_action) until it returns
+/// `None`, then [`poll_event`](Self::poll_event) likewise, and then sets its one timer to
+/// [`poll_timeout`](Self::poll_timeout), calling [`handle_timeout`](Self::handle_timeout) when that is due.
+///
+/// Every method may be called at any time, any number of times.
+/// A call about a worker that has ended or never was does nothing, so messages may arrive late.
+/// Time must not go backwards; a `now` earlier than the last one counts as the last one.
+///
+/// # Guarantees
+///
+/// - A slot never has two living workers, and an id is never used twice.
+/// - Every worker that is to end ends within the deadlines of its [`StopSequence`](crate::StopSequence), as far as
+///   SIGKILL can bring that about.
+/// - Each [`Admit`](Action::Admit) is followed by exactly one [`Withdraw`](Action::Withdraw); no other action names
+///   a worker once its exit was handled.
+/// - After `handle_timeout(t)`, `poll_timeout()` is `None` or later than `t`.
+///
+/// Equal inputs, times and seeds give equal outputs. `Clone` makes a copy that goes its own way from there.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    policy: Policy,
+    rng: fastrand::Rng,
+    now: Option<Instant>,
+    slots: BTreeMap<u32, Slot>,
+    workers: BTreeMap<WorkerId, Worker>,
+    outbox: Outbox,
+}
+
+/// What the user wants.
+impl Supervisor {
+    /// A supervisor without workers. The seed feeds the jitter of the back-off.
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Self {
+            policy,
+            rng: fastrand::Rng::with_seed(seed),
+            now: None,
+            slots: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Starts one more worker and returns its id.
+    ///
+    /// It takes the lowest slot that is neither wanted nor alive, which may be one that was stopped, has finished
+    /// or was given up, and a new slot when there is none.
+    /// The slot begins with a clean record: an empty budget window and no back-off.
+    ///
+    /// From then on the slot is wanted: its workers are restarted by the [`Policy`].
+    pub fn start(&mut self, now: Instant) -> WorkerId {
+        self.tick(now);
+        let free =
+            self.slots.values().find(|slot| slot.is_free() && !self.is_inhabited(slot)).map(Slot::number);
+        // Slots are numbered without gaps, and memory ends long before the numbers do.
+        let number = free.unwrap_or(self.slots.len() as u32);
+        let id = self.slots.entry(number).or_insert_with(|| Slot::new(number)).start();
+        self.workers.insert(id, Worker::spawn(id, &mut self.outbox));
+        id
+    }
+
+    /// Stops this worker gracefully and wants its slot down: it is not restarted.
+    ///
+    /// The newest id of a slot in back-off is known here too, and ends the back-off. So a stop that crosses the
+    /// worker's own death still keeps it from coming back.
+    pub fn stop(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        if let Some(slot) = self.slots.get_mut(&id.slot()).filter(|slot| slot.newest() == id) {
+            slot.stop();
+        }
+        self.feed(id, Input::Stop, now);
+    }
+
+    /// Stops all workers gracefully, at the same time, and cancels all back-offs.
+    ///
+    /// It is over when [`is_done`](Self::is_done) says so. A later [`start`](Self::start) starts a worker as ever.
+    pub fn shutdown(&mut self, now: Instant) {
+        self.end_all(Input::Stop, now);
+    }
+
+    /// Kills all workers and cancels all back-offs.
+    ///
+    /// A worker whose spawn has not been answered yet is killed as soon as it is.
+    pub fn shutdown_now(&mut self, now: Instant) {
+        self.end_all(Input::Kill, now);
+    }
+
+    fn end_all(&mut self, input: Input, now: Instant) {
+        let now = self.tick(now);
+        self.slots.values_mut().for_each(Slot::stop);
+        for worker in self.workers.values_mut() {
+            worker.handle(input, now, &self.policy, &mut self.outbox);
+        }
+    }
+}
+
+/// What happened.
+impl Supervisor {
+    /// The process was started, as [`Action::Spawn`] told.
+    ///
+    /// Nothing else about a worker counts before this but its exit. Its start timeout begins here.
+    pub fn handle_spawned(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        if self.feed(id, Input::Spawned, now).is_some()
+            && let Some(slot) = self.slots.get_mut(&id.slot())
+        {
+            slot.handle_spawned(id);
+        }
+    }
+
+    /// The process could not be started: no processes, memory or descriptors left, a missing file.
+    ///
+    /// It is tried again after a back-off, under a new id and for as long as it takes.
+    /// It costs nothing of the restart budget.
+    pub fn handle_spawn_failed(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        if self.feed(id, Input::SpawnFailed, now) != Some(State::Gone) {
+            return;
+        }
+        self.workers.remove(&id);
+        self.outbox.forget(id);
+        let slot = self.slots.get_mut(&id.slot());
+        let retry_in = slot.and_then(|slot| slot.handle_spawn_failed(id, now, &self.policy, &mut self.rng));
+        self.outbox.push_event(Event::SpawnFailed { id, retry_in });
+    }
+
+    /// The process runs and has spoken for the first time. Only told on, as an event.
+    pub fn handle_online(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        self.feed(id, Input::Online, now);
+    }
+
+    /// The worker can take work. It is admitted, unless it is already being stopped.
+    pub fn handle_ready(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        self.feed(id, Input::Ready, now);
+    }
+
+    /// The process has ended. This is the one sign of death; give it once all that the worker had sent is handled.
+    pub fn handle_exit(&mut self, id: WorkerId, exit: Exit, now: Instant) {
+        let now = self.tick(now);
+        self.feed(id, Input::Exit, now);
+        let Some(worker) = self.workers.remove(&id) else { return };
+        self.outbox.forget(id);
+        let ended = worker.ended(exit, now);
+        self.outbox.push_event(Event::Exited { id, exit, cause: ended.cause, uptime: ended.ready_for });
+
+        let Some(slot) = self.slots.get_mut(&id.slot()) else { return };
+        match slot.handle_exit(ended, now, &self.policy, &mut self.rng) {
+            Next::Nothing => {}
+            Next::Spawn(next) => {
+                self.workers.insert(next, Worker::spawn(next, &mut self.outbox));
+            }
+            Next::Wait(delay) => {
+                let (slot, failures) = (slot.number(), slot.failures());
+                self.outbox.push_event(Event::BackingOff { slot, delay, failures });
+            }
+            Next::GiveUp(GivenUp { id, failures, period, exit, cause }) => {
+                let slot = id.slot();
+                self.outbox.push_event(Event::GaveUp { slot, id, failures, period, exit, cause });
+            }
+        }
+    }
+
+    /// The worker's channel is closed and its process has not ended: it cannot be led any more.
+    ///
+    /// It is withdrawn and terminated: SIGTERM, later SIGKILL. Its exit is then judged by the restart policy.
+    /// A worker that was already asked to stop is left alone until its deadline.
+    pub fn handle_channel_lost(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        self.feed(id, Input::ChannelLost, now);
+    }
+
+    /// The worker hangs: whoever watches its health has given it up.
+    ///
+    /// It is withdrawn and killed at once. Its exit is then judged by the restart policy.
+    pub fn handle_unhealthy(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        self.feed(id, Input::Unhealthy, now);
+    }
+
+    /// Time has passed: lets every deadline up to `now` take effect.
+    ///
+    /// May be called early or late; a late call gives each next step its full time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.tick(now);
+        for worker in self.workers.values_mut() {
+            worker.handle_timeout(now, &self.policy, &mut self.outbox);
+        }
+        for slot in self.slots.values_mut() {
+            if let Some(id) = slot.handle_timeout(now) {
+                self.workers.insert(id, Worker::spawn(id, &mut self.outbox));
+            }
+        }
+    }
+}
+
+/// What to do next.
+impl Supervisor {
+    /// The next thing to do, in order; `None` when all is done for now.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.outbox.poll_action()
+    }
+
+    /// The next thing to tell, in order.
+    ///
+    /// Events that are not polled wait, but not without bound: past some thousands the oldest are dropped, see
+    /// [`lost_events`](Self::lost_events).
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.outbox.poll_event()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` when no deadline is set.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let workers = self.workers.values().filter_map(Worker::deadline);
+        workers.chain(self.slots.values().filter_map(Slot::deadline)).min()
+    }
+}
+
+/// A look from outside.
+impl Supervisor {
+    /// Whether nothing lives and nothing is to come: no worker, no spawn unanswered, no back-off.
+    ///
+    /// True before the first start, after a shutdown, and when every slot has finished or was given up; ask
+    /// [`given_up`](Self::given_up) which.
+    pub fn is_done(&self) -> bool {
+        self.workers.is_empty() && self.slots.values().all(|slot| slot.deadline().is_none())
+    }
+
+    /// The slots that were given up, with the reason, by slot. Starting such a slot anew takes it off the list.
+    pub fn given_up(&self) -> impl Iterator<Item = &GivenUp> {
+        self.slots.values().filter_map(|slot| match slot.state() {
+            SlotState::GaveUp(given_up) => Some(given_up),
+            SlotState::Empty | SlotState::Live | SlotState::Backoff { .. } => None,
+        })
+    }
+
+    /// All workers that live or are being spawned, by id.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerView> {
+        self.workers.values().map(|worker| self.view(worker))
+    }
+
+    /// This worker, if it lives or is being spawned.
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerView> {
+        self.workers.get(&id).map(|worker| self.view(worker))
+    }
+
+    /// All slots that ever had a worker, by number.
+    pub fn slots(&self) -> impl Iterator<Item = SlotView> {
+        self.slots.values().map(|slot| SlotView::new(slot, self.workers.get(&slot.newest())))
+    }
+
+    /// How many events were dropped because nobody polled them.
+    pub const fn lost_events(&self) -> u64 {
+        self.outbox.lost_events()
+    }
+
+    fn view(&self, worker: &Worker) -> WorkerView {
+        let restarts = self.slots.get(&worker.id().slot()).map_or(0, Slot::restarts);
+        WorkerView::new(worker, restarts)
+    }
+
+    /// Whether any generation of this slot still lives.
+    fn is_inhabited(&self, slot: &Slot) -> bool {
+        let (first, last) = (WorkerId::new(slot.number(), 0), WorkerId::new(slot.number(), u32::MAX));
+        self.workers.range(first..=last).next().is_some()
+    }
+
+    /// Gives an input to a worker and returns its state afterwards.
+    ///
+    /// This is the one place where ids are looked up: a stale or made-up one finds `None`.
+    fn feed(&mut self, id: WorkerId, input: Input, now: Instant) -> Option<State> {
+        let worker = self.workers.get_mut(&id)?;
+        worker.handle(input, now, &self.policy, &mut self.outbox);
+        Some(worker.state())
+    }
+
+    /// The time of this call, never before that of the last one.
+    fn tick(&mut self, now: Instant) -> Instant {
+        let now = self.now.map_or(now, |last| last.max(now));
+        self.now = Some(now);
+        now
+    }
+}
