@@ -1,1 +1,83 @@
-//! stub
+//! Decides which member (a worker, a thread, a host) gets the next item (a connection, a task).
+//!
+//! Whoever hands out work itself knows exactly how much each member has. This crate keeps those counts,
+//! asks a [`Strategy`] who is next, and owns every item until the member took it, so that the untaken work
+//! of a member that died or hangs goes back to the head of the queue instead of being lost.
+//!
+//! There is no I/O in here, no clock, no thread: a driver moves the items and reports what happened.
+//!
+//! ```text
+//!  what the user wants                                                   what to do next
+//!    admit(key, limits) ──┐      ┌───────────────────────────────┐
+//!    withdraw(key)        ├─────▶│          Dispatcher           │──▶ room(): accept so many more
+//!    offer(item)          │      │                               │
+//!    pause / resume(key) ─┘      │  queue ──Strategy──▶ in flight│──▶ poll_batch(): send these to that
+//!  what happened                 │    ▲                    │     │    member, each with its ticket
+//!    handle_taken         ──┐    │    └──── recalled ──────┘     │
+//!    handle_recalled        ├───▶│                               │──▶ item(key, ticket): what to send
+//!    handle_finished      ──┘    └───────────────────────────────┘
+//! ```
+//!
+//! The life of an item: it waits (one queue, in order of arrival), is *assigned* to a member, handed out
+//! with a [`Ticket`] by [`Dispatcher::poll_batch`] (*in flight*), and then either *taken* for good or
+//! *recalled*. Taken work counts as outstanding until the member reports it finished.
+//!
+//! ```
+//! use cluster_balancer::{Dispatcher, LeastLoaded, Limits};
+//!
+//! let mut dispatcher = Dispatcher::new(Box::new(LeastLoaded::new()), 16);
+//! dispatcher.admit("anna", Limits::new());
+//! dispatcher.admit("bert", Limits::new());
+//! for item in ["a", "b", "c"] {
+//!     dispatcher.offer(item).expect("there is room");
+//! }
+//!
+//! let mut sent = Vec::new();
+//! while let Some(batch) = dispatcher.poll_batch() {
+//!     for &ticket in batch.tickets() {
+//!         sent.push((batch.key(), ticket, *dispatcher.item(batch.key(), ticket).expect("in flight")));
+//!     }
+//! }
+//! let shown: Vec<_> = sent.iter().map(|(key, _, item)| (*key, *item)).collect();
+//! assert_eq!(shown, [("anna", "a"), ("anna", "c"), ("bert", "b")]);
+//!
+//! // Anna took "a" and then died; "c" goes to Bert.
+//! assert_eq!(dispatcher.handle_taken("anna", sent[0].1), Some("a"));
+//! for ticket in dispatcher.withdraw("anna") {
+//!     dispatcher.handle_recalled("anna", ticket);
+//! }
+//! assert!(dispatcher.remove("anna").is_empty(), "nothing was left unsettled");
+//! let batch = dispatcher.poll_batch().expect("bert has room");
+//! assert_eq!((batch.key(), dispatcher.item("bert", batch.tickets()[0])), ("bert", Some(&"c")));
+//! ```
+//!
+//! A strategy works without a dispatcher, too: see [`strategy`].
+
+#![forbid(unsafe_code)]
+
+pub mod strategy;
+
+mod dispatcher;
+mod least_loaded;
+mod limits;
+mod member;
+mod named;
+mod overloaded;
+mod queue;
+mod roster;
+mod round_robin;
+mod ticket;
+
+pub use dispatcher::Dispatcher;
+pub use least_loaded::LeastLoaded;
+pub use limits::Limits;
+pub use named::UnknownStrategy;
+pub use overloaded::Overloaded;
+pub use round_robin::RoundRobin;
+pub use strategy::{Candidate, Candidates, Strategy};
+pub use ticket::{Batch, Ticket};
+
+/// Runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,50 @@
+//! How much one member may have at a time.
+
+/// How much one member may have at a time, and its share of the whole.
+///
+/// ```
+/// use cluster_balancer::Limits;
+///
+/// let limits = Limits::new().window(8).capacity(1_000).weight(2);
+/// # let _ = limits;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub(crate) window: u16,
+    pub(crate) capacity: u32,
+    pub(crate) weight: u32,
+}
+
+impl Limits {
+    /// A window of 32, no limit on outstanding items, weight 1.
+    pub fn new() -> Self {
+        Self { window: 32, capacity: u32::MAX, weight: 1 }
+    }
+
+    /// Items that it may have without having taken them, at most. Default: 32.
+    ///
+    /// This is the back-pressure: a member that stops taking soon gets no more. Small windows bind work
+    /// late, to whoever is free; larger ones hide the way to the member. 0: it gets nothing.
+    #[must_use]
+    pub fn window(self, items: u16) -> Self {
+        Self { window: items, ..self }
+    }
+
+    /// Items that it may have without having finished them, taken or not, at most. Default: no limit.
+    #[must_use]
+    pub fn capacity(self, items: u32) -> Self {
+        Self { capacity: items, ..self }
+    }
+
+    /// Its share of the work relative to the others. Default: 1; 0 counts as 1.
+    #[must_use]
+    pub fn weight(self, share: u32) -> Self {
+        Self { weight: share.max(1), ..self }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new()
+    }
+}

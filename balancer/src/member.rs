@@ -1,0 +1,187 @@
+//! One member: its limits, its counts and the items it has not taken yet.
+
+use crate::queue::Waiting;
+use crate::{Candidate, Limits, Ticket};
+
+pub(crate) struct Member<K, C> {
+    key: K,
+    limits: Limits,
+    standing: Standing,
+    /// Independent of the standing: a full channel stays full across a withdrawal.
+    paused: bool,
+    /// Assigned, but not handed out: the driver has not seen them, so they can go back without asking.
+    pending: Vec<Waiting<C>>,
+    /// In flight, by the index of the ticket. Never shorter than the window.
+    places: Vec<Option<Held<C>>>,
+    /// The indices below the window that are free, each once.
+    free: Vec<u16>,
+    in_flight: usize,
+    /// All items ever assigned less those that came back.
+    assigned: u64,
+    /// As reported. Never above `assigned`.
+    finished: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Admitted,
+    Withdrawn,
+}
+
+struct Held<C> {
+    sequence: u64,
+    waiting: Waiting<C>,
+}
+
+impl<K: Copy, C> Member<K, C> {
+    pub(crate) fn new(key: K) -> Self {
+        Self {
+            key,
+            limits: Limits::new(),
+            standing: Standing::Withdrawn,
+            paused: false,
+            pending: Vec::new(),
+            places: Vec::new(),
+            free: Vec::new(),
+            in_flight: 0,
+            assigned: 0,
+            finished: 0,
+        }
+    }
+
+    pub(crate) fn key(&self) -> K {
+        self.key
+    }
+
+    /// Items it has not taken: in flight, or about to be.
+    pub(crate) fn untaken(&self) -> usize {
+        self.in_flight + self.pending.len()
+    }
+
+    /// Items it has not finished. What it has not even taken it can't have finished, whatever it says.
+    pub(crate) fn outstanding(&self) -> u32 {
+        let reported = self.assigned.saturating_sub(self.finished);
+        let outstanding = reported.max(u64::try_from(self.untaken()).unwrap_or(u64::MAX));
+        u32::try_from(outstanding).unwrap_or(u32::MAX)
+    }
+
+    /// How many items it could be assigned now.
+    pub(crate) fn room(&self) -> usize {
+        if self.standing == Standing::Withdrawn || self.paused {
+            return 0;
+        }
+        let unfinished = self.limits.capacity.saturating_sub(self.outstanding());
+        let unfinished = usize::try_from(unfinished).unwrap_or(usize::MAX);
+        usize::from(self.limits.window).saturating_sub(self.untaken()).min(unfinished)
+    }
+
+    pub(crate) fn candidate(&self) -> Candidate {
+        let candidate = Candidate::new(self.outstanding(), self.limits.weight);
+        if self.room() > 0 { candidate } else { candidate.ineligible() }
+    }
+
+    pub(crate) fn admit(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.standing = Standing::Admitted;
+        if self.places.len() < usize::from(limits.window) {
+            self.places.resize_with(usize::from(limits.window), || None);
+        }
+        // Reversed, since the last one is used first. Tickets above a smaller window stay where they are.
+        let indexed = (0..limits.window).zip(&self.places);
+        self.free = indexed.filter(|(_, place)| place.is_none()).map(|(index, _)| index).collect();
+        self.free.reverse();
+    }
+
+    pub(crate) fn withdraw(&mut self) {
+        self.standing = Standing::Withdrawn;
+    }
+
+    pub(crate) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// Assigns an item; [`hand_out`](Self::hand_out) gives it a ticket. Returns whether it is the first.
+    pub(crate) fn assign(&mut self, waiting: Waiting<C>) -> bool {
+        self.assigned += 1;
+        self.pending.push(waiting);
+        self.pending.len() == 1
+    }
+
+    /// Takes back what was assigned and not handed out.
+    pub(crate) fn unassign(&mut self) -> Vec<Waiting<C>> {
+        let pending = std::mem::take(&mut self.pending);
+        self.forget(pending.len());
+        pending
+    }
+
+    /// Gives each assigned item a ticket, numbered from `next_sequence` on.
+    pub(crate) fn hand_out(&mut self, next_sequence: &mut u64) -> Vec<Ticket> {
+        // Nothing is assigned without room, so there is an index for each; `min` keeps it that way for
+        // items if that were ever wrong: they would wait for the next round.
+        let count = self.free.len().min(self.pending.len());
+        let indices = self.free.drain(self.free.len() - count..).rev();
+        let tickets: Vec<Ticket> = indices
+            .zip(self.pending.drain(..count))
+            .map(|(index, waiting)| {
+                let sequence = *next_sequence;
+                *next_sequence += 1;
+                // In bounds: a free index is below the window, and there are at least as many places.
+                self.places[usize::from(index)] = Some(Held { sequence, waiting });
+                Ticket::new(index, sequence)
+            })
+            .collect();
+        self.in_flight += tickets.len();
+        tickets
+    }
+
+    pub(crate) fn item(&self, ticket: Ticket) -> Option<&C> {
+        let held = self.places.get(usize::from(ticket.index()))?.as_ref()?;
+        (held.sequence == ticket.sequence()).then(|| held.waiting.item())
+    }
+
+    /// The tickets in flight, in order of index.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        let indexed = (0..=u16::MAX).zip(&self.places);
+        indexed.filter_map(|(index, place)| Some(Ticket::new(index, place.as_ref()?.sequence)))
+    }
+
+    /// Takes the item out of flight because the member has it now: it stays outstanding.
+    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<Waiting<C>> {
+        let place = self.places.get_mut(usize::from(ticket.index()))?;
+        let held = place.take_if(|held| held.sequence == ticket.sequence())?;
+        self.in_flight -= 1;
+        // An index above a window that shrank is not used again.
+        if ticket.index() < self.limits.window {
+            self.free.push(ticket.index());
+        }
+        Some(held.waiting)
+    }
+
+    /// Takes the item out of flight because the member will never have it.
+    pub(crate) fn recall(&mut self, ticket: Ticket) -> Option<Waiting<C>> {
+        let waiting = self.take(ticket)?;
+        self.forget(1);
+        Some(waiting)
+    }
+
+    /// Believes the report as far as it can be true: never backwards, never beyond what was assigned.
+    pub(crate) fn finish(&mut self, total: u64) {
+        self.finished = self.finished.max(total.min(self.assigned));
+    }
+
+    /// All items it has not taken, oldest first.
+    pub(crate) fn into_items(self) -> Vec<C> {
+        let mut held: Vec<_> = self.places.into_iter().flatten().map(|held| held.waiting).collect();
+        held.sort_unstable_by_key(Waiting::arrival);
+        held.into_iter().map(Waiting::into_item).collect()
+    }
+
+    fn forget(&mut self, items: usize) {
+        self.assigned = self.assigned.saturating_sub(u64::try_from(items).unwrap_or(u64::MAX));
+        self.finished = self.finished.min(self.assigned);
+    }
+}

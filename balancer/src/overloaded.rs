@@ -1,0 +1,34 @@
+//! The error that gives the item back.
+
+use std::fmt;
+
+/// Nobody has room, and as many items wait already as may. Gives the item back.
+#[derive(thiserror::Error)]
+#[error("no member has room, and {waiting} items wait already")]
+pub struct Overloaded<C> {
+    item: C,
+    waiting: usize,
+}
+
+impl<C> Overloaded<C> {
+    pub(crate) fn new(item: C, waiting: usize) -> Self {
+        Self { item, waiting }
+    }
+
+    /// The item that was offered, so that it can be refused politely or offered again.
+    pub fn into_inner(self) -> C {
+        self.item
+    }
+
+    /// How many items waited when it was refused.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
+
+// By hand, so that items need not be `Debug` for the error to be one.
+impl<C> fmt::Debug for Overloaded<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overloaded").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,75 @@
+//! The one queue of items that no member has, in order of arrival.
+
+use std::collections::VecDeque;
+
+/// An item with its place in the order of arrival. The place stays with the item on its way to a member,
+/// so that it can come back to it.
+pub(crate) struct Waiting<C> {
+    arrival: u64,
+    item: C,
+}
+
+impl<C> Waiting<C> {
+    pub(crate) fn item(&self) -> &C {
+        &self.item
+    }
+
+    pub(crate) fn into_item(self) -> C {
+        self.item
+    }
+
+    pub(crate) fn arrival(&self) -> u64 {
+        self.arrival
+    }
+}
+
+/// Sorted by arrival, always.
+pub(crate) struct Queue<C> {
+    items: VecDeque<Waiting<C>>,
+    next_arrival: u64,
+}
+
+impl<C> Queue<C> {
+    pub(crate) fn new() -> Self {
+        Self { items: VecDeque::new(), next_arrival: 0 }
+    }
+
+    /// A new item, behind all others.
+    pub(crate) fn push(&mut self, item: C) {
+        self.items.push_back(Waiting { arrival: self.next_arrival, item });
+        self.next_arrival += 1;
+    }
+
+    /// The oldest item.
+    pub(crate) fn pop(&mut self) -> Option<Waiting<C>> {
+        self.items.pop_front()
+    }
+
+    /// Puts an item back where its arrival says: before all that came later, which is usually the head.
+    pub(crate) fn put_back(&mut self, waiting: Waiting<C>) {
+        let at = self.items.partition_point(|other| other.arrival < waiting.arrival);
+        self.items.insert(at, waiting);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_comes_back_comes_back_to_its_place() {
+        let mut queue = Queue::new();
+        (0..5).for_each(|item| queue.push(item));
+        let taken: Vec<_> = (0..3).filter_map(|_| queue.pop()).collect();
+        queue.push(5);
+        for waiting in taken.into_iter().rev() {
+            queue.put_back(waiting);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(Waiting::into_item).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+    }
+}
