@@ -1,0 +1,104 @@
+//! Listening sockets, and what to do when the system has nothing left to accept with.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+
+/// How long accepting pauses when there are no descriptors or no memory; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// A listening socket. Readiness is edge-triggered, so it is remembered here until the kernel says it would block.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) listener: u16,
+    socket: TcpListener,
+    pub(super) ready: bool,
+}
+
+/// What one attempt to accept gave.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Connection(OwnedFd, SocketAddr),
+    /// This one was gone before it was accepted; try the next.
+    Aborted,
+    /// No more are waiting.
+    Drained,
+    /// There are no descriptors or no memory: wait. Those waiting stay in the kernel's queue.
+    Exhausted(Errno),
+}
+
+impl Intake {
+    pub(super) fn new(listener: u16, socket: TcpListener) -> Self {
+        // One may be waiting already.
+        Self { listener, socket, ready: true }
+    }
+
+    pub(super) fn accept(&mut self) -> Accepted {
+        loop {
+            return match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((stream, Some(address))) => match SocketAddr::try_from(address) {
+                    Ok(peer) => Accepted::Connection(stream, peer),
+                    Err(_) => Accepted::Aborted,
+                },
+                Ok((_, None)) => Accepted::Aborted,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {
+                    self.ready = false;
+                    Accepted::Drained
+                }
+                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    Accepted::Exhausted(errno)
+                }
+                // accept(2): Linux passes pending network errors of the new connection on as its own.
+                Err(_) => Accepted::Aborted,
+            };
+        }
+    }
+}
+
+/// A pause that doubles each time and is over after a success.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    until: Option<Instant>,
+    last: Option<Duration>,
+}
+
+impl Pause {
+    pub(super) fn begin(&mut self, now: Instant) -> Duration {
+        let length = self.last.map_or(FIRST_PAUSE, |last| (last * 2).min(MAX_PAUSE));
+        self.last = Some(length);
+        self.until = Some(now + length);
+        length
+    }
+
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When it ends, if it is not over.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_its_limit_and_a_success_ends_it() {
+        let now = Instant::now();
+        let mut pause = Pause::default();
+        let lengths: Vec<_> = (0..6).map(|_| pause.begin(now).as_millis()).collect();
+        assert_eq!(lengths, [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(pause.until(now), Some(now + MAX_PAUSE));
+        assert_eq!(pause.until(now + MAX_PAUSE), None);
+        pause.reset();
+        assert_eq!(pause.until(now), None);
+        assert_eq!(pause.begin(now), FIRST_PAUSE);
+    }
+}

@@ -1,0 +1,377 @@
+//! The acceptor's loop: hear, reap, accept, dispatch, sleep.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cluster_balancer::{Batch, Dispatcher, Limits};
+use cluster_ipc::Handed;
+use cluster_ipc::board::{Ticket, TicketState};
+use cluster_supervisor::WorkerId;
+use crossbeam_channel::{Receiver, TryRecvError};
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use tokio::sync::oneshot;
+
+use super::intake::{Accepted, Intake, Pause};
+use super::lane::{Bell, Connection, Lane};
+use super::{Command, Settings, Stats, WAKER};
+
+/// How soon the acceptor looks again at tickets that are open. It bounds how long the primary keeps a copy of a
+/// taken connection when nothing else happens.
+const TICK: Duration = Duration::from_millis(5);
+
+/// How long a worker that refused a connection gets no other.
+const REST: Duration = Duration::from_millis(100);
+
+/// Tokens below are listeners' numbers, those from here on are lanes'.
+const FIRST_LANE: usize = 1 << 16;
+
+pub(super) struct Run {
+    poll: Poll,
+    inbox: Receiver<Command>,
+    stats: Arc<Stats>,
+    dispatcher: Dispatcher<WorkerId, Connection>,
+    intakes: Vec<Intake>,
+    lanes: BTreeMap<WorkerId, Seat>,
+    tokens: HashMap<Token, WorkerId>,
+    next_token: usize,
+    window: u16,
+    batch: usize,
+    held: usize,
+    pause: Pause,
+    closing: Option<Closing>,
+}
+
+/// A lane and what the loop remembers of it.
+struct Seat {
+    lane: Lane,
+    token: Token,
+    /// Frames are waiting that were not read yet.
+    unheard: bool,
+    /// It refused a connection and rests until then.
+    rests_until: Option<Instant>,
+}
+
+struct Closing {
+    deadline: Instant,
+    done: oneshot::Sender<()>,
+}
+
+fn on_board(ticket: cluster_balancer::Ticket) -> Ticket {
+    Ticket::new(ticket.index(), ticket.sequence())
+}
+
+/// One line per step of a connection's way, for who wants to follow it: the state of its ticket, as the board has it.
+fn trace(connection: &Connection, worker: WorkerId, ticket: TicketState) {
+    let peer = connection.peer;
+    tracing::trace!(target: "cluster::connection", %peer, slot = worker.slot(), generation = worker.generation(), ?ticket);
+}
+
+impl Run {
+    pub(super) fn new(poll: Poll, inbox: Receiver<Command>, settings: Settings, stats: Arc<Stats>) -> Self {
+        Self {
+            poll,
+            inbox,
+            stats,
+            dispatcher: Dispatcher::new(settings.strategy, settings.batch),
+            intakes: Vec::new(),
+            lanes: BTreeMap::new(),
+            tokens: HashMap::new(),
+            next_token: FIRST_LANE,
+            window: settings.window,
+            batch: settings.batch,
+            held: settings.held,
+            pause: Pause::default(),
+            closing: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(256);
+        loop {
+            let timeout = self.timeout(Instant::now());
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    tracing::error!(%error, "the acceptor cannot wait for events");
+                    return;
+                }
+                _ => {}
+            }
+            for event in &events {
+                self.handle_event(event);
+            }
+            if !self.take_commands() {
+                return;
+            }
+            self.work(Instant::now());
+        }
+    }
+
+    fn handle_event(&mut self, event: &Event) {
+        if event.token() == WAKER {
+            return;
+        }
+        if let Some(worker) = self.tokens.get(&event.token()).copied() {
+            let Some(seat) = self.lanes.get_mut(&worker) else { return };
+            seat.unheard |= event.is_readable();
+            if event.is_writable() && seat.lane.flush() && seat.rests_until.is_none() {
+                self.dispatcher.resume(worker);
+            }
+        } else if let Some(intake) =
+            self.intakes.iter_mut().find(|intake| usize::from(intake.listener) == event.token().0)
+        {
+            intake.ready = true;
+        }
+    }
+
+    /// `false` when nobody can send commands any more.
+    fn take_commands(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(command) => self.handle_command(command),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Listen { listener, socket } => self.listen(listener, socket),
+            Command::Attach { worker, channel, board } => {
+                let token = Token(self.next_token);
+                self.next_token += 1;
+                match Lane::new(channel, board, self.poll.registry(), token) {
+                    Ok(lane) => {
+                        self.tokens.insert(token, worker);
+                        let seat = Seat { lane, token, unheard: false, rests_until: None };
+                        self.lanes.insert(worker, seat);
+                    }
+                    Err(error) => tracing::error!(%worker, %error, "could not watch a worker's data channel"),
+                }
+            }
+            Command::Admit { worker, capacity } => {
+                if self.lanes.contains_key(&worker) {
+                    let limits = Limits::new().window(self.window).capacity(capacity);
+                    self.dispatcher.admit(worker, limits);
+                }
+            }
+            Command::Withdraw { worker } => self.withdraw(worker),
+            Command::Forget { worker } => {
+                self.withdraw(worker);
+                self.dispatcher.remove(worker);
+                if let Some(seat) = self.lanes.remove(&worker) {
+                    self.tokens.remove(&seat.token);
+                }
+            }
+            Command::Close { within, done } => {
+                // Ask each socket once more: one who connected before this must not be lost.
+                self.intakes.iter_mut().for_each(|intake| intake.ready = true);
+                self.closing = Some(Closing { deadline: Instant::now() + within, done });
+            }
+        }
+    }
+
+    fn listen(&mut self, listener: u16, socket: TcpListener) {
+        let fd = socket.as_raw_fd();
+        let token = Token(usize::from(listener));
+        match self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
+            Ok(()) => self.intakes.push(Intake::new(listener, socket)),
+            Err(error) => tracing::error!(listener, %error, "could not watch a listening socket"),
+        }
+    }
+
+    /// Claims back what the worker has not taken, and closes what it took.
+    fn withdraw(&mut self, worker: WorkerId) {
+        let tickets = self.dispatcher.withdraw(worker);
+        for ticket in tickets {
+            let Some(seat) = self.lanes.get(&worker) else { return };
+            let state = seat.lane.recall(on_board(ticket));
+            self.settle(worker, ticket, state);
+        }
+    }
+
+    /// A ticket has come to its end: the connection is the worker's, or goes to another.
+    fn settle(&mut self, worker: WorkerId, ticket: cluster_balancer::Ticket, state: TicketState) {
+        if let Some(connection) = self.dispatcher.item(worker, ticket) {
+            trace(connection, worker, state);
+        }
+        match state {
+            TicketState::Recalled | TicketState::Refused => {
+                if self.dispatcher.handle_recalled(worker, ticket) {
+                    self.stats.recalled.add(1);
+                }
+            }
+            // The worker has its own copy, or died with it.
+            _ => drop(self.dispatcher.handle_taken(worker, ticket)),
+        }
+    }
+
+    fn work(&mut self, now: Instant) {
+        self.hear();
+        self.reap(now);
+        self.accept(now);
+        self.dispatch();
+        if self.is_starved() {
+            self.lanes.values().for_each(|seat| seat.lane.want_bell(true));
+            // What was taken or finished before the workers could see the wish rings no bell.
+            self.reap(now);
+        }
+        self.finish_closing(now);
+    }
+
+    fn hear(&mut self) {
+        for seat in self.lanes.values_mut().filter(|seat| seat.unheard) {
+            seat.unheard = seat.lane.listen_for_bell() == Bell::More;
+        }
+    }
+
+    /// Looks at what became of open tickets, and at how much the workers have finished.
+    fn reap(&mut self, now: Instant) {
+        let mut settled = Vec::new();
+        for (worker, seat) in &mut self.lanes {
+            self.dispatcher.handle_finished(*worker, seat.lane.finished());
+            for ticket in self.dispatcher.in_flight(*worker) {
+                match seat.lane.state(on_board(ticket)) {
+                    TicketState::Offered => {}
+                    state => settled.push((*worker, ticket, state)),
+                }
+            }
+            if seat.rests_until.is_some_and(|until| until <= now) {
+                seat.rests_until = None;
+                self.dispatcher.resume(*worker);
+            }
+        }
+        for (worker, ticket, state) in settled {
+            if state == TicketState::Refused {
+                tracing::debug!(%worker, "a worker refused a connection; it goes to another");
+                self.rest(worker, now);
+            }
+            self.settle(worker, ticket, state);
+        }
+    }
+
+    fn rest(&mut self, worker: WorkerId, now: Instant) {
+        self.dispatcher.pause(worker);
+        if let Some(seat) = self.lanes.get_mut(&worker) {
+            seat.rests_until = Some(now + REST);
+        }
+    }
+
+    /// How many connections may be accepted now.
+    fn room(&self) -> usize {
+        let untaken: usize = self.lanes.keys().map(|worker| self.dispatcher.untaken(*worker)).sum();
+        let held = untaken + self.dispatcher.waiting();
+        self.dispatcher.room().min(self.held.saturating_sub(held))
+    }
+
+    fn is_starved(&self) -> bool {
+        let wanted = self.dispatcher.waiting() > 0 || self.intakes.iter().any(|intake| intake.ready);
+        wanted && self.room() == 0
+    }
+
+    fn accept(&mut self, now: Instant) {
+        let mut room = self.room().min(self.batch);
+        let mut drained = Vec::new();
+        for intake in self.intakes.iter_mut().filter(|intake| intake.ready) {
+            while room > 0 && self.pause.until(now).is_none() {
+                self.stats.attempts.add(1);
+                match intake.accept() {
+                    Accepted::Connection(stream, peer) => {
+                        self.pause.reset();
+                        self.stats.accepted.add(1);
+                        let connection = Connection { stream, peer, listener: intake.listener };
+                        // The queue takes as many as `batch`, and no more than `room` are offered.
+                        if self.dispatcher.offer(connection).is_err() {
+                            tracing::error!(%peer, "no place for an accepted connection: closed it");
+                        }
+                        room -= 1;
+                    }
+                    Accepted::Aborted => {}
+                    Accepted::Drained => {
+                        drained.push(intake.listener);
+                        break;
+                    }
+                    Accepted::Exhausted(errno) => {
+                        self.stats.backoffs.add(1);
+                        let pause = self.pause.begin(now);
+                        tracing::warn!(%errno, ?pause, "cannot accept for now; connections wait in the kernel's queue");
+                    }
+                }
+            }
+        }
+        if self.closing.is_some() {
+            self.intakes.retain(|intake| !drained.contains(&intake.listener));
+        }
+    }
+
+    fn dispatch(&mut self) {
+        while let Some(batch) = self.dispatcher.poll_batch() {
+            if !self.send(&batch) {
+                // No room on the way, or the worker is gone: until it is writable, or withdrawn, others get these.
+                self.dispatcher.pause(batch.key());
+            }
+        }
+    }
+
+    fn send(&mut self, batch: &Batch<WorkerId>) -> bool {
+        let worker = batch.key();
+        let Some(seat) = self.lanes.get_mut(&worker) else { return false };
+        let connections = batch.tickets().iter().filter_map(|ticket| {
+            self.dispatcher.item(worker, *ticket).map(|connection| (on_board(*ticket), connection))
+        });
+        let connections: Vec<_> = connections.collect();
+        match seat.lane.send(&connections) {
+            Ok(Handed::Sent) => {
+                connections
+                    .iter()
+                    .for_each(|(_, connection)| trace(connection, worker, TicketState::Offered));
+                self.stats.handed.add(connections.len());
+                return true;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%worker, %error, "could not hand over connections"),
+        }
+        for ticket in batch.tickets() {
+            seat.lane.recall(on_board(*ticket));
+            self.dispatcher.handle_recalled(worker, *ticket);
+        }
+        false
+    }
+
+    fn finish_closing(&mut self, now: Instant) {
+        let Some(closing) = self.closing.take() else { return };
+        let idle = self.intakes.is_empty() && self.dispatcher.waiting() == 0 && !self.has_open_tickets();
+        if idle || closing.deadline <= now {
+            self.intakes.clear();
+            // Whoever waited may have gone away meanwhile.
+            let _ = closing.done.send(());
+        } else {
+            self.closing = Some(closing);
+        }
+    }
+
+    fn has_open_tickets(&self) -> bool {
+        self.lanes.keys().any(|worker| self.dispatcher.untaken(*worker) > 0)
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        let ready = self.intakes.iter().any(|intake| intake.ready) && self.room() > 0;
+        let paused = self.pause.until(now);
+        let unheard = self.lanes.values().any(|seat| seat.unheard);
+        let waiting = self.dispatcher.waiting() > 0 && self.dispatcher.room() > 0;
+        if (ready && paused.is_none()) || unheard || waiting {
+            return Some(Duration::ZERO);
+        }
+        let tick = self.has_open_tickets().then(|| now + TICK);
+        let rests = self.lanes.values().filter_map(|seat| seat.rests_until);
+        let closing = self.closing.as_ref().map(|closing| closing.deadline);
+        let deadlines = rests.chain(tick).chain(closing).chain(paused.filter(|_| ready));
+        deadlines.min().map(|deadline| deadline.saturating_duration_since(now))
+    }
+}

@@ -1,0 +1,212 @@
+//! How a cluster should be, and which part of it this process is.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cluster_balancer::Strategy;
+use cluster_health::Heartbeat;
+use cluster_supervisor::{Budget, Policy};
+
+use crate::{Primary, Result, Role, Worker};
+
+/// Connections accepted in one go, and handed over in one message.
+const ACCEPT_BATCH: usize = 64;
+
+/// Settings of a cluster; all have defaults.
+///
+/// ```no_run
+/// use cluster::{Cluster, Role};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> cluster::Result<()> {
+/// match Cluster::builder().workers(4).strategy("round-robin").role()? {
+///     Role::Primary(primary) => primary.run().await,
+///     Role::Worker(worker) => {
+///         let listener = worker.listen("127.0.0.1:3000").await?;
+///         while let Some((stream, peer)) = listener.accept().await {
+///             println!("worker {} has {peer}", worker.slot());
+///             drop(stream);
+///         }
+///         Ok(())
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    pub(crate) workers: usize,
+    pub(crate) strategy: Choice,
+    pub(crate) policy: Policy,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) window: u16,
+    pub(crate) batch: usize,
+    pub(crate) linger: Duration,
+    pub(crate) orphan_timeout: Duration,
+    pub(crate) exec: Option<PathBuf>,
+    pub(crate) args: Option<Vec<OsString>>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) signals: bool,
+}
+
+/// A strategy by name or by value.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    Named(String),
+    Custom(Box<dyn Strategy>),
+}
+
+impl Choice {
+    pub(crate) fn resolve(self) -> Result<Box<dyn Strategy>> {
+        match self {
+            Self::Named(name) => Ok(cluster_balancer::strategy::by_name(&name)?),
+            Self::Custom(strategy) => Ok(strategy),
+        }
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// The defaults: one worker per available core, least-loaded.
+    pub fn new() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            strategy: Choice::Named("least-loaded".to_owned()),
+            policy: Policy::new(),
+            heartbeat: Heartbeat::new(),
+            window: 32,
+            batch: ACCEPT_BATCH,
+            linger: Duration::from_secs(1),
+            orphan_timeout: Duration::from_secs(2),
+            exec: None,
+            args: None,
+            env: Vec::new(),
+            signals: true,
+        }
+    }
+
+    /// How many workers to keep running. Default: the cores available to this process (its affinity and
+    /// cgroup quota count). `0` means *inline mode*: no workers are started, this process does the
+    /// work itself, for debuggers and tests.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Who gets the next connection, by name: `least-loaded` (the default) or `round-robin`. An unknown name is reported
+    /// by [`role`](Self::role), with all that exist.
+    pub fn strategy(mut self, name: impl Into<String>) -> Self {
+        self.strategy = Choice::Named(name.into());
+        self
+    }
+
+    /// Who gets the next connection, by a strategy of your own.
+    pub fn strategy_with(mut self, strategy: impl Strategy + 'static) -> Self {
+        self.strategy = Choice::Custom(Box::new(strategy));
+        self
+    }
+
+    /// When workers are restarted, how long starts and stops may take. See [`Policy`] for the defaults.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How often one worker may be restarted within 60 s of being ready before it is given up; default 10. When all are given up,
+    /// [`Primary::run`] fails. For another period use [`policy`](Self::policy).
+    pub fn max_restarts(mut self, restarts: u32) -> Self {
+        self.policy = self.policy.budget(Budget::new(restarts, Duration::from_secs(60)));
+        self
+    }
+
+    /// How often workers beat, and for how long they may be silent. By default they beat every 200 ms, get no more
+    /// connections after 5 missed beats, and are replaced after 10 s or 30 missed beats, whichever is longer.
+    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = heartbeat;
+        self
+    }
+
+    /// How many connections may be on their way to one worker that it has not taken; default 32, at most 256. When every
+    /// worker has so many, the rest wait in the kernel's queue.
+    pub fn window(mut self, connections: u16) -> Self {
+        self.window = connections.clamp(1, cluster_ipc::board::TICKETS as u16);
+        self
+    }
+
+    /// How long a worker that was asked to leave keeps idle connections open for a request that may be on its way;
+    /// default 1 s.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// How long a worker may outlive a primary that died; default 2 s.
+    pub fn orphan_timeout(mut self, timeout: Duration) -> Self {
+        self.orphan_timeout = timeout;
+        self
+    }
+
+    /// The program that workers run; default: this one. It must use this crate as well.
+    pub fn exec(mut self, path: impl Into<PathBuf>) -> Self {
+        self.exec = Some(path.into());
+        self
+    }
+
+    /// The arguments of the workers; default: those of this process.
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args = Some(args.into_iter().map(|arg| arg.as_ref().to_owned()).collect());
+        self
+    }
+
+    /// Sets an environment variable for the workers, on top of the primary's environment.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Whether the primary stops at SIGTERM and SIGINT (gracefully; at once at the second); default yes. Without, use
+    /// [`Handle::shutdown`](crate::Handle::shutdown).
+    pub fn handle_signals(mut self, handle: bool) -> Self {
+        self.signals = handle;
+        self
+    }
+
+    /// Finds out which part of the cluster this process is.
+    ///
+    /// A process that a primary started finds its channel on stdin; no environment variable is involved, so none is
+    /// inherited by mistake. Call it once, early, inside the tokio runtime: in a worker it starts the
+    /// tasks that keep in touch with the primary. Settings only matter in the primary; it passes on what workers need.
+    ///
+    /// # Errors
+    ///
+    /// An unknown strategy; or, in a worker, what is wrong with the primary's greeting. A process
+    /// that gets an error must end: it was meant to be a worker.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub fn role(self) -> Result<Role> {
+        if let Some(adopted) = cluster_ipc::adopt_stdin()? {
+            return Ok(Role::Worker(Worker::adopt(adopted)?));
+        }
+        if self.workers == 0 {
+            return Ok(Role::Worker(Worker::inline(self.linger)?));
+        }
+        Ok(Role::Primary(self.primary()?))
+    }
+
+    /// The primary, without asking which part this process is: for a program whose workers run
+    /// another one ([`exec`](Self::exec)).
+    ///
+    /// # Errors
+    ///
+    /// An unknown strategy.
+    pub fn primary(self) -> Result<Primary> {
+        Primary::new(self)
+    }
+}

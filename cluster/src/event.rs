@@ -1,0 +1,123 @@
+//! What happens in the cluster, as a stream.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cluster_supervisor::WorkerId;
+use futures_core::Stream;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// Events that a slow subscriber may lag behind before it misses some.
+const BACKLOG: usize = 256;
+
+/// Something that happened, as the primary sees it. The order is the order in which it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// In a worker's life: spawned, online, ready, stopping, exited, backing off, given up.
+    Lifecycle {
+        /// What.
+        event: cluster_supervisor::Event,
+        /// The worker's process, while it has one.
+        pid: Option<u32>,
+    },
+    /// A worker listens on an address.
+    Listening {
+        /// Which worker.
+        id: WorkerId,
+        /// The real address, where port 0 was asked for.
+        address: SocketAddr,
+    },
+    /// All workers that are wanted are ready, for the first time.
+    Serving {
+        /// The addresses that are listened on.
+        addresses: Vec<SocketAddr>,
+        /// How many workers.
+        workers: usize,
+    },
+    /// A worker has missed heartbeats: it gets no connections until it recovers.
+    Suspect {
+        /// Which worker.
+        id: WorkerId,
+        /// For how long nothing was heard.
+        silent_for: Duration,
+    },
+    /// A suspected worker has been heard of again.
+    Recovered {
+        /// Which worker.
+        id: WorkerId,
+    },
+    /// The cluster was asked to stop.
+    ShuttingDown,
+    /// This subscriber was too slow: so many events are missing here.
+    Missed(u64),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lifecycle { event, .. } => event.fmt(f),
+            Self::Listening { id, address } => write!(f, "worker {id} listens on {address}"),
+            Self::Serving { workers, .. } => write!(f, "all {workers} workers are ready"),
+            Self::Suspect { id, silent_for } => {
+                write!(f, "worker {id} has not been heard of for {silent_for:.1?}: it gets no connections")
+            }
+            Self::Recovered { id } => write!(f, "worker {id} has been heard of again"),
+            Self::ShuttingDown => f.write_str("shutting down"),
+            Self::Missed(missed) => write!(f, "{missed} events were missed"),
+        }
+    }
+}
+
+/// A subscription to the events, from the moment it was made. A [`Stream`], which ends with the cluster.
+///
+/// A subscriber that falls behind by more than 256 events gets an [`Event::Missed`] in their place.
+#[derive(Debug)]
+pub struct Events {
+    stream: BroadcastStream<Event>,
+}
+
+impl Events {
+    /// Waits for the next event; `None` after the last.
+    pub async fn recv(&mut self) -> Option<Event> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        Pin::new(&mut self.stream).poll_next(cx).map(|next| {
+            next.map(|event| {
+                event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(missed)| Event::Missed(missed))
+            })
+        })
+    }
+}
+
+/// Where events are published.
+#[derive(Clone, Debug)]
+pub(crate) struct Publisher {
+    sender: broadcast::Sender<Event>,
+}
+
+impl Publisher {
+    pub(crate) fn new() -> Self {
+        Self { sender: broadcast::Sender::new(BACKLOG) }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events { stream: BroadcastStream::new(self.sender.subscribe()) }
+    }
+
+    pub(crate) fn publish(&self, event: Event) {
+        // Nobody listening is no error.
+        let _ = self.sender.send(event);
+    }
+}

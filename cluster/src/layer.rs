@@ -1,0 +1,90 @@
+//! A tower layer for HTTP services (feature `http`).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use cluster_ipc::board::Outcome;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Response, Version};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::worker::Inner;
+
+/// Counts requests and server errors on the worker's board, and adds `Connection: close` to every HTTP/1 response
+/// once the worker has been asked to leave. Made by [`Worker::layer`](crate::Worker::layer).
+#[derive(Clone, Debug)]
+pub struct ClusterLayer {
+    worker: Arc<Inner>,
+}
+
+impl ClusterLayer {
+    pub(crate) fn new(worker: Arc<Inner>) -> Self {
+        Self { worker }
+    }
+}
+
+impl<S> Layer<S> for ClusterLayer {
+    type Service = ClusterService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ClusterService { inner, worker: Arc::clone(&self.worker) }
+    }
+}
+
+/// The service that [`ClusterLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct ClusterService<S> {
+    inner: S,
+    worker: Arc<Inner>,
+}
+
+impl<S, Q, B> Service<Q> for ClusterService<S>
+where
+    S: Service<Q, Response = Response<B>>,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Q) -> Self::Future {
+        ResponseFuture { inner: self.inner.call(request), worker: Arc::clone(&self.worker) }
+    }
+}
+
+pin_project! {
+    /// The future of [`ClusterService`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        worker: Arc<Inner>,
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut result = ready!(this.inner.poll(cx));
+        let failed = result.as_ref().map_or(true, |response| response.status().is_server_error());
+        this.worker.board().count_request(if failed { Outcome::Error } else { Outcome::Success });
+        if let Ok(response) = &mut result
+            && this.worker.gate().is_leaving()
+            && response.version() <= Version::HTTP_11
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(result)
+    }
+}

@@ -1,0 +1,121 @@
+//! What workers say and ask, and the answers.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use cluster_ipc::{Frame, Kind, Online};
+use cluster_supervisor::{WorkerId, WorkerState, WorkerView};
+use serde::Serialize;
+
+use super::Core;
+use crate::Result;
+use crate::acceptor::Command;
+use crate::event::Event;
+use crate::status::{ClusterStatus, WorkerStatus};
+use crate::wire::{self, ListenReply, Request, ToPrimary};
+
+impl Core {
+    /// A worker that says nonsense is ignored, and told about in the log: it harms only itself.
+    pub(super) fn handle_frame(&mut self, id: WorkerId, frame: &Frame<OwnedFd>, now: Instant) {
+        let handled = match frame.kind() {
+            Kind::Online | Kind::Reject => Online::parse(frame).map_err(crate::Error::from).map(|_| {
+                self.supervisor.handle_online(id, now);
+            }),
+            Kind::Message => {
+                wire::decode(frame.payload()).map(|message| self.handle_message(id, &message, now))
+            }
+            Kind::Request => wire::decode(frame.payload())
+                .and_then(|request| self.handle_request(id, frame.id(), &request, now)),
+            other => {
+                tracing::warn!(slot = id.slot(), kind = ?other, "worker {id} sent a frame of a kind it should not");
+                return;
+            }
+        };
+        if let Err(error) = handled {
+            tracing::warn!(slot = id.slot(), %error, "worker {id} sent what cannot be understood");
+        }
+    }
+
+    fn handle_message(&mut self, id: WorkerId, message: &ToPrimary, now: Instant) {
+        match message {
+            ToPrimary::Ready { capacity, accepting } => {
+                let Some(link) = self.links.get_mut(&id) else { return };
+                link.capacity = (*capacity).max(1);
+                link.accepting = *accepting;
+                self.supervisor.handle_ready(id, now);
+                // One that stopped listening and listens again is ready for the supervisor all the while.
+                self.readmit(id);
+            }
+            ToPrimary::StoppedListening => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.accepting = false;
+                }
+                self.acceptor.command(Command::Withdraw { worker: id });
+            }
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        id: WorkerId,
+        request_id: u64,
+        request: &Request,
+        now: Instant,
+    ) -> Result<()> {
+        match request {
+            Request::Listen { address, nth } => {
+                let reply: ListenReply = match self.listeners.listen(*address, *nth) {
+                    Ok(bound) => {
+                        if let Some(socket) = bound.socket {
+                            self.acceptor.command(Command::Listen { listener: bound.listener, socket });
+                        }
+                        self.announce(Event::Listening { id, address: bound.address });
+                        Ok((bound.listener, bound.address))
+                    }
+                    Err(error) => Err(error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error())),
+                };
+                self.reply(id, request_id, &reply)
+            }
+            Request::Status => self.reply(id, request_id, &self.status(now)),
+        }
+    }
+
+    fn reply(&self, id: WorkerId, request_id: u64, reply: &impl Serialize) -> Result<()> {
+        let bytes = wire::encode(reply)?;
+        if let Some(link) = self.links.get(&id) {
+            link.send(Frame::new(Kind::Reply, request_id, bytes));
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&self, now: Instant) -> ClusterStatus {
+        let processes = self.links.iter().map(|(id, link)| {
+            let mut status = WorkerStatus::of(&link.board.figures());
+            let view = self.supervisor.worker(*id);
+            let state = view.as_ref().map_or(WorkerState::Starting, WorkerView::state);
+            let suspect = link.suspect && state == WorkerState::Ready;
+            status.slot = id.slot();
+            status.generation = id.generation();
+            status.pid = Some(link.child.pid());
+            status.state = if suspect { "suspect" } else { state.as_str() }.to_owned();
+            status.restarts = view.map_or(0, |view| view.restarts());
+            status.uptime_ms = u64::try_from((now - link.started).as_millis()).unwrap_or(u64::MAX);
+            status
+        });
+        let empty = self.supervisor.slots().filter(|slot| slot.current().is_none()).map(|slot| {
+            let mut status = WorkerStatus::of(&cluster_ipc::board::Figures::default());
+            status.slot = slot.slot();
+            status.state = slot.state().as_str().to_owned();
+            status.restarts = slot.restarts();
+            status
+        });
+        let mut workers: Vec<_> = processes.chain(empty).collect();
+        workers.sort_by_key(|worker| (worker.slot, worker.generation));
+        ClusterStatus {
+            primary_pid: std::process::id(),
+            listening: self.listeners.addresses(),
+            workers,
+            accept: self.acceptor.stats().snapshot(),
+        }
+    }
+}

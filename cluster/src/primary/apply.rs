@@ -1,0 +1,189 @@
+//! Where the cores meet: each decision becomes an effect, or an input of another core.
+
+use std::time::Instant;
+
+use cluster_health::VerdictKind;
+use cluster_ipc::{Frame, Kind};
+use cluster_supervisor::{Action, Event as Life, WorkerId, WorkerState};
+
+use super::Core;
+use super::link::Link;
+use crate::Result;
+use crate::acceptor::Command;
+use crate::event::Event;
+use crate::wire::{self, ToWorker};
+
+impl Core {
+    /// Carries out decisions until there are none.
+    pub(super) fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some(event) = self.supervisor.poll_event() {
+                self.handle_life(event);
+            }
+            if let Some(action) = self.supervisor.poll_action() {
+                self.apply(action, now);
+            } else if let Some(verdict) = self.monitor.poll_verdict() {
+                self.judge(verdict.key(), verdict.kind(), verdict.silent_for(), now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Spawn(id) => self.spawn(id, now),
+            Action::Admit(id) => {
+                self.monitor.insert(id, now);
+                self.readmit(id);
+            }
+            Action::Withdraw(id) => {
+                self.monitor.remove(id);
+                self.acceptor.command(Command::Withdraw { worker: id });
+            }
+            Action::AskStop(id) => self.ask_stop(id),
+            Action::Signal(id, signal) => {
+                if let Some(link) = self.links.get(&id)
+                    && let Err(error) = link.child.signal(signal)
+                {
+                    tracing::error!(slot = id.slot(), pid = link.child.pid(), %error, "worker {id} could not be signalled");
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, id: WorkerId, now: Instant) {
+        match self.bear(id, now) {
+            Ok(link) => {
+                self.links.insert(id, link);
+                self.supervisor.handle_spawned(id, now);
+            }
+            Err(error) => {
+                tracing::error!(slot = id.slot(), error = chain(&error), "worker {id} could not be started");
+                self.supervisor.handle_spawn_failed(id, now);
+            }
+        }
+    }
+
+    fn bear(&mut self, id: WorkerId, now: Instant) -> Result<Link> {
+        let newborn = self.cradle.bear(id)?;
+        let board = std::sync::Arc::clone(&newborn.board);
+        let (link, data) = Link::new(id, newborn, self.reports.clone(), now)?;
+        self.acceptor.command(Command::Attach { worker: id, channel: data, board });
+        Ok(link)
+    }
+
+    fn ask_stop(&self, id: WorkerId) {
+        let Some(link) = self.links.get(&id) else { return };
+        match wire::encode(&ToWorker::Drain) {
+            Ok(bytes) => link.send(Frame::new(Kind::Message, 0, bytes)),
+            Err(error) => tracing::error!(slot = id.slot(), %error, "worker {id} could not be asked to stop"),
+        }
+    }
+
+    fn judge(&mut self, id: WorkerId, verdict: VerdictKind, silent_for: std::time::Duration, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        match verdict {
+            VerdictKind::Suspect => {
+                link.suspect = true;
+                self.acceptor.command(Command::Withdraw { worker: id });
+                self.announce(Event::Suspect { id, silent_for });
+            }
+            VerdictKind::Recovered => {
+                link.suspect = false;
+                self.readmit(id);
+                self.announce(Event::Recovered { id });
+            }
+            // Whoever stands at a breakpoint beats no heart and is not hung.
+            VerdictKind::Dead if link.child.is_traced() => {
+                tracing::info!(
+                    slot = id.slot(),
+                    "worker {id} is silent, but a debugger holds it: left alone"
+                );
+            }
+            VerdictKind::Dead => self.supervisor.handle_unhealthy(id, now),
+            other => tracing::warn!(slot = id.slot(), verdict = ?other, "a verdict nothing is done about"),
+        }
+    }
+
+    /// Gives connections to a worker again that was withdrawn while it went on being ready.
+    pub(super) fn readmit(&self, id: WorkerId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let ready = self.supervisor.worker(id).is_some_and(|view| view.state() == WorkerState::Ready);
+        if ready && link.accepting && !link.suspect {
+            self.acceptor.command(Command::Admit { worker: id, capacity: link.capacity });
+        }
+    }
+
+    /// Publishes what happened to a worker, and lets go of one that is dead.
+    fn handle_life(&mut self, event: Life) {
+        let id = match &event {
+            Life::Spawned { id }
+            | Life::SpawnFailed { id, .. }
+            | Life::Online { id }
+            | Life::Ready { id }
+            | Life::Stopping { id, .. }
+            | Life::Exited { id, .. }
+            | Life::GaveUp { id, .. } => Some(*id),
+            _ => None,
+        };
+        let pid = id.and_then(|id| self.links.get(&id)).map(|link| link.child.pid());
+        if let Life::GaveUp { .. } = event {
+            self.gave_up.push(event.to_string());
+        }
+        let ready = matches!(event, Life::Ready { .. });
+        let exited = matches!(event, Life::Exited { .. });
+        self.announce(Event::Lifecycle { event, pid });
+        if ready {
+            self.announce_serving();
+        }
+        if let Some(id) = id.filter(|_| exited) {
+            self.monitor.remove(id);
+            self.links.remove(&id);
+            self.acceptor.command(Command::Forget { worker: id });
+        }
+    }
+
+    fn announce_serving(&mut self) {
+        let workers = self.supervisor.workers().filter(|view| view.state() == WorkerState::Ready).count();
+        if !self.serving && workers >= self.config.workers {
+            self.serving = true;
+            self.announce(Event::Serving { addresses: self.listeners.addresses(), workers });
+        }
+    }
+
+    /// One line in the log, one event to subscribers.
+    pub(super) fn announce(&self, event: Event) {
+        match &event {
+            Event::Lifecycle { event: life, pid } => log(life, *pid),
+            Event::Suspect { id, .. } => tracing::warn!(slot = id.slot(), pid = self.pid(*id), "{event}"),
+            Event::Recovered { id } | Event::Listening { id, .. } => {
+                tracing::info!(slot = id.slot(), pid = self.pid(*id), "{event}");
+            }
+            _ => tracing::info!("{event}"),
+        }
+        self.events.publish(event);
+    }
+
+    fn pid(&self, id: WorkerId) -> Option<u32> {
+        self.links.get(&id).map(|link| link.child.pid())
+    }
+}
+
+fn log(life: &Life, pid: Option<u32>) {
+    match life {
+        Life::Exited { id, cause, .. } if cause.is_asked() => tracing::info!(slot = id.slot(), pid, "{life}"),
+        Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{life}"),
+        Life::BackingOff { slot, .. } => tracing::info!(slot, "{life}"),
+        Life::GaveUp { slot, .. } => tracing::error!(slot, "{life}"),
+        Life::Spawned { id } | Life::Online { id } => tracing::debug!(slot = id.slot(), pid, "{life}"),
+        Life::Ready { id } | Life::Stopping { id, .. } => tracing::info!(slot = id.slot(), pid, "{life}"),
+        other => tracing::info!("{other}"),
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}

@@ -1,0 +1,75 @@
+//! Starting a worker: two socket pairs, a board, the Welcome, the process; in this order.
+
+use std::io::{PipeReader, PipeWriter};
+use std::sync::Arc;
+
+use cluster_ipc::board::PrimaryBoard;
+use cluster_ipc::{Channel, Socket, Welcome};
+use cluster_supervisor::WorkerId;
+use cluster_supervisor::os::{Child, Executable, Spawn};
+
+use crate::builder::Builder;
+use crate::wire::{self, Greeting};
+use crate::{Error, Result};
+
+/// What every worker of this primary is started with.
+#[derive(Debug)]
+pub(super) struct Cradle {
+    executable: Executable,
+    spawn: Spawn,
+    greeting: Greeting,
+    /// Each worker holds a copy of the reading end, and nobody but this process the other: it ends when this process does.
+    lifeline: PipeReader,
+    _lifeline_end: PipeWriter,
+}
+
+/// A worker that was just started, as the primary holds it.
+#[derive(Debug)]
+pub(super) struct Newborn {
+    pub(super) child: Child,
+    pub(super) control: Channel,
+    pub(super) data: Channel,
+    pub(super) board: Arc<PrimaryBoard>,
+}
+
+impl Cradle {
+    /// Pins the executable.
+    pub(super) fn new(config: &mut Builder, open_files: u64) -> Result<Self> {
+        let executable = match config.exec.take() {
+            Some(path) => Executable::open(path)?,
+            None => Executable::current()?,
+        };
+        let args = config.args.take().unwrap_or_else(|| std::env::args_os().skip(1).collect());
+        let spawn =
+            config.env.drain(..).fold(Spawn::new().args(args), |spawn, (key, value)| spawn.env(key, value));
+        let (lifeline, end) = std::io::pipe().map_err(Error::os("make the lifeline"))?;
+        let greeting = Greeting {
+            slot: 0,
+            generation: 0,
+            heartbeat: config.heartbeat.beats_every(),
+            linger: config.linger,
+            orphan_timeout: config.orphan_timeout,
+            open_files,
+        };
+        Ok(Self { executable, spawn, greeting, lifeline, _lifeline_end: end })
+    }
+
+    /// Starts a worker. The Welcome is written before the process exists, so it is the first thing the worker reads.
+    pub(super) fn bear(&mut self, id: WorkerId) -> Result<Newborn> {
+        let (control, childs_control) = Socket::pair()?;
+        let (data, childs_data) = Socket::pair()?;
+        let (board, memory) = PrimaryBoard::create()?;
+        let lifeline = self.lifeline.try_clone().map_err(Error::os("duplicate the lifeline"))?;
+        (self.greeting.slot, self.greeting.generation) = (id.slot(), id.generation());
+        let payload = wire::encode(&self.greeting)?;
+
+        let mut control = Channel::new(control);
+        let descriptors = vec![childs_data.into_fd(), memory, lifeline.into()];
+        control
+            .try_send(Welcome::frame(std::process::id(), payload, descriptors))
+            .map_err(|_| Error::Ipc(cluster_ipc::Error::Malformed { what: "Welcome: it is too large" }))?;
+        control.flush()?;
+        let child = self.executable.spawn(&self.spawn, childs_control.into_fd())?;
+        Ok(Newborn { child, control, data: Channel::new(data), board: Arc::new(board) })
+    }
+}

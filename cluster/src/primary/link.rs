@@ -1,0 +1,140 @@
+//! One worker, as the primary holds it, and the task that listens to it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cluster_ipc::board::PrimaryBoard;
+use cluster_ipc::tokio::{Channel, Readable};
+use cluster_ipc::{Error, Frame};
+use cluster_supervisor::WorkerId;
+use cluster_supervisor::os::Child;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::birth::Newborn;
+use crate::Result;
+
+/// Frames that may wait for one worker's task. A worker is sent a handful in its life, and answers to what it
+/// asked for; one that asks without reading the answers runs into this.
+const OUTGOING: usize = 64;
+
+/// How long an exit may follow the end of the channel before the end alone counts as a fault.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// What a worker's task reports.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// It sent a frame.
+    Frame(WorkerId, Frame<OwnedFd>),
+    /// Its channel has ended or broken, and it has not exited.
+    ChannelLost(WorkerId, Error),
+    /// It has exited; all it had sent was reported before. It has yet to be reaped.
+    Exited(WorkerId),
+}
+
+/// A living worker. Dropping it stops listening to it, no more.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) child: Child,
+    pub(super) board: Arc<PrimaryBoard>,
+    pub(super) started: Instant,
+    /// How many connections it can hold, once it said so.
+    pub(super) capacity: u32,
+    pub(super) suspect: bool,
+    /// It has a listener, as far as it said.
+    pub(super) accepting: bool,
+    outgoing: mpsc::Sender<Frame<OwnedFd>>,
+    task: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Link {
+    /// Starts listening to a new worker. Returns its data channel too, which is the acceptor's. A worker that
+    /// can't be listened to is ended.
+    pub(super) fn new(
+        id: WorkerId,
+        newborn: Newborn,
+        reports: mpsc::Sender<Report>,
+        now: Instant,
+    ) -> Result<(Self, cluster_ipc::Channel)> {
+        let Newborn { child, control, data, board } = newborn;
+        let watched =
+            || -> Result<_> { Ok((Readable::new(child.try_clone_pidfd()?)?, Channel::new(control)?)) };
+        let (pidfd, control) = match watched() {
+            Ok(watched) => watched,
+            Err(error) => {
+                child.kill_and_reap()?;
+                return Err(error);
+            }
+        };
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let task = tokio::spawn(attend(id, control, pidfd, queue, reports)).abort_handle();
+        let link = Self {
+            child,
+            board,
+            started: now,
+            capacity: 1,
+            suspect: false,
+            accepting: false,
+            outgoing,
+            task,
+        };
+        Ok((link, data))
+    }
+
+    /// Sends a frame, unless the worker reads so little that too many wait already.
+    pub(super) fn send(&self, frame: Frame<OwnedFd>) {
+        if self.outgoing.try_send(frame).is_err() {
+            tracing::warn!(pid = self.child.pid(), "a message to a worker was lost: it does not read");
+        }
+    }
+}
+
+/// Reports what the worker sends until it exits. A report waits for the primary's loop: a worker that floods is slowed
+/// down, nothing piles up.
+async fn attend(
+    id: WorkerId,
+    mut channel: Channel,
+    pidfd: Readable,
+    mut queue: mpsc::Receiver<Frame<OwnedFd>>,
+    reports: mpsc::Sender<Report>,
+) {
+    let error = loop {
+        tokio::select! {
+            received = channel.recv() => match received {
+                Ok(frame) => if reports.send(Report::Frame(id, frame)).await.is_err() { return },
+                Err(error) => break Some(error),
+            },
+            Some(frame) = queue.recv() => {
+                if let Err(error) = channel.try_send(frame) {
+                    tracing::warn!(worker = %id, %error, "a message to a worker was lost");
+                }
+            }
+            _ = pidfd.readable() => break None,
+        }
+    };
+    match error {
+        // Its last words are still in the socket. Not "until the end of file": a grandchild may hold the socket open.
+        None => {
+            while let Ok(Some(frame)) = channel.try_recv() {
+                if reports.send(Report::Frame(id, frame)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        // An exiting process closes its channel a moment before its pidfd tells: exit is the one signal of death.
+        Some(error) => {
+            if tokio::time::timeout(EXIT_GRACE, pidfd.readable()).await.is_err() {
+                let _ = reports.send(Report::ChannelLost(id, error)).await;
+                let _ = pidfd.readable().await;
+            }
+        }
+    }
+    let _ = reports.send(Report::Exited(id)).await;
+}

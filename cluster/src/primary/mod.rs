@@ -1,0 +1,377 @@
+//! The primary's side: it starts workers, shares ports among them, watches them, replaces them.
+//!
+//! ```text
+//!   signals, Handle ─┐                                   ┌─▶ acceptor (thread): Admit, Withdraw, …
+//!   worker's frames ─┼─▶ one loop ─▶ Supervisor, Monitor ┼─▶ spawn, signal, ask to stop
+//!   exits, deadlines ┘   (this)        (cores)           └─▶ events
+//! ```
+//!
+//! `mod` waits and takes inputs, `apply` turns the cores' decisions into effects, `answer` answers workers. Nothing else sees
+//! two cores at once.
+
+mod answer;
+mod apply;
+mod birth;
+mod link;
+mod listeners;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use cluster_health::Monitor;
+use cluster_supervisor::{Supervisor, WorkerId, os};
+use tokio::sync::{mpsc, oneshot};
+
+use self::birth::Cradle;
+use self::link::{Link, Report};
+use self::listeners::Listeners;
+use crate::acceptor::{self, Acceptor, Command};
+use crate::builder::Builder;
+use crate::event::{Event, Events, Publisher};
+use crate::signals::Signals;
+use crate::status::ClusterStatus;
+use crate::{Error, Result};
+
+/// Reports of workers that may wait for the loop; the rest waits in the workers' channels.
+const REPORTS: usize = 256;
+
+/// Orders of handles that may wait for the loop.
+const ORDERS: usize = 64;
+
+/// Descriptors that the primary keeps free of connections, beside those per worker: its own, and a
+/// worker being started.
+const SPARE_DESCRIPTORS: u64 = 16;
+
+/// Descriptors per worker: control channel, data channel, pidfd twice, with room for its successor.
+const DESCRIPTORS_PER_WORKER: u64 = 8;
+
+/// The primary, before it [runs](Self::run).
+#[derive(Debug)]
+pub struct Primary {
+    /// Boxed, since a primary is moved about before it runs.
+    config: Box<Builder>,
+    events: Publisher,
+    handle: Handle,
+    orders: mpsc::Receiver<Order>,
+}
+
+/// Steers a running primary from elsewhere. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Fork(oneshot::Sender<WorkerId>),
+    Stop(WorkerId),
+    Shutdown,
+    Status(oneshot::Sender<ClusterStatus>),
+}
+
+impl Handle {
+    /// Starts one more worker, in the lowest free slot, and returns at once with its name; events tell how it fares. It
+    /// is kept running like the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`].
+    pub async fn fork(&self) -> Result<WorkerId> {
+        self.ask(Order::Fork).await
+    }
+
+    /// Asks a worker to leave for good: it gets no more connections, finishes those it has, and exits. Returns at
+    /// once; events tell when it has. A worker that is gone already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`].
+    pub async fn stop(&self, worker: WorkerId) -> Result<()> {
+        self.order(Order::Stop(worker)).await
+    }
+
+    /// Stops the cluster gracefully; a second call stops it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`].
+    pub async fn shutdown(&self) -> Result<()> {
+        self.order(Order::Shutdown).await
+    }
+
+    /// How everybody is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`].
+    pub async fn status(&self) -> Result<ClusterStatus> {
+        self.ask(Order::Status).await
+    }
+
+    async fn order(&self, order: Order) -> Result<()> {
+        self.orders.send(order).await.map_err(|_| Error::Ended)
+    }
+
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.order(order(reply)).await?;
+        answer.await.map_err(|_| Error::Ended)
+    }
+}
+
+impl Primary {
+    pub(crate) fn new(mut config: Builder) -> Result<Self> {
+        // An unknown strategy is better known now than after the first worker was started.
+        config.strategy = crate::builder::Choice::Custom(config.strategy.resolve()?);
+        let (sender, orders) = mpsc::channel(ORDERS);
+        Ok(Self {
+            config: Box::new(config),
+            events: Publisher::new(),
+            handle: Handle { orders: sender },
+            orders,
+        })
+    }
+
+    /// Subscribes to the events. Do so before [`run`](Self::run) to see all of them.
+    pub fn events(&self) -> Events {
+        self.events.subscribe()
+    }
+
+    /// Makes a handle to steer the primary while it runs.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Starts the workers and keeps them running until SIGTERM, SIGINT or [`Handle::shutdown`]; then stops
+    /// gracefully: what has connected is still served, workers drain, each within its deadline. A second
+    /// signal ends all at once.
+    ///
+    /// If the future is dropped, the workers see their primary gone: they drain and end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::GaveUp`] when every worker has used up its restart budget; or what prevented the start.
+    pub async fn run(self) -> Result<()> {
+        let (reports, inbox) = mpsc::channel(REPORTS);
+        let (mut core, acceptor_ended) = Core::new(*self.config, self.events, reports)?;
+        core.start(Instant::now());
+        let mut turns =
+            Turns { inbox, orders: self.orders, acceptor_ended, signals: core.signals()?, closing: None };
+        loop {
+            core.settle(Instant::now());
+            if core.is_done() {
+                return core.outcome();
+            }
+            turns.wait(&mut core).await?;
+        }
+    }
+}
+
+/// The primary's state. One method per input; `settle` carries out what the cores decided.
+struct Core {
+    config: Builder,
+    supervisor: Supervisor,
+    monitor: Monitor<WorkerId>,
+    acceptor: Acceptor,
+    cradle: Cradle,
+    listeners: Listeners,
+    links: BTreeMap<WorkerId, Link>,
+    reports: mpsc::Sender<Report>,
+    events: Publisher,
+    /// Was asked to stop, once.
+    stopping: bool,
+    /// Has said that all workers are ready.
+    serving: bool,
+    gave_up: Vec<String>,
+}
+
+impl Core {
+    fn new(
+        mut config: Builder,
+        events: Publisher,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<(Self, oneshot::Receiver<()>)> {
+        let limit_before = os::raise_open_files()?;
+        let strategy = std::mem::replace(&mut config.strategy, crate::builder::Choice::Named(String::new()));
+        let settings = acceptor::Settings {
+            strategy: strategy.resolve()?,
+            window: config.window,
+            batch: config.batch,
+            held: held(config.workers),
+        };
+        let (acceptor, ended) = Acceptor::start(settings)?;
+        let core = Self {
+            supervisor: Supervisor::new(config.policy.clone(), seed()),
+            monitor: Monitor::new(config.heartbeat),
+            acceptor,
+            cradle: Cradle::new(&mut config, limit_before.soft())?,
+            listeners: Listeners::default(),
+            links: BTreeMap::new(),
+            reports,
+            events,
+            stopping: false,
+            serving: false,
+            gave_up: Vec::new(),
+            config,
+        };
+        Ok((core, ended))
+    }
+
+    fn signals(&self) -> Result<Option<Signals>> {
+        self.config.signals.then(Signals::new).transpose()
+    }
+
+    fn start(&mut self, now: Instant) {
+        for _ in 0..self.config.workers {
+            self.supervisor.start(now);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.supervisor.is_done()
+    }
+
+    fn outcome(&self) -> Result<()> {
+        if self.stopping || self.gave_up.is_empty() {
+            return Ok(());
+        }
+        Err(Error::GaveUp { reason: self.gave_up.join("; ") })
+    }
+
+    fn handle_report(&mut self, report: Report, now: Instant) {
+        match report {
+            Report::Frame(id, frame) => self.handle_frame(id, &frame, now),
+            Report::ChannelLost(id, error) => {
+                tracing::warn!(slot = id.slot(), %error, "the channel of worker {id} is lost");
+                self.supervisor.handle_channel_lost(id, now);
+            }
+            Report::Exited(id) => self.handle_exited(id, now),
+        }
+    }
+
+    fn handle_exited(&mut self, id: WorkerId, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let exit = match link.child.try_reap() {
+            Ok(Some(exit)) => exit,
+            // The pidfd said it has exited; if it cannot be reaped, somebody else in this process did.
+            Ok(None) | Err(_) => {
+                tracing::error!(slot = id.slot(), "worker {id} was reaped by somebody else");
+                cluster_supervisor::Exit::Code(-1)
+            }
+        };
+        self.supervisor.handle_exit(id, exit, now);
+    }
+
+    fn handle_order(&mut self, order: Order, now: Instant) {
+        match order {
+            // Whoever asked may have stopped waiting.
+            Order::Fork(reply) => drop(reply.send(self.supervisor.start(now))),
+            Order::Stop(id) => self.supervisor.stop(id, now),
+            Order::Status(reply) => drop(reply.send(self.status(now))),
+            Order::Shutdown => {}
+        }
+    }
+
+    /// The first wish closes the listening sockets and hands out what has connected; the receiver tells when that is done. The
+    /// second ends all.
+    fn handle_shutdown(&mut self, now: Instant) -> Option<oneshot::Receiver<()>> {
+        if self.stopping {
+            self.supervisor.shutdown_now(now);
+            return None;
+        }
+        self.stopping = true;
+        self.announce(Event::ShuttingDown);
+        let (done, closed) = oneshot::channel();
+        self.acceptor.command(Command::Close { within: self.config.linger, done });
+        Some(closed)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        for (id, link) in &self.links {
+            self.monitor.handle_counter(*id, link.board.figures().beats, now);
+        }
+        self.monitor.handle_timeout(now);
+        self.supervisor.handle_timeout(now);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        [self.supervisor.poll_timeout(), self.monitor.poll_timeout()].into_iter().flatten().min()
+    }
+}
+
+/// How many copies of untaken connections the acceptor may hold, so that there are always descriptors left to
+/// replace a worker.
+fn held(workers: usize) -> usize {
+    let limit = os::OpenFiles::current().soft();
+    let open = os::open_descriptors().unwrap_or(0);
+    let reserved = open + SPARE_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers as u64;
+    usize::try_from(limit.saturating_sub(reserved)).unwrap_or(usize::MAX).max(1)
+}
+
+/// Only the jitter of the back-off depends on it.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+/// Everything the loop waits for.
+struct Turns {
+    inbox: mpsc::Receiver<Report>,
+    orders: mpsc::Receiver<Order>,
+    acceptor_ended: oneshot::Receiver<()>,
+    signals: Option<Signals>,
+    closing: Option<oneshot::Receiver<()>>,
+}
+
+impl Turns {
+    /// Waits for one input and gives it to the core.
+    async fn wait(&mut self, core: &mut Core) -> Result<()> {
+        let deadline = core.next_deadline();
+        tokio::select! {
+            Some(report) = self.inbox.recv() => core.handle_report(report, Instant::now()),
+            Some(order) = self.orders.recv() => {
+                if matches!(order, Order::Shutdown) {
+                    self.shut_down(core);
+                } else {
+                    core.handle_order(order, Instant::now());
+                }
+            }
+            () = signalled(&mut self.signals) => self.shut_down(core),
+            () = closed(&mut self.closing) => {
+                self.closing = None;
+                core.supervisor.shutdown(Instant::now());
+            }
+            () = until(deadline) => core.handle_timeout(Instant::now()),
+            _ = &mut self.acceptor_ended => return Err(Error::AcceptorGone),
+        }
+        Ok(())
+    }
+
+    fn shut_down(&mut self, core: &mut Core) {
+        if let Some(closed) = core.handle_shutdown(Instant::now()) {
+            self.closing = Some(closed);
+        }
+    }
+}
+
+async fn signalled(signals: &mut Option<Signals>) {
+    match signals {
+        Some(signals) => signals.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn closed(closing: &mut Option<oneshot::Receiver<()>>) {
+    match closing {
+        // An acceptor that ended has closed as well.
+        Some(closed) => drop(closed.await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,83 @@
+//! How everybody is, as plain data.
+
+use std::net::SocketAddr;
+
+use cluster_ipc::board::Figures;
+use serde::{Deserialize, Serialize};
+
+/// A snapshot of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ClusterStatus {
+    /// The primary's pid; in inline mode the pid of the one process.
+    pub primary_pid: u32,
+    /// The addresses that are listened on.
+    pub listening: Vec<SocketAddr>,
+    /// One entry per process, and one for each slot without a process (backing off, or given up), by slot.
+    pub workers: Vec<WorkerStatus>,
+    /// What the acceptor did so far.
+    pub accept: AcceptStatus,
+}
+
+/// A worker, or a slot without one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// The slot, stable over restarts.
+    pub slot: u32,
+    /// Which life of the slot it is; counts from 1 and never repeats. 0 where there is no process.
+    pub generation: u32,
+    /// The process, if there is one.
+    pub pid: Option<u32>,
+    /// `starting`, `ready`, `suspect`, `draining`, `stopping`, `backoff` or `gave-up`.
+    pub state: String,
+    /// How often the slot was restarted.
+    pub restarts: u32,
+    /// How long ago the process was started, in milliseconds.
+    pub uptime_ms: u64,
+    /// Connections in the application's hands.
+    pub active: u64,
+    /// Connections the application has taken.
+    pub taken: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests answered with a server error.
+    pub errors: u64,
+    /// How late the worker's loop ran at its last beat, in microseconds.
+    pub lag_us: u64,
+}
+
+impl WorkerStatus {
+    /// A worker's status with only its own figures filled in.
+    pub(crate) fn of(figures: &Figures) -> Self {
+        Self {
+            slot: 0,
+            generation: 0,
+            pid: None,
+            state: String::new(),
+            restarts: 0,
+            uptime_ms: 0,
+            active: figures.active(),
+            taken: figures.taken,
+            requests: figures.requests,
+            errors: figures.errors,
+            lag_us: figures.lag_micros,
+        }
+    }
+}
+
+/// What the acceptor did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AcceptStatus {
+    /// How often the kernel was asked for a connection.
+    pub attempts: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections handed to a worker; one handed to two because the first did not take it counts twice.
+    pub handed: u64,
+    /// Connections claimed back from a worker that had not taken them.
+    pub recalled: u64,
+    /// How often accepting paused because there were no descriptors or no memory.
+    pub backoffs: u64,
+}

@@ -1,0 +1,135 @@
+//! What primary and worker say to each other, beside the connections themselves.
+//!
+//! Two wires per worker. On the *control* channel: the greeting in the Welcome, then messages and requests. On
+//! the *data* channel: batches of connections one way, empty frames ("the bell") the other way, see
+//! [`Batch`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cluster_ipc::board::Ticket;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::status::ClusterStatus;
+
+/// The application's part of the Welcome. Three descriptors come with it: the data channel, the
+/// board, and the lifeline (a pipe that ends when the primary does).
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Greeting {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    /// How often to beat.
+    pub(crate) heartbeat: Duration,
+    /// How long idle connections stay open in the first phase of a drain.
+    pub(crate) linger: Duration,
+    /// How long the process may outlive the primary.
+    pub(crate) orphan_timeout: Duration,
+    /// The soft limit of open files that the primary had before it raised its own.
+    pub(crate) open_files: u64,
+}
+
+/// A message from a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToPrimary {
+    /// The application is ready. Said again when it begins to listen later.
+    Ready {
+        /// It has a listener: it may be given connections.
+        accepting: bool,
+        /// How many connections it can hold before it comes near its limit of open files.
+        capacity: u32,
+    },
+    /// The application has dropped its last listener.
+    StoppedListening,
+}
+
+/// A message to a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToWorker {
+    /// Finish what you have and exit.
+    Drain,
+}
+
+/// A request of a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Share a listening socket on this address. `nth` counts the listeners on port 0 that this worker asked for on
+    /// that address before: the n-th of every worker share one port.
+    Listen {
+        /// What to bind.
+        address: SocketAddr,
+        /// See above; 0 for any other port.
+        nth: u32,
+    },
+    /// How is everybody?
+    Status,
+}
+
+/// The answer to [`Request::Listen`]: the listener's number and real address, or the `errno` of what failed.
+pub(crate) type ListenReply = Result<(u16, SocketAddr), i32>;
+
+/// The answer to [`Request::Status`].
+pub(crate) type StatusReply = ClusterStatus;
+
+/// Connections on their way to a worker, each with its descriptor, in order.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Batch {
+    pub(crate) offers: Vec<Offer>,
+}
+
+/// One connection of a batch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Offer {
+    listener: u16,
+    index: u16,
+    sequence: u64,
+    peer: SocketAddr,
+}
+
+impl Offer {
+    pub(crate) fn new(listener: u16, ticket: Ticket, peer: SocketAddr) -> Self {
+        Self { listener, index: ticket.index(), sequence: ticket.sequence(), peer }
+    }
+
+    pub(crate) fn listener(&self) -> u16 {
+        self.listener
+    }
+
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket::new(self.index, self.sequence)
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
+    postcard::to_stdvec(message).map_err(|source| Error::Encode { source })
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    postcard::from_bytes(bytes).map_err(|source| Error::Decode { what: std::any::type_name::<T>(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_from_the_other_side_is_an_error() {
+        for length in 0..64 {
+            let garbage = vec![0xff; length];
+            drop(decode::<Batch>(&garbage));
+            assert!(decode::<ToPrimary>(&garbage).is_err());
+            assert!(decode::<Request>(&garbage).is_err());
+        }
+    }
+
+    #[test]
+    fn an_announced_length_is_not_believed() {
+        // A batch of 2³⁵ offers, in six bytes.
+        assert!(decode::<Batch>(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01]).is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! The worker's end of the control channel.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster_ipc::tokio::Channel;
+use cluster_ipc::{Frame, Kind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep_until, timeout};
+
+use super::drain::{Gate, Phase};
+use super::intake::Intake;
+use crate::wire::{self, ToPrimary, ToWorker};
+use crate::{Error, Result};
+
+/// Messages and requests that may wait for the control task.
+const OUTGOING: usize = 64;
+
+/// How long a request waits for the primary's answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Talks to the control task from anywhere in the worker.
+#[derive(Clone, Debug)]
+pub(super) struct Control {
+    outgoing: mpsc::Sender<Outgoing>,
+}
+
+#[derive(Debug)]
+enum Outgoing {
+    Message(Vec<u8>),
+    Request(Vec<u8>, oneshot::Sender<Bytes>),
+}
+
+impl Control {
+    /// Starts the task that owns the channel.
+    pub(super) fn start(channel: Channel, gate: Arc<Gate>, intake: Arc<Intake>, linger: Duration) -> Self {
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        tokio::spawn(attend(channel, queue, gate, intake, linger));
+        Self { outgoing }
+    }
+
+    pub(super) async fn send(&self, message: &ToPrimary) -> Result<()> {
+        let bytes = wire::encode(message)?;
+        self.outgoing.send(Outgoing::Message(bytes)).await.map_err(|_| Error::PrimaryGone)
+    }
+
+    /// The same from where nothing can be awaited; lost if the queue is full or the primary gone.
+    pub(super) fn send_now(&self, message: &ToPrimary) {
+        if let Ok(bytes) = wire::encode(message) {
+            drop(self.outgoing.try_send(Outgoing::Message(bytes)));
+        }
+    }
+
+    pub(super) async fn request<T: DeserializeOwned>(&self, request: &impl Serialize) -> Result<T> {
+        let bytes = wire::encode(request)?;
+        let (reply, answer) = oneshot::channel();
+        self.outgoing.send(Outgoing::Request(bytes, reply)).await.map_err(|_| Error::PrimaryGone)?;
+        match timeout(REQUEST_TIMEOUT, answer).await {
+            Ok(Ok(bytes)) => wire::decode(&bytes),
+            Ok(Err(_)) => Err(Error::PrimaryGone),
+            Err(_) => Err(Error::Timeout { within: REQUEST_TIMEOUT }),
+        }
+    }
+}
+
+/// Runs until the primary is gone; then starts the drain, so that the application ends.
+async fn attend(
+    mut channel: Channel,
+    mut queue: mpsc::Receiver<Outgoing>,
+    gate: Arc<Gate>,
+    intake: Arc<Intake>,
+    linger: Duration,
+) {
+    let mut pending: HashMap<u64, oneshot::Sender<Bytes>> = HashMap::new();
+    let mut next_id = 1;
+    let mut linger_ends = None;
+    loop {
+        tokio::select! {
+            Some(outgoing) = queue.recv() => {
+                pending.retain(|_, reply| !reply.is_closed());
+                send(&mut channel, outgoing, &mut pending, &mut next_id);
+            }
+            frame = channel.recv() => match frame {
+                Ok(frame) if frame.kind() == Kind::Reply => {
+                    if let Some(reply) = pending.remove(&frame.id()) {
+                        // Whoever asked may have stopped waiting.
+                        let _ = reply.send(frame.payload().clone());
+                    }
+                }
+                Ok(frame) => match wire::decode(frame.payload()) {
+                    Ok(ToWorker::Drain) => {
+                        gate.leave();
+                        intake.purge();
+                        linger_ends = Some(tokio::time::Instant::now() + linger);
+                    }
+                    Err(error) => tracing::warn!(%error, "ignored a message of the primary"),
+                },
+                Err(error) => {
+                    tracing::debug!(%error, "the control channel has ended");
+                    break;
+                }
+            },
+            () = sleep_until(linger_ends.unwrap_or_else(tokio::time::Instant::now)), if linger_ends.is_some() => {
+                linger_ends = None;
+                gate.drain();
+            }
+        }
+    }
+    drop(pending);
+    // Without the primary nobody sends more requests here than are on their way: a short first phase.
+    gate.leave();
+    drop(timeout(linger, gate.reached(Phase::Draining)).await);
+    gate.drain();
+}
+
+fn send(
+    channel: &mut Channel,
+    outgoing: Outgoing,
+    pending: &mut HashMap<u64, oneshot::Sender<Bytes>>,
+    next_id: &mut u64,
+) {
+    let frame = match outgoing {
+        Outgoing::Message(bytes) => Frame::new(Kind::Message, 0, bytes),
+        Outgoing::Request(bytes, reply) => {
+            let id = *next_id;
+            *next_id += 1;
+            pending.insert(id, reply);
+            Frame::new(Kind::Request, id, bytes)
+        }
+    };
+    if let Err(error) = channel.try_send(frame) {
+        tracing::warn!(%error, "a message to the primary was lost");
+    }
+}

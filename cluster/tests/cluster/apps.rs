@@ -1,0 +1,109 @@
+//! What the workers of these tests do.
+
+use std::io::Write;
+use std::time::Duration;
+
+use axum::routing::get;
+use cluster::{Cluster, Role, Worker};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Names the app in a worker's environment.
+pub(crate) const VARIABLE: &str = "CLUSTER_TEST_APP";
+
+/// Runs as a worker.
+pub(crate) fn run(app: &str) {
+    match app {
+        "abort" => std::process::abort(),
+        "nonsense" => return nonsense(),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Role::Worker(worker) = Cluster::builder().role().unwrap() else {
+            panic!("no primary started this")
+        };
+        match app {
+            "http" => http(worker).await,
+            "echo" => echo(worker).await,
+            "never-ready" => std::future::pending().await,
+            "two-ports" => two_ports(worker).await,
+            "fickle" => fickle(worker).await,
+            other => panic!("no such app: {other}"),
+        }
+    });
+}
+
+async fn http(worker: Worker) {
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
+    let id = format!("{} {}", worker.id(), std::process::id());
+    let app = axum::Router::new()
+        .route("/", get(move || std::future::ready(id.clone())))
+        .route("/spin", get(spin))
+        .layer(worker.layer());
+    axum::serve(listener, app).with_graceful_shutdown(worker.draining()).await.unwrap();
+}
+
+/// A handler that never yields.
+async fn spin() -> &'static str {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Echoes lines; a server that keeps no account of its connections.
+async fn echo(worker: Worker) {
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
+    while let Some((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut buffer = [0; 1024];
+            while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                stream.write_all(&buffer[..n]).await.unwrap();
+            }
+        });
+    }
+    worker.drained().await;
+}
+
+/// Says on each of two ports which one it is.
+async fn two_ports(worker: Worker) {
+    let first = worker.listen("127.0.0.1:0").await.unwrap();
+    let second = worker.listen("127.0.0.1:0").await.unwrap();
+    assert!(worker.listen(second.local_addr()).await.is_err(), "that port is in use");
+    let serve = async |listener: cluster::Listener, name: &'static [u8]| {
+        while let Some((mut stream, _)) = listener.accept().await {
+            stream.write_all(name).await.unwrap();
+        }
+    };
+    tokio::join!(serve(first, b"first"), serve(second, b"second"));
+}
+
+/// Slot 0 stops listening after its first connection; the others go on.
+async fn fickle(worker: Worker) {
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
+    while let Some((mut stream, _)) = listener.accept().await {
+        stream.write_all(worker.slot().to_string().as_bytes()).await.unwrap();
+        if worker.slot() == 0 {
+            break;
+        }
+    }
+    drop(listener);
+    worker.draining().await;
+}
+
+/// Writes garbage to the primary, on the channel that it was given.
+fn nonsense() {
+    let (mut channel, _, _data) = cluster::ipc::adopt_stdin().unwrap().unwrap().into_parts();
+    for kind in [
+        cluster::ipc::Kind::Message,
+        cluster::ipc::Kind::Request,
+        cluster::ipc::Kind::Online,
+        cluster::ipc::Kind::Welcome,
+    ] {
+        channel.try_send(cluster::ipc::Frame::new(kind, u64::MAX, vec![0xff; 100])).unwrap();
+    }
+    channel.flush().unwrap();
+    // And then bytes that are no frames at all.
+    let socket = std::os::fd::AsFd::as_fd(&channel).try_clone_to_owned().unwrap();
+    std::fs::File::from(socket).write_all(&[0xff; 64]).unwrap();
+    std::thread::park_timeout(Duration::from_secs(600));
+}

@@ -1,0 +1,106 @@
+//! Leaving without losing a request.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use cluster::supervisor::{Event as Life, Exit, ExitCause};
+use cluster::{Event, WorkerId};
+
+use crate::support::client::Connection;
+use crate::support::{DEADLINE, eventually};
+use crate::{Running, builder};
+
+const CLIENTS: usize = 8;
+const ROUNDS: usize = 10;
+
+/// Requests that are answered between two workers' leaving.
+const PER_ROUND: usize = 2000;
+
+/// Sends requests on a connection until the server says that it closes; then takes a new one. Any error is a lost
+/// request.
+fn keep_alive(
+    address: std::net::SocketAddr,
+    stop: &AtomicBool,
+    answered: &AtomicUsize,
+) -> Result<(), String> {
+    while !stop.load(Ordering::SeqCst) {
+        let mut connection =
+            Connection::open(address).map_err(|error| format!("could not connect: {error}"))?;
+        let mut on_this = 0;
+        while !stop.load(Ordering::SeqCst) {
+            let answer = connection
+                .request("GET", "/", true)
+                .map_err(|error| format!("lost after {on_this} answers on the connection: {error}"))?;
+            assert_eq!(answer.status, 200);
+            on_this += 1;
+            answered.fetch_add(1, Ordering::SeqCst);
+            if answer.closes {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wait_exited(running: &mut Running, worker: WorkerId) {
+    running.wait_for("the worker to leave", |event| match event {
+        Event::Lifecycle { event: Life::Exited { id, exit, cause, .. }, .. } if *id == worker => {
+            assert_eq!((*exit, *cause), (Exit::Code(0), ExitCause::Asked));
+            Some(())
+        }
+        _ => None,
+    });
+}
+
+pub(crate) fn a_worker_that_leaves_under_keep_alive_load_loses_no_request() {
+    let mut running = Running::start(builder("http").workers(2));
+    let address = running.wait_serving()[0];
+    let mut oldest_first = vec![WorkerId::new(0, 1), WorkerId::new(1, 1)];
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| keep_alive(address, &stop, &answered))).collect();
+        for round in 1..=ROUNDS {
+            eventually("load", || {
+                let broken = clients.iter().any(|client| client.is_finished());
+                (broken || answered.load(Ordering::SeqCst) > PER_ROUND * round).then_some(())
+            });
+            let successor = running.block_on(running.handle.fork()).unwrap();
+            running.wait_ready(successor);
+            oldest_first.push(successor);
+            let leaving = oldest_first.remove(0);
+            running.block_on(running.handle.stop(leaving)).unwrap();
+            wait_exited(&mut running, leaving);
+        }
+        stop.store(true, Ordering::SeqCst);
+        for client in clients {
+            client.join().unwrap().unwrap();
+        }
+    });
+    eprintln!("{ROUNDS} workers left, {} requests answered, 0 lost", answered.into_inner());
+    running.stop();
+}
+
+pub(crate) fn a_plain_server_ends_after_its_connections() {
+    let mut running = Running::start(builder("echo").workers(1));
+    let address = running.wait_serving()[0];
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut echo = |text: &[u8]| {
+        stream.write_all(text).unwrap();
+        let mut buffer = vec![0; text.len()];
+        stream.read_exact(&mut buffer).unwrap();
+        assert_eq!(buffer, text);
+    };
+    echo(b"before");
+    running.block_on(running.handle.shutdown()).unwrap();
+    running.wait_for("the worker to be asked", |event| match event {
+        Event::Lifecycle { event: Life::Stopping { .. }, .. } => Some(()),
+        _ => None,
+    });
+    echo(b"while it leaves");
+    drop(stream);
+    wait_exited(&mut running, WorkerId::new(0, 1));
+    running.outcome().unwrap();
+}

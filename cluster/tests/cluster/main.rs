@@ -1,0 +1,149 @@
+//! The facade, with real processes: this test starts itself as its workers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+mod apps;
+mod drain;
+mod health;
+mod lifecycle;
+mod listening;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use cluster::supervisor::Event as Life;
+use cluster::{Builder, Cluster, Event, Events, Handle, WorkerId};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    if let Ok(app) = std::env::var(apps::VARIABLE) {
+        return apps::run(&app);
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(1);
+    let trial = |name: &str, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let trials = vec![
+        trial(
+            "a_worker_that_aborts_at_start_is_given_up",
+            lifecycle::a_worker_that_aborts_at_start_is_given_up,
+        ),
+        trial(
+            "a_worker_that_is_never_ready_is_replaced",
+            lifecycle::a_worker_that_is_never_ready_is_replaced,
+        ),
+        trial("a_missing_executable_is_a_clear_error", lifecycle::a_missing_executable_is_a_clear_error),
+        trial(
+            "a_replaced_executable_is_not_picked_up",
+            lifecycle::a_crash_after_the_file_was_replaced_starts_the_pinned_one,
+        ),
+        trial("forked_workers_get_free_slots", lifecycle::forked_workers_get_free_slots_and_new_generations),
+        trial("nonsense_harms_only_its_worker", lifecycle::a_worker_that_talks_nonsense_harms_only_itself),
+        trial("dropping_the_primary_ends_its_workers", lifecycle::dropping_the_primary_ends_its_workers),
+        trial("descriptors_are_all_given_back", lifecycle::descriptors_are_all_given_back),
+        trial(
+            "a_leaving_worker_loses_no_request",
+            drain::a_worker_that_leaves_under_keep_alive_load_loses_no_request,
+        ),
+        trial("a_plain_server_ends_after_its_connections", drain::a_plain_server_ends_after_its_connections),
+        trial("a_silent_worker_is_replaced", health::a_worker_that_never_yields_is_suspected_then_replaced),
+        trial("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
+        trial("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),
+        trial("a_worker_may_stop_listening", listening::a_worker_that_stops_listening_gets_no_connections),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Settings for workers that run `app`.
+fn builder(app: &str) -> Builder {
+    // The primary of a test must not end at a signal meant for the test.
+    Cluster::builder().env(apps::VARIABLE, app).args([""; 0]).handle_signals(false)
+}
+
+/// A primary that runs in this process, on a runtime of its own.
+struct Running {
+    runtime: tokio::runtime::Runtime,
+    pub(crate) events: Events,
+    pub(crate) handle: Handle,
+    primary: Option<tokio::task::JoinHandle<cluster::Result<()>>>,
+}
+
+impl Running {
+    fn start(builder: Builder) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let primary = builder.primary().unwrap();
+        let (events, handle) = (primary.events(), primary.handle());
+        let primary = Some(runtime.spawn(primary.run()));
+        Self { runtime, events, handle, primary }
+    }
+
+    /// Waits for an event that `pick` gives something for.
+    fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        let events = &mut self.events;
+        self.runtime.block_on(async {
+            let found = async {
+                while let Some(event) = events.recv().await {
+                    if let Some(found) = pick(&event) {
+                        return found;
+                    }
+                }
+                panic!("the events ended before this: {what}");
+            };
+            tokio::time::timeout(support::DEADLINE, found)
+                .await
+                .unwrap_or_else(|_| panic!("waited in vain for this: {what}"))
+        })
+    }
+
+    fn wait_ready(&mut self, id: WorkerId) -> u32 {
+        self.wait_for("a worker to be ready", |event| match event {
+            Event::Lifecycle { event: Life::Ready { id: ready }, pid } if *ready == id => *pid,
+            _ => None,
+        })
+    }
+
+    fn wait_serving(&mut self) -> Vec<std::net::SocketAddr> {
+        self.wait_for("all workers to be ready", |event| match event {
+            Event::Serving { addresses, .. } => Some(addresses.clone()),
+            _ => None,
+        })
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    fn status(&self) -> cluster::ClusterStatus {
+        self.block_on(self.handle.status()).unwrap()
+    }
+
+    /// Waits for the end of the primary's run.
+    fn outcome(&mut self) -> cluster::Result<()> {
+        let primary = self.primary.take().unwrap();
+        self.runtime.block_on(async {
+            tokio::time::timeout(support::DEADLINE, primary).await.expect("it ends").unwrap()
+        })
+    }
+
+    fn stop(&mut self) {
+        self.block_on(self.handle.shutdown()).unwrap();
+        self.outcome().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(primary) = self.primary.take() {
+            // A test that failed: its workers follow the primary by themselves.
+            primary.abort();
+        }
+    }
+}
+
+/// How quickly workers restart in tests that are not about that.
+const QUICK: Duration = Duration::from_millis(5);
