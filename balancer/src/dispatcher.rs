@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use crate::queue::{Queue, Waiting};
 use crate::roster::Roster;
-use crate::{Batch, Limits, Overloaded, Strategy, Ticket};
+use crate::{Batch, Classes, Limits, Overloaded, Strategy, Ticket};
 
 /// Hands items out to members and owns each one until a member took it.
 ///
@@ -106,11 +106,21 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// [`Overloaded`], with the item in it, when as many items as the queue limit allows wait without a
     /// place for them.
     pub fn offer(&mut self, item: C) -> Result<(), Overloaded<C>> {
+        self.offer_of(0, item)
+    }
+
+    /// Appends an item of a class; see [`Classes`](crate::Classes). Such an item waits for a member that takes its class, and
+    /// doesn't hold up others behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`offer`](Self::offer).
+    pub fn offer_of(&mut self, class: u8, item: C) -> Result<(), Overloaded<C>> {
         let waiting = self.queue.len();
-        if waiting.saturating_sub(self.roster.room()) >= self.queue_limit && self.room() == 0 {
+        if waiting.saturating_sub(self.roster.room()) >= self.queue_limit && self.room_for(class) == 0 {
             return Err(Overloaded::new(item, waiting));
         }
-        self.queue.push(item);
+        self.queue.push(item, class);
         Ok(())
     }
 
@@ -187,6 +197,15 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
         self.roster.room().saturating_sub(self.queue.len())
     }
 
+    /// The same for items of one class: never more than the free places of the members that take it.
+    ///
+    /// Items of other classes may be assigned to the same places first, so it can be too high by as many as are
+    /// offered before the next poll.
+    pub fn room_for(&self, class: u8) -> usize {
+        let free = self.roster.room_for(class).saturating_sub(self.queue.count(class));
+        free.min(self.room())
+    }
+
     /// How many items wait: those that no member has.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -220,14 +239,18 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
 
     /// Starts a round: assigns what waits, as far as there is room.
     fn assign_waiting(&mut self) {
+        // Classes that nobody has room for: their items wait, and those behind them go on.
+        let mut stuck = Classes::none();
+        let mut index = 0;
         while self.roster.room() > 0 {
-            let Some(waiting) = self.queue.pop() else { return };
-            let Some(place) = self.pick() else {
-                // Unreachable while room above 0 means that somebody is eligible. An item is too dear to
-                // rely on that.
-                self.queue.put_back(waiting);
-                return;
+            let Some(class) = self.queue.class_at(index) else { return };
+            let place = if stuck.contains(class) { None } else { self.pick(class) };
+            let Some(place) = place else {
+                stuck = stuck.with(class);
+                index += 1;
+                continue;
             };
+            let Some(waiting) = self.queue.remove(index) else { return };
             if self.roster.update_at(place, |member| member.assign(waiting)) == Some(true) {
                 self.round.push_back(place);
             }
@@ -235,8 +258,8 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     }
 
     /// Asks the strategy and does not trust it: see [`Strategy::pick`].
-    fn pick(&mut self) -> Option<usize> {
-        let among = self.roster.candidates();
+    fn pick(&mut self, class: u8) -> Option<usize> {
+        let among = self.roster.candidates(class);
         let picked = self.strategy.pick(&among);
         picked
             .filter(|index| among.get(*index).is_some_and(|candidate| candidate.is_eligible()))

@@ -57,6 +57,7 @@
 
 pub mod strategy;
 
+mod class;
 mod dispatcher;
 mod least_loaded;
 mod limits;
@@ -68,6 +69,7 @@ mod roster;
 mod round_robin;
 mod ticket;
 
+pub use class::Classes;
 pub use dispatcher::Dispatcher;
 pub use least_loaded::LeastLoaded;
 pub use limits::Limits;

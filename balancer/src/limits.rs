@@ -1,5 +1,7 @@
 //! How much one member may have at a time.
 
+use crate::Classes;
+
 /// How much one member may have at a time, and its share of the whole.
 ///
 /// ```
@@ -13,12 +15,13 @@ pub struct Limits {
     pub(crate) window: u16,
     pub(crate) capacity: u32,
     pub(crate) weight: u32,
+    pub(crate) classes: Classes,
 }
 
 impl Limits {
-    /// A window of 32, no limit on outstanding items, weight 1.
+    /// A window of 32, no limit on outstanding items, weight 1, every class.
     pub fn new() -> Self {
-        Self { window: 32, capacity: u32::MAX, weight: 1 }
+        Self { window: 32, capacity: u32::MAX, weight: 1, classes: Classes::all() }
     }
 
     /// Items that it may have without having taken them, at most. Default: 32.
@@ -40,6 +43,12 @@ impl Limits {
     #[must_use]
     pub fn weight(self, share: u32) -> Self {
         Self { weight: share.max(1), ..self }
+    }
+
+    /// The classes of items that it takes. Default: all.
+    #[must_use]
+    pub fn classes(self, classes: Classes) -> Self {
+        Self { classes, ..self }
     }
 }
 

@@ -75,8 +75,13 @@ impl<K: Copy, C> Member<K, C> {
         usize::from(self.limits.window).saturating_sub(self.untaken()).min(unfinished)
     }
 
+    /// How many items of a class it could be assigned now.
+    pub(crate) fn room_for(&self, class: u8) -> usize {
+        if self.limits.classes.contains(class) { self.room() } else { 0 }
+    }
+
     pub(crate) fn candidate(&self) -> Candidate {
-        let candidate = Candidate::new(self.outstanding(), self.limits.weight);
+        let candidate = Candidate::new(self.outstanding(), self.limits.weight).of(self.limits.classes);
         if self.room() > 0 { candidate } else { candidate.ineligible() }
     }
 

@@ -6,10 +6,15 @@ use std::collections::VecDeque;
 /// so that it can come back to it.
 pub(crate) struct Waiting<C> {
     arrival: u64,
+    class: u8,
     item: C,
 }
 
 impl<C> Waiting<C> {
+    pub(crate) fn class(&self) -> u8 {
+        self.class
+    }
+
     pub(crate) fn item(&self) -> &C {
         &self.item
     }
@@ -35,14 +40,24 @@ impl<C> Queue<C> {
     }
 
     /// A new item, behind all others.
-    pub(crate) fn push(&mut self, item: C) {
-        self.items.push_back(Waiting { arrival: self.next_arrival, item });
+    pub(crate) fn push(&mut self, item: C, class: u8) {
+        self.items.push_back(Waiting { arrival: self.next_arrival, class, item });
         self.next_arrival += 1;
     }
 
-    /// The oldest item.
-    pub(crate) fn pop(&mut self) -> Option<Waiting<C>> {
-        self.items.pop_front()
+    /// The class of the item at `index`, the oldest being at 0.
+    pub(crate) fn class_at(&self, index: usize) -> Option<u8> {
+        self.items.get(index).map(Waiting::class)
+    }
+
+    /// Takes the item at `index` out.
+    pub(crate) fn remove(&mut self, index: usize) -> Option<Waiting<C>> {
+        self.items.remove(index)
+    }
+
+    /// How many items of a class there are.
+    pub(crate) fn count(&self, class: u8) -> usize {
+        self.items.iter().filter(|waiting| waiting.class == class).count()
     }
 
     /// Puts an item back where its arrival says: before all that came later, which is usually the head.
@@ -63,13 +78,13 @@ mod tests {
     #[test]
     fn whatever_comes_back_comes_back_to_its_place() {
         let mut queue = Queue::new();
-        (0..5).for_each(|item| queue.push(item));
-        let taken: Vec<_> = (0..3).filter_map(|_| queue.pop()).collect();
-        queue.push(5);
+        (0..5).for_each(|item| queue.push(item, 0));
+        let taken: Vec<_> = (0..3).filter_map(|_| queue.remove(0)).collect();
+        queue.push(5, 0);
         for waiting in taken.into_iter().rev() {
             queue.put_back(waiting);
         }
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(Waiting::into_item).collect();
+        let order: Vec<_> = std::iter::from_fn(|| queue.remove(0)).map(Waiting::into_item).collect();
         assert_eq!(order, [0, 1, 2, 3, 4, 5]);
     }
 }

@@ -79,8 +79,14 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
         Some(result)
     }
 
-    pub(crate) fn candidates(&self) -> Candidates<'_> {
-        Candidates::new(&self.candidates)
+    /// The members as one who picks for an item of this class sees them.
+    pub(crate) fn candidates(&self, class: u8) -> Candidates<'_> {
+        Candidates::of_class(&self.candidates, class)
+    }
+
+    /// How many items of a class could be assigned now.
+    pub(crate) fn room_for(&self, class: u8) -> usize {
+        self.iter().map(|member| member.room_for(class)).sum()
     }
 
     /// How many items could be assigned now, to all members together.

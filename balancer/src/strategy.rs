@@ -26,6 +26,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::Classes;
+
 pub use crate::least_loaded::LeastLoaded;
 pub use crate::named::{UnknownStrategy, by_name, names};
 pub use crate::round_robin::RoundRobin;
@@ -54,12 +56,25 @@ pub struct Candidate {
     outstanding: u32,
     weight: u32,
     eligible: bool,
+    classes: Classes,
 }
 
 impl Candidate {
     /// An eligible candidate with so many items assigned and not finished. A weight of 0 counts as 1.
     pub fn new(outstanding: u32, weight: u32) -> Self {
-        Self { outstanding, weight: weight.max(1), eligible: true }
+        Self { outstanding, weight: weight.max(1), eligible: true, classes: Classes::all() }
+    }
+
+    pub(crate) fn of(self, classes: Classes) -> Self {
+        Self { classes, ..self }
+    }
+
+    fn is_eligible_for(&self, class: Option<u8>) -> bool {
+        self.eligible && class.is_none_or(|class| self.classes.contains(class))
+    }
+
+    fn seen_for(&self, class: Option<u8>) -> Self {
+        Self { eligible: self.is_eligible_for(class), ..*self }
     }
 
     /// The same candidate, not to be picked.
@@ -109,12 +124,18 @@ impl Candidate {
 pub struct Candidates<'a> {
     // Private, since what a pick may depend on will grow (a hash of the peer's address, for instance).
     all: &'a [Candidate],
+    /// The class of the item, if that matters: those that don't take it are not eligible.
+    class: Option<u8>,
 }
 
 impl<'a> Candidates<'a> {
     /// Shows `all` to a strategy. For tests of a strategy, and for those who use one without a dispatcher.
     pub fn new(all: &'a [Candidate]) -> Self {
-        Self { all }
+        Self { all, class: None }
+    }
+
+    pub(crate) fn of_class(all: &'a [Candidate], class: u8) -> Self {
+        Self { all, class: Some(class) }
     }
 
     /// How many there are, ineligible ones included.
@@ -129,12 +150,13 @@ impl<'a> Candidates<'a> {
 
     /// The candidate at `index`.
     pub fn get(&self, index: usize) -> Option<Candidate> {
-        self.all.get(index).copied()
+        self.all.get(index).map(|candidate| candidate.seen_for(self.class))
     }
 
     /// All of them in order of index, ineligible ones included.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Candidate> + use<'a> {
-        self.all.iter().copied()
+        let class = self.class;
+        self.all.iter().map(move |candidate| candidate.seen_for(class))
     }
 
     /// The eligible ones with their index, each once: from `start` to the end, then from 0 up to `start`.
@@ -154,7 +176,8 @@ impl<'a> Candidates<'a> {
         let (before, from) = self.all.split_at(start);
         let from = from.iter().enumerate().map(move |(offset, candidate)| (start + offset, *candidate));
         let before = before.iter().enumerate().map(|(index, candidate)| (index, *candidate));
-        from.chain(before).filter(|(_, candidate)| candidate.eligible)
+        let class = self.class;
+        from.chain(before).filter(move |(_, candidate)| candidate.is_eligible_for(class))
     }
 }
 
