@@ -1,0 +1,184 @@
+//! Load and what came of it: from wrk, or from a small client that needs nothing installed.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::interrupt::wait_for;
+use crate::peers::Server;
+use crate::process::{Process, find_program, version};
+use crate::{Result, client};
+
+/// Connections that wrk keeps open at a time.
+pub(crate) const CONNECTIONS: u32 = 32;
+/// Requests of the built-in client.
+const REQUESTS: u32 = 200;
+
+/// A way of asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Load {
+    PerRequest,
+    KeepAlive,
+}
+
+/// One measurement.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) per_second: f64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    /// Connections that failed, and answers that were not 2xx or 3xx.
+    pub(crate) errors: u64,
+    /// How many processes answered, where the client looks.
+    pub(crate) answered_by: Option<usize>,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(crate) enum Generator {
+    Wrk(PathBuf),
+    BuiltIn,
+}
+
+impl Generator {
+    /// wrk, if it is installed.
+    pub(crate) fn wrk() -> Result<Self> {
+        let program = find_program("wrk");
+        let remedy = "wrk makes the load and is not installed: apt-get install wrk (or try --smoke, which needs nothing)";
+        Ok(Self::Wrk(program.ok_or(remedy)?))
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Wrk(program) => format!("wrk {}", version(program, "-v")),
+            Self::BuiltIn => format!("{REQUESTS} requests of the built-in client"),
+        }
+    }
+
+    /// The kinds of load it can make.
+    pub(crate) fn loads(&self) -> &'static [Load] {
+        match self {
+            Self::Wrk(_) => &[Load::PerRequest, Load::KeepAlive],
+            Self::BuiltIn => &[Load::PerRequest],
+        }
+    }
+
+    /// Long enough for Node to compile what it runs.
+    pub(crate) fn warm_up(&self, server: &mut Server) -> Result<()> {
+        match self {
+            Self::Wrk(_) => self.run(server, Load::PerRequest, 1).map(drop),
+            Self::BuiltIn => Ok(()),
+        }
+    }
+
+    pub(crate) fn run(&self, server: &mut Server, load: Load, seconds: u32) -> Result<Sample> {
+        let sample = match self {
+            Self::Wrk(program) => {
+                let mut command = Command::new(program);
+                command.args(["-t1", "--latency", "-c", &CONNECTIONS.to_string(), "-d"]);
+                command.arg(format!("{seconds}s"));
+                if load == Load::PerRequest {
+                    command.args(["-H", "Connection: close"]);
+                }
+                command.arg(format!("http://{}/", server.address()));
+                command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+                let mut wrk = Process::start("wrk", &mut command)?;
+                let patience = Duration::from_secs(u64::from(seconds) + 30);
+                wait_for("wrk", patience, || wrk.exited())?;
+                let output = wrk.into_output()?;
+                parse(&output).ok_or_else(|| format!("wrk reported no figures for {server}:\n{output}"))?
+            }
+            Self::BuiltIn => ask_in_turn(server)?,
+        };
+        server.check()?;
+        Ok(sample)
+    }
+}
+
+fn ask_in_turn(server: &Server) -> Result<Sample> {
+    let (mut times, mut pids, mut errors) = (Vec::new(), BTreeSet::new(), 0);
+    let begin = Instant::now();
+    for _ in 0..REQUESTS {
+        crate::interrupt::check()?;
+        let asked = Instant::now();
+        match client::get(server.address(), Duration::from_secs(5)) {
+            Ok(body) => pids.extend(client::pid(&body)),
+            Err(error) => {
+                eprintln!("a request failed: {error}");
+                errors += 1;
+            }
+        }
+        times.push(asked.elapsed());
+    }
+    let per_second = f64::from(REQUESTS) / begin.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
+    Ok(Sample { per_second, p50: at(50), p99: at(99), errors, answered_by: Some(pids.len()) })
+}
+
+/// Reads what `wrk --latency` prints. A run without a single answer has no figures.
+fn parse(output: &str) -> Option<Sample> {
+    let value = |name: &str| output.lines().find_map(|line| line.trim_start().strip_prefix(name));
+    let duration = |name: &str| parse_duration(value(name)?.trim());
+    // `Socket errors: connect 0, read 12, write 0, timeout 0`, only if there were any.
+    let broken = value("Socket errors:")
+        .map_or(0, |counts| counts.split([' ', ',']).filter_map(|word| word.parse::<u64>().ok()).sum());
+    let refused = value("Non-2xx or 3xx responses:").map_or(Some(0), |count| count.trim().parse().ok())?;
+    let per_second = value("Requests/sec:")?.trim().parse().ok().filter(|rate| *rate > 0.0)?;
+    let (p50, p99) = (duration("50%")?, duration("99%")?);
+    Some(Sample { per_second, p50, p99, errors: broken + refused, answered_by: None })
+}
+
+/// `1.27ms`
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLEAN: &str = "\
+Running 1s test @ http://127.0.0.1:8080/
+  1 threads and 32 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     1.31ms  412.10us   9.02ms   85.12%
+    Req/Sec    19.02k     1.10k   21.00k    70.00%
+  Latency Distribution
+     50%  980.00us
+     75%    1.40ms
+     90%    1.71ms
+     99%    2.52ms
+  18923 requests in 1.00s, 2.50MB read
+";
+
+    #[test]
+    fn figures_of_a_clean_run_are_read() {
+        let sample = parse(&format!("{CLEAN}Requests/sec:  18923.11\nTransfer/sec:      2.50MB\n")).unwrap();
+        let (p50, p99) = (Duration::from_micros(980), Duration::from_micros(2520));
+        assert_eq!(sample, Sample { per_second: 18923.11, p50, p99, errors: 0, answered_by: None });
+    }
+
+    #[test]
+    fn errors_of_all_kinds_are_summed() {
+        let errors = "  Socket errors: connect 1, read 20, write 300, timeout 4000\n  Non-2xx or 3xx responses: 50000\n";
+        let sample = parse(&format!("{CLEAN}{errors}Requests/sec:  18923.11\n")).unwrap();
+        assert_eq!(sample.errors, 54321);
+    }
+
+    #[test]
+    fn a_run_without_answers_has_no_figures() {
+        assert_eq!(parse(&format!("{CLEAN}Requests/sec:      0.00\n")), None);
+        assert_eq!(parse("unable to connect to 127.0.0.1:8080 Connection refused\n"), None);
+    }
+}

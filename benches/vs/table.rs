@@ -1,0 +1,192 @@
+//! Medians, ratios, and how they are printed.
+
+use std::collections::BTreeMap;
+
+use crate::load::{CONNECTIONS, Generator, Load, Sample};
+use crate::memory::Footprint;
+use crate::peers::{Peer, Peers};
+use crate::recovery::{PATIENCE, Recovery};
+use crate::{Args, Result};
+
+/// All that was measured.
+#[derive(Debug)]
+pub(crate) struct Report {
+    setting: String,
+    workers: usize,
+    meaningless: bool,
+    /// One for each round.
+    samples: BTreeMap<(Load, Peer), Vec<Sample>>,
+    recoveries: BTreeMap<Peer, Vec<Recovery>>,
+    footprints: BTreeMap<Peer, Footprint>,
+}
+
+impl Report {
+    pub(crate) fn new(args: &Args, generator: &Generator, peers: &Peers) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (workers, rounds) = (args.workers, args.rounds);
+        let load = match generator {
+            Generator::BuiltIn => String::new(),
+            Generator::Wrk(_) => {
+                format!(" × {} s, {CONNECTIONS} connections", args.seconds)
+            }
+        };
+        let versions = std::iter::once(generator.describe()).chain(peers.versions()).collect::<Vec<_>>();
+        let setting = format!(
+            "Workers: {workers}. Cores: {cores}, of which the load takes one. Rounds: {rounds}{load}. {}.",
+            versions.join(", ")
+        );
+        Self {
+            setting,
+            workers: workers.into(),
+            meaningless: args.smoke || cfg!(debug_assertions),
+            samples: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
+            footprints: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn add_sample(&mut self, peer: Peer, load: Load, sample: Sample) {
+        self.samples.entry((load, peer)).or_default().push(sample);
+    }
+
+    pub(crate) fn add_recovery(&mut self, peer: Peer, recovery: Recovery) {
+        self.recoveries.entry(peer).or_default().push(recovery);
+    }
+
+    pub(crate) fn add_footprint(&mut self, peer: Peer, footprint: Footprint) {
+        self.footprints.insert(peer, footprint);
+    }
+
+    /// What a smoke run promises: no request failed, and all of our workers had a part.
+    pub(crate) fn check(&self) -> Result<()> {
+        for ((_, peer), samples) in &self.samples {
+            let errors: u64 = samples.iter().map(|sample| sample.errors).sum();
+            if errors > 0 {
+                return Err(format!("{peer}: {errors} requests failed").into());
+            }
+            let idle = |sample: &Sample| sample.answered_by.is_some_and(|pids| pids != self.workers);
+            if *peer == Peer::Handoff && samples.iter().any(idle) {
+                return Err("handoff: not every worker was given requests".into());
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn print(&self, chosen: &[Peer], skipped: &[Peer]) {
+        println!("{}", self.setting);
+        if self.meaningless {
+            println!("\n**The figures mean nothing**: this was a smoke run or a debug build.");
+        }
+        self.print_load(Load::PerRequest, "A connection per request", chosen);
+        self.print_load(Load::KeepAlive, "Keep-alive", chosen);
+        self.print_recoveries();
+        self.print_footprints();
+        for peer in skipped {
+            println!("\nSkipped: {peer} is not installed ({}).", peer.remedy());
+        }
+    }
+
+    fn print_load(&self, load: Load, title: &str, chosen: &[Peer]) {
+        let rows: Vec<_> = chosen
+            .iter()
+            .filter_map(|peer| Some((*peer, self.samples.get(&(load, *peer))?.as_slice())))
+            .collect();
+        if rows.is_empty() {
+            return;
+        }
+        println!("\n### {title}\n");
+        println!("| server | requests/s: median (min–max) | handoff serves | p50 | p99 | errors |");
+        println!("|---|---:|---:|---:|---:|---:|");
+        let ours = self.samples.get(&(load, Peer::Handoff));
+        for (peer, samples) in rows {
+            let rates = samples.iter().map(|sample| sample.per_second);
+            let errors: u64 = samples.iter().map(|sample| sample.errors).sum();
+            let ratio = ours.map(|ours| {
+                median(ours.iter().zip(samples).map(|(ours, its)| ours.per_second / its.per_second))
+            });
+            println!(
+                "| {peer} | {:.0} ({:.0}–{:.0}) | {} | {} | {} | {errors} |",
+                median(rates.clone()),
+                rates.clone().fold(f64::INFINITY, f64::min),
+                rates.fold(0.0, f64::max),
+                times(ratio),
+                milliseconds(median(samples.iter().map(|sample| sample.p50.as_secs_f64()))),
+                milliseconds(median(samples.iter().map(|sample| sample.p99.as_secs_f64()))),
+            );
+        }
+    }
+
+    fn print_recoveries(&self) {
+        if self.recoveries.is_empty() {
+            return;
+        }
+        println!("\n### From SIGKILL of a worker to its successor's first answer\n");
+        println!("A request that got no answer within {PATIENCE:?} counts as lost.\n");
+        println!("| server | median | max | as long as handoff | requests lost | kills |");
+        println!("|---|---:|---:|---:|---:|---:|");
+        let ours = self.recoveries.get(&Peer::Handoff);
+        for (peer, recoveries) in &self.recoveries {
+            let took = recoveries.iter().map(|recovery| recovery.took.as_secs_f64());
+            let ratio = ours.map(|ours| {
+                median(ours.iter().zip(took.clone()).map(|(ours, its)| its / ours.took.as_secs_f64()))
+            });
+            println!(
+                "| {peer} | {} | {} | {} | {} | {} |",
+                milliseconds(median(took.clone())),
+                milliseconds(took.fold(0.0, f64::max)),
+                times(ratio),
+                recoveries.iter().map(|recovery| recovery.lost).sum::<u64>(),
+                recoveries.len(),
+            );
+        }
+    }
+
+    fn print_footprints(&self) {
+        if self.footprints.is_empty() {
+            return;
+        }
+        println!("\n### Resident memory after some load\n");
+        println!("| server | primary | worker |");
+        println!("|---|---:|---:|");
+        for (peer, footprint) in &self.footprints {
+            println!("| {peer} | {} | {} |", mebibytes(footprint.primary), mebibytes(footprint.worker));
+        }
+    }
+}
+
+fn times(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2} ×"))
+}
+
+fn milliseconds(seconds: f64) -> String {
+    let digits = if seconds < 0.01 { 2 } else { 1 };
+    format!("{:.digits$} ms", seconds * 1000.0)
+}
+
+fn mebibytes(kibibytes: u64) -> String {
+    format!("{:.1} MiB", kibibytes as f64 / 1024.0)
+}
+
+/// The middle one, or the mean of the two in the middle. 0 of none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.len() % 2, values.get(middle), middle.checked_sub(1).and_then(|below| values.get(below))) {
+        (1, Some(value), _) => *value,
+        (0, Some(above), Some(below)) => f64::midpoint(*above, *below),
+        _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_of_an_odd_number_and_the_mean_of_two_of_an_even_one() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert_eq!(median(std::iter::empty()), 0.0);
+    }
+}
