@@ -57,6 +57,12 @@ impl Channel {
         }
     }
 
+    /// The same channel, before its first use, that takes payloads of at most `bytes` instead of 1 MiB.
+    #[must_use]
+    pub fn max_frame(self, bytes: usize) -> Self {
+        Self { decoder: Decoder::with_max_frame(bytes), ..self }
+    }
+
     /// Two connected channels.
     ///
     /// # Errors

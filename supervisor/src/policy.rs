@@ -74,6 +74,11 @@ impl Policy {
         self
     }
 
+    /// How patiently a worker is stopped.
+    pub const fn stop_sequence(&self) -> StopSequence {
+        self.stop
+    }
+
     /// How long a worker may take from spawned to ready before it is killed, which counts as a failed start.
     pub const fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
@@ -179,6 +184,11 @@ impl StopSequence {
     pub const fn drain(mut self, drain: Duration) -> Self {
         self.drain = drain;
         self
+    }
+
+    /// How long a worker may live on after it was asked to stop.
+    pub const fn longest(&self) -> Duration {
+        self.drain.saturating_add(self.terminate)
     }
 
     /// How long a worker that got SIGTERM may take before it gets SIGKILL.

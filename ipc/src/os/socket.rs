@@ -61,8 +61,8 @@ impl Socket {
 
     /// Writes as much as the kernel takes now. The descriptors go out with the first byte, so `bytes`
     /// together must not be empty, and at most [`MAX_DESCRIPTORS`] are allowed. `Ok(None)` means that nothing was taken:
-    /// the buffer is full, or too many descriptors are in flight (`ETOOMANYREFS`, until the peer reads
-    /// some).
+    /// the buffer is full, or too many of this user's descriptors are in flight (`ETOOMANYREFS`). In the second case
+    /// no event tells when it is over: try again after a while.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Socket {
             return match sendmsg(&self.fd, bytes, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => Ok(Some(sent)),
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::NOBUFS) => Ok(None),
+                Err(Errno::AGAIN | Errno::TOOMANYREFS) => Ok(None),
                 Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::PeerGone),
                 Err(errno) => Err(Error::os("send to the peer")(errno)),
             };
