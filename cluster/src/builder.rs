@@ -195,7 +195,8 @@ impl Builder {
             return Ok(Role::Worker(Worker::adopt(adopted)?));
         }
         if self.workers == 0 {
-            return Ok(Role::Worker(Worker::inline(self.linger)?));
+            let stop_within = self.signals.then(|| self.policy.stop_sequence().longest());
+            return Ok(Role::Worker(Worker::inline(self.linger, stop_within)?));
         }
         Ok(Role::Primary(self.primary()?))
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use cluster_ipc::board::Outcome;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -14,7 +14,8 @@ use tower_service::Service;
 use crate::worker::Inner;
 
 /// Counts requests and server errors on the worker's board, and adds `Connection: close` to every HTTP/1 response
-/// once the worker has been asked to leave. Made by [`Worker::layer`](crate::Worker::layer).
+/// once the worker has been asked to leave (HTTP/2 has its own way, which the server's graceful shutdown takes). Made by
+/// [`Worker::layer`](crate::Worker::layer).
 #[derive(Clone, Debug)]
 pub struct ClusterLayer {
     worker: Arc<Inner>,
@@ -41,9 +42,9 @@ pub struct ClusterService<S> {
     worker: Arc<Inner>,
 }
 
-impl<S, Q, B> Service<Q> for ClusterService<S>
+impl<S, Q, B> Service<Request<Q>> for ClusterService<S>
 where
-    S: Service<Q, Response = Response<B>>,
+    S: Service<Request<Q>, Response = Response<B>>,
 {
     type Response = Response<B>;
     type Error = S::Error;
@@ -53,8 +54,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Q) -> Self::Future {
-        ResponseFuture { inner: self.inner.call(request), worker: Arc::clone(&self.worker) }
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        let version = request.version();
+        ResponseFuture { inner: self.inner.call(request), version, worker: Arc::clone(&self.worker) }
     }
 }
 
@@ -64,6 +66,7 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
+        version: Version,
         worker: Arc<Inner>,
     }
 }
@@ -81,7 +84,9 @@ where
         this.worker.board().count_request(if failed { Outcome::Error } else { Outcome::Success });
         if let Ok(response) = &mut result
             && this.worker.gate().is_leaving()
-            && response.version() <= Version::HTTP_11
+            && *this.version <= Version::HTTP_11
+            // `Connection: upgrade` is what makes it one, and the connection is no longer HTTP after it.
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
         {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -4,24 +4,39 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{Error, Result};
 
-/// SIGTERM and SIGINT, as one stream.
+/// SIGTERM, and in a process that a terminal talks to also SIGINT, as one stream.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
-    interrupt: Signal,
+    interrupt: Option<Signal>,
 }
 
 impl Signals {
     pub(crate) fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(Error::os("listen for signals"));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self { interrupt: Some(listen(SignalKind::interrupt())?), ..Self::terminate()? })
+    }
+
+    /// SIGTERM alone: a worker's process group gets no Ctrl-C.
+    pub(crate) fn terminate() -> Result<Self> {
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: None })
     }
 
     /// Waits for the next one. Cancel-safe.
     pub(crate) async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            () = received(&mut self.interrupt) => {}
         }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(Error::os("listen for signals"))
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

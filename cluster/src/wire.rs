@@ -33,15 +33,22 @@ pub(crate) struct Greeting {
 /// A message from a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToPrimary {
-    /// The application is ready. Said again when it begins to listen later.
-    Ready {
-        /// It has a listener: it may be given connections.
-        accepting: bool,
+    /// The application accepts connections on this listener, and can hold so many of all.
+    Accepting {
+        /// Which.
+        listener: u8,
         /// How many connections it can hold before it comes near its limit of open files.
         capacity: u32,
     },
-    /// The application has dropped its last listener.
-    StoppedListening,
+    /// The application has dropped this listener.
+    Dropped {
+        /// Which.
+        listener: u8,
+    },
+    /// The application is ready.
+    Ready,
+    /// The worker was told to leave by somebody else, or can receive no more: it drains and ends.
+    Leaving,
 }
 
 /// A message to a worker.
@@ -67,7 +74,7 @@ pub(crate) enum Request {
 }
 
 /// The answer to [`Request::Listen`]: the listener's number and real address, or the `errno` of what failed.
-pub(crate) type ListenReply = Result<(u16, SocketAddr), i32>;
+pub(crate) type ListenReply = Result<(u8, SocketAddr), i32>;
 
 /// The answer to [`Request::Status`].
 pub(crate) type StatusReply = ClusterStatus;
@@ -81,18 +88,18 @@ pub(crate) struct Batch {
 /// One connection of a batch.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Offer {
-    listener: u16,
+    listener: u8,
     index: u16,
     sequence: u64,
     peer: SocketAddr,
 }
 
 impl Offer {
-    pub(crate) fn new(listener: u16, ticket: Ticket, peer: SocketAddr) -> Self {
+    pub(crate) fn new(listener: u8, ticket: Ticket, peer: SocketAddr) -> Self {
         Self { listener, index: ticket.index(), sequence: ticket.sequence(), peer }
     }
 
-    pub(crate) fn listener(&self) -> u16 {
+    pub(crate) fn listener(&self) -> u8 {
         self.listener
     }
 

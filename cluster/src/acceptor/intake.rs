@@ -14,7 +14,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A listening socket. Readiness is edge-triggered, so it is remembered here until the kernel says it would block.
 #[derive(Debug)]
 pub(super) struct Intake {
-    pub(super) listener: u16,
+    pub(super) listener: u8,
     socket: TcpListener,
     pub(super) ready: bool,
 }
@@ -27,12 +27,13 @@ pub(super) enum Accepted {
     Aborted,
     /// No more are waiting.
     Drained,
-    /// There are no descriptors or no memory: wait. Those waiting stay in the kernel's queue.
+    /// There are no descriptors or no memory, or something is wrong that trying again at once won't mend: wait. Those
+    /// waiting stay in the kernel's queue.
     Exhausted(Errno),
 }
 
 impl Intake {
-    pub(super) fn new(listener: u16, socket: TcpListener) -> Self {
+    pub(super) fn new(listener: u8, socket: TcpListener) -> Self {
         // One may be waiting already.
         Self { listener, socket, ready: true }
     }
@@ -50,14 +51,28 @@ impl Intake {
                     self.ready = false;
                     Accepted::Drained
                 }
-                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    Accepted::Exhausted(errno)
-                }
-                // accept(2): Linux passes pending network errors of the new connection on as its own.
-                Err(_) => Accepted::Aborted,
+                Err(errno) if is_of_the_connection(errno) => Accepted::Aborted,
+                Err(errno) => Accepted::Exhausted(errno),
             };
         }
     }
+}
+
+/// accept(2): Linux passes pending network errors of the new connection on as errors of `accept`.
+fn is_of_the_connection(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::OPNOTSUPP
+            | Errno::PERM
+    )
 }
 
 /// A pause that doubles each time and is over after a success.

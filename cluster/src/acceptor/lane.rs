@@ -19,7 +19,7 @@ const BELLS: usize = 64;
 pub(super) struct Connection {
     pub(super) stream: OwnedFd,
     pub(super) peer: SocketAddr,
-    pub(super) listener: u16,
+    pub(super) listener: u8,
 }
 
 /// What came of listening for the bell.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cluster_balancer::Strategy;
+use cluster_balancer::{Classes, Strategy};
 use cluster_ipc::Channel;
 use cluster_ipc::board::PrimaryBoard;
 use cluster_supervisor::WorkerId;
@@ -45,11 +45,12 @@ const WAKER: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept on this socket, under this number. It must be non-blocking.
-    Listen { listener: u16, socket: TcpListener },
+    Listen { listener: u8, socket: TcpListener },
     /// A worker was started; this is its data channel and board.
     Attach { worker: WorkerId, channel: Channel, board: Arc<PrimaryBoard> },
-    /// The worker may get connections: at first, or again. It can hold `capacity` of them.
-    Admit { worker: WorkerId, capacity: u32 },
+    /// The worker may get connections of these listeners: at first, again, or of others than before. It can hold
+    /// `capacity` of them.
+    Admit { worker: WorkerId, capacity: u32, listeners: Classes },
     /// The worker gets no more, and what it has not taken is claimed back. It may be dead, hung or leaving.
     Withdraw { worker: WorkerId },
     /// The worker is dead and withdrawn.

@@ -43,6 +43,8 @@ pub(super) struct Run {
     window: u16,
     batch: usize,
     held: usize,
+    /// Which listening socket is asked first: they take turns.
+    first_intake: usize,
     pause: Pause,
     closing: Option<Closing>,
 }
@@ -86,6 +88,7 @@ impl Run {
             window: settings.window,
             batch: settings.batch,
             held: settings.held,
+            first_intake: 0,
             pause: Pause::default(),
             closing: None,
         }
@@ -119,7 +122,8 @@ impl Run {
         if let Some(worker) = self.tokens.get(&event.token()).copied() {
             let Some(seat) = self.lanes.get_mut(&worker) else { return };
             seat.unheard |= event.is_readable();
-            if event.is_writable() && seat.lane.flush() && seat.rests_until.is_none() {
+            if event.is_writable() && seat.lane.flush() {
+                seat.rests_until = None;
                 self.dispatcher.resume(worker);
             }
         } else if let Some(intake) =
@@ -155,9 +159,9 @@ impl Run {
                     Err(error) => tracing::error!(%worker, %error, "could not watch a worker's data channel"),
                 }
             }
-            Command::Admit { worker, capacity } => {
+            Command::Admit { worker, capacity, listeners } => {
                 if self.lanes.contains_key(&worker) {
-                    let limits = Limits::new().window(self.window).capacity(capacity);
+                    let limits = Limits::new().window(self.window).capacity(capacity).classes(listeners);
                     self.dispatcher.admit(worker, limits);
                 }
             }
@@ -177,7 +181,7 @@ impl Run {
         }
     }
 
-    fn listen(&mut self, listener: u16, socket: TcpListener) {
+    fn listen(&mut self, listener: u8, socket: TcpListener) {
         let fd = socket.as_raw_fd();
         let token = Token(usize::from(listener));
         match self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
@@ -216,19 +220,27 @@ impl Run {
         self.hear();
         self.reap(now);
         self.accept(now);
-        self.dispatch();
+        self.dispatch(now);
         if self.is_starved() {
             self.lanes.values().for_each(|seat| seat.lane.want_bell(true));
             // What was taken or finished before the workers could see the wish rings no bell.
             self.reap(now);
+            self.dispatch(now);
         }
         self.finish_closing(now);
     }
 
     fn hear(&mut self) {
-        for seat in self.lanes.values_mut().filter(|seat| seat.unheard) {
-            seat.unheard = seat.lane.listen_for_bell() == Bell::More;
+        let mut gone = Vec::new();
+        for (worker, seat) in self.lanes.iter_mut().filter(|(_, seat)| seat.unheard) {
+            let bell = seat.lane.listen_for_bell();
+            seat.unheard = bell == Bell::More;
+            if bell == Bell::Gone {
+                gone.push(*worker);
+            }
         }
+        // Whether it is about to die or has only lost this channel: what it has not taken goes to others.
+        gone.into_iter().for_each(|worker| self.withdraw(worker));
     }
 
     /// Looks at what became of open tickets, and at how much the workers have finished.
@@ -263,58 +275,80 @@ impl Run {
         }
     }
 
-    /// How many connections may be accepted now.
-    fn room(&self) -> usize {
+    /// How many connections of a listener may be accepted now.
+    fn room(&self, listener: u8) -> usize {
         let untaken: usize = self.lanes.keys().map(|worker| self.dispatcher.untaken(*worker)).sum();
         let held = untaken + self.dispatcher.waiting();
-        self.dispatcher.room().min(self.held.saturating_sub(held))
+        self.dispatcher.room_for(listener).min(self.held.saturating_sub(held))
     }
 
+    /// Whether something waits for a worker to have room.
     fn is_starved(&self) -> bool {
-        let wanted = self.dispatcher.waiting() > 0 || self.intakes.iter().any(|intake| intake.ready);
-        wanted && self.room() == 0
+        let is_stuck = |intake: &Intake| intake.ready && self.room(intake.listener) == 0;
+        self.dispatcher.waiting() > 0 || self.intakes.iter().any(is_stuck)
+    }
+
+    fn can_accept(&self) -> bool {
+        self.intakes.iter().any(|intake| intake.ready && self.room(intake.listener) > 0)
     }
 
     fn accept(&mut self, now: Instant) {
-        let mut room = self.room().min(self.batch);
+        if !self.can_accept() {
+            return;
+        }
+        // If the processors are busy, let others run first: more connections arrive meanwhile, and go out in one
+        // message. If they are idle this costs nothing. (Measured on two busy cores: a quarter more connections a second.)
+        rustix::thread::sched_yield();
+        let mut tries = self.batch;
         let mut drained = Vec::new();
-        for intake in self.intakes.iter_mut().filter(|intake| intake.ready) {
-            while room > 0 && self.pause.until(now).is_none() {
-                self.stats.attempts.add(1);
-                match intake.accept() {
-                    Accepted::Connection(stream, peer) => {
-                        self.pause.reset();
-                        self.stats.accepted.add(1);
-                        let connection = Connection { stream, peer, listener: intake.listener };
-                        // The queue takes as many as `batch`, and no more than `room` are offered.
-                        if self.dispatcher.offer(connection).is_err() {
-                            tracing::error!(%peer, "no place for an accepted connection: closed it");
-                        }
-                        room -= 1;
-                    }
-                    Accepted::Aborted => {}
-                    Accepted::Drained => {
-                        drained.push(intake.listener);
-                        break;
-                    }
-                    Accepted::Exhausted(errno) => {
-                        self.stats.backoffs.add(1);
-                        let pause = self.pause.begin(now);
-                        tracing::warn!(%errno, ?pause, "cannot accept for now; connections wait in the kernel's queue");
-                    }
-                }
-            }
+        self.first_intake = self.first_intake.wrapping_add(1);
+        for turn in 0..self.intakes.len() {
+            let index = (self.first_intake.wrapping_add(turn)) % self.intakes.len();
+            self.accept_from(index, &mut tries, &mut drained, now);
         }
         if self.closing.is_some() {
             self.intakes.retain(|intake| !drained.contains(&intake.listener));
         }
     }
 
-    fn dispatch(&mut self) {
+    /// Accepts from one socket, with so many tries left.
+    fn accept_from(&mut self, index: usize, tries: &mut usize, drained: &mut Vec<u8>, now: Instant) {
+        let Some((listener, true)) = self.intakes.get(index).map(|intake| (intake.listener, intake.ready))
+        else {
+            return;
+        };
+        let mut room = self.room(listener);
+        while room > 0 && *tries > 0 && self.pause.until(now).is_none() {
+            let Some(intake) = self.intakes.get_mut(index) else { return };
+            *tries -= 1;
+            self.stats.attempts.add(1);
+            match intake.accept() {
+                Accepted::Connection(stream, peer) => {
+                    self.pause.reset();
+                    self.stats.accepted.add(1);
+                    // The queue takes as many as `batch` beyond those that there is room for.
+                    if self.dispatcher.offer_of(listener, Connection { stream, peer, listener }).is_err() {
+                        tracing::error!(%peer, "no place for an accepted connection: closed it");
+                    }
+                    room -= 1;
+                }
+                Accepted::Aborted => {}
+                Accepted::Drained => return drained.push(listener),
+                Accepted::Exhausted(errno) => {
+                    self.stats.backoffs.add(1);
+                    let pause = self.pause.begin(now);
+                    tracing::warn!(%errno, ?pause, "cannot accept for now; connections wait in the kernel's queue");
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, now: Instant) {
         while let Some(batch) = self.dispatcher.poll_batch() {
             if !self.send(&batch) {
-                // No room on the way, or the worker is gone: until it is writable, or withdrawn, others get these.
-                self.dispatcher.pause(batch.key());
+                // The way is full, or descriptors can't travel for now, or the worker is gone: others get these until
+                // it is writable, has rested, or is withdrawn.
+                self.rest(batch.key(), now);
             }
         }
     }
@@ -361,11 +395,10 @@ impl Run {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        let ready = self.intakes.iter().any(|intake| intake.ready) && self.room() > 0;
+        let ready = self.can_accept();
         let paused = self.pause.until(now);
         let unheard = self.lanes.values().any(|seat| seat.unheard);
-        let waiting = self.dispatcher.waiting() > 0 && self.dispatcher.room() > 0;
-        if (ready && paused.is_none()) || unheard || waiting {
+        if (ready && paused.is_none()) || unheard {
             return Some(Duration::ZERO);
         }
         let tick = self.has_open_tickets().then(|| now + TICK);

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use cluster_balancer::Classes;
 use cluster_ipc::{Frame, Kind, Online};
 use cluster_supervisor::{WorkerId, WorkerState, WorkerView};
 use serde::Serialize;
@@ -24,8 +25,15 @@ impl Core {
             Kind::Message => {
                 wire::decode(frame.payload()).map(|message| self.handle_message(id, &message, now))
             }
-            Kind::Request => wire::decode(frame.payload())
-                .and_then(|request| self.handle_request(id, frame.id(), &request, now)),
+            Kind::Request => {
+                let answered = wire::decode(frame.payload())
+                    .and_then(|request| self.handle_request(id, frame.id(), &request, now));
+                if answered.is_err() {
+                    // Each request has an answer, so that those under way can be counted.
+                    self.send_reply(id, frame.id(), Vec::new());
+                }
+                answered
+            }
             other => {
                 tracing::warn!(slot = id.slot(), kind = ?other, "worker {id} sent a frame of a kind it should not");
                 return;
@@ -37,19 +45,24 @@ impl Core {
     }
 
     fn handle_message(&mut self, id: WorkerId, message: &ToPrimary, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
         match message {
-            ToPrimary::Ready { capacity, accepting } => {
-                let Some(link) = self.links.get_mut(&id) else { return };
+            ToPrimary::Accepting { listener, capacity } => {
+                link.listeners = link.listeners.with(*listener);
                 link.capacity = (*capacity).max(1);
-                link.accepting = *accepting;
-                self.supervisor.handle_ready(id, now);
-                // One that stopped listening and listens again is ready for the supervisor all the while.
                 self.readmit(id);
             }
-            ToPrimary::StoppedListening => {
-                if let Some(link) = self.links.get_mut(&id) {
-                    link.accepting = false;
+            ToPrimary::Dropped { listener } => {
+                link.listeners = link.listeners.without(*listener);
+                if link.listeners.is_empty() {
+                    self.acceptor.command(Command::Withdraw { worker: id });
+                } else {
+                    self.readmit(id);
                 }
+            }
+            ToPrimary::Ready => self.supervisor.handle_ready(id, now),
+            ToPrimary::Leaving => {
+                link.listeners = Classes::none();
                 self.acceptor.command(Command::Withdraw { worker: id });
             }
         }
@@ -81,11 +94,14 @@ impl Core {
     }
 
     fn reply(&self, id: WorkerId, request_id: u64, reply: &impl Serialize) -> Result<()> {
-        let bytes = wire::encode(reply)?;
+        self.send_reply(id, request_id, wire::encode(reply)?);
+        Ok(())
+    }
+
+    fn send_reply(&self, id: WorkerId, request_id: u64, bytes: Vec<u8>) {
         if let Some(link) = self.links.get(&id) {
             link.send(Frame::new(Kind::Reply, request_id, bytes));
         }
-        Ok(())
     }
 
     pub(super) fn status(&self, now: Instant) -> ClusterStatus {

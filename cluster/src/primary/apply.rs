@@ -100,6 +100,8 @@ impl Core {
                     slot = id.slot(),
                     "worker {id} is silent, but a debugger holds it: left alone"
                 );
+                // Watched anew, for when the debugger lets go.
+                self.monitor.insert(id, now);
             }
             VerdictKind::Dead => self.supervisor.handle_unhealthy(id, now),
             other => tracing::warn!(slot = id.slot(), verdict = ?other, "a verdict nothing is done about"),
@@ -110,8 +112,9 @@ impl Core {
     pub(super) fn readmit(&self, id: WorkerId) {
         let Some(link) = self.links.get(&id) else { return };
         let ready = self.supervisor.worker(id).is_some_and(|view| view.state() == WorkerState::Ready);
-        if ready && link.accepting && !link.suspect {
-            self.acceptor.command(Command::Admit { worker: id, capacity: link.capacity });
+        let (capacity, listeners) = (link.capacity, link.listeners);
+        if ready && !link.suspect && !listeners.is_empty() {
+            self.acceptor.command(Command::Admit { worker: id, capacity, listeners });
         }
     }
 

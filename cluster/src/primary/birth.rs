@@ -68,7 +68,14 @@ impl Cradle {
         control
             .try_send(Welcome::frame(std::process::id(), payload, descriptors))
             .map_err(|_| Error::Ipc(cluster_ipc::Error::Malformed { what: "Welcome: it is too large" }))?;
-        control.flush()?;
+        if !control.flush()? {
+            // A child without a Welcome would take itself for a primary.
+            let source = std::io::Error::from(rustix::io::Errno::TOOMANYREFS);
+            return Err(Error::Os {
+                operation: "send the Welcome: too many descriptors are in flight",
+                source,
+            });
+        }
         let child = self.executable.spawn(&self.spawn, childs_control.into_fd())?;
         Ok(Newborn { child, control, data: Channel::new(data), board: Arc::new(board) })
     }

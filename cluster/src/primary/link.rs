@@ -4,9 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cluster_balancer::Classes;
 use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::{Channel, Readable};
-use cluster_ipc::{Error, Frame};
+use cluster_ipc::{Error, Frame, Kind};
 use cluster_supervisor::WorkerId;
 use cluster_supervisor::os::Child;
 use tokio::sync::mpsc;
@@ -15,9 +16,14 @@ use tokio::task::AbortHandle;
 use super::birth::Newborn;
 use crate::Result;
 
-/// Frames that may wait for one worker's task. A worker is sent a handful in its life, and answers to what it
-/// asked for; one that asks without reading the answers runs into this.
+/// Frames that may wait for one worker's task: answers to at most [`UNANSWERED`] requests, and the wish that it drains.
 const OUTGOING: usize = 64;
+
+/// Requests of one worker that may be without an answer; the next are not read before.
+const UNANSWERED: usize = 32;
+
+/// The largest frame that a worker may send: what it says to the primary is short.
+const MAX_FRAME: usize = 64 << 10;
 
 /// How long an exit may follow the end of the channel before the end alone counts as a fault.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
@@ -42,8 +48,8 @@ pub(super) struct Link {
     /// How many connections it can hold, once it said so.
     pub(super) capacity: u32,
     pub(super) suspect: bool,
-    /// It has a listener, as far as it said.
-    pub(super) accepting: bool,
+    /// The listeners that it accepts on, as far as it said.
+    pub(super) listeners: Classes,
     outgoing: mpsc::Sender<Frame<OwnedFd>>,
     task: AbortHandle,
 }
@@ -64,8 +70,9 @@ impl Link {
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {
         let Newborn { child, control, data, board } = newborn;
-        let watched =
-            || -> Result<_> { Ok((Readable::new(child.try_clone_pidfd()?)?, Channel::new(control)?)) };
+        let watched = || -> Result<_> {
+            Ok((Readable::new(child.try_clone_pidfd()?)?, Channel::new(control.max_frame(MAX_FRAME))?))
+        };
         let (pidfd, control) = match watched() {
             Ok(watched) => watched,
             Err(error) => {
@@ -81,7 +88,7 @@ impl Link {
             started: now,
             capacity: 1,
             suspect: false,
-            accepting: false,
+            listeners: Classes::none(),
             outgoing,
             task,
         };
@@ -105,13 +112,22 @@ async fn attend(
     mut queue: mpsc::Receiver<Frame<OwnedFd>>,
     reports: mpsc::Sender<Report>,
 ) {
+    let mut unanswered = 0_usize;
     let error = loop {
         tokio::select! {
-            received = channel.recv() => match received {
-                Ok(frame) => if reports.send(Report::Frame(id, frame)).await.is_err() { return },
+            received = channel.recv(), if unanswered < UNANSWERED => match received {
+                Ok(mut frame) => {
+                    // No message of a worker carries any; nobody shall fill this process with them.
+                    drop(frame.take_descriptors());
+                    unanswered += usize::from(frame.kind() == Kind::Request);
+                    if reports.send(Report::Frame(id, frame)).await.is_err() {
+                        return;
+                    }
+                }
                 Err(error) => break Some(error),
             },
             Some(frame) = queue.recv() => {
+                unanswered = unanswered.saturating_sub(usize::from(frame.kind() == Kind::Reply));
                 if let Err(error) = channel.try_send(frame) {
                     tracing::warn!(worker = %id, %error, "a message to a worker was lost");
                 }

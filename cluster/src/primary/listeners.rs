@@ -4,22 +4,23 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use cluster_balancer::Classes;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait in the kernel for the acceptor; the kernel cuts it to `net.core.somaxconn`, 4096 by default.
 const BACKLOG: i32 = 4096;
 
-/// What is listened on. Failures are not remembered: the next worker that asks tries again.
+/// What is listened on: at most 64 sockets. Failures are not remembered: the next worker that asks tries again.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    bound: HashMap<(SocketAddr, u32), (u16, SocketAddr)>,
+    bound: HashMap<(SocketAddr, u32), (u8, SocketAddr)>,
 }
 
 /// The answer to a worker that wants to listen.
 #[derive(Debug)]
 pub(super) struct Bound {
-    pub(super) listener: u16,
+    pub(super) listener: u8,
     pub(super) address: SocketAddr,
     /// Present when the socket is new: it has yet to be accepted on.
     pub(super) socket: Option<TcpListener>,
@@ -30,7 +31,8 @@ impl Listeners {
         if let Some((listener, address)) = self.bound.get(&(address, nth)) {
             return Ok(Bound { listener: *listener, address: *address, socket: None });
         }
-        let listener = u16::try_from(self.bound.len()).map_err(|_| Errno::MFILE)?;
+        let listener = u8::try_from(self.bound.len()).ok().filter(|number| *number < Classes::COUNT);
+        let listener = listener.ok_or(Errno::MFILE)?;
         let socket = bind(address)?;
         let real = socket.local_addr()?;
         self.bound.insert((address, nth), (listener, real));

@@ -16,7 +16,7 @@ mod link;
 mod listeners;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster_health::Monitor;
 use cluster_supervisor::{Supervisor, WorkerId, os};
@@ -33,10 +33,13 @@ use crate::status::ClusterStatus;
 use crate::{Error, Result};
 
 /// Reports of workers that may wait for the loop; the rest waits in the workers' channels.
-const REPORTS: usize = 256;
+const REPORTS: usize = 64;
 
 /// Orders of handles that may wait for the loop.
 const ORDERS: usize = 64;
+
+/// How soon a child is asked again for its exit code whose pidfd said that it has exited.
+const REAP_AGAIN: Duration = Duration::from_millis(10);
 
 /// Descriptors that the primary keeps free of connections, beside those per worker: its own, and a
 /// worker being started.
@@ -143,8 +146,8 @@ impl Primary {
     }
 
     /// Starts the workers and keeps them running until SIGTERM, SIGINT or [`Handle::shutdown`]; then stops
-    /// gracefully: what has connected is still served, workers drain, each within its deadline. A second
-    /// signal ends all at once.
+    /// gracefully: what has connected is still handed out (for at most the linger time), workers drain, each within its
+    /// deadline. A second signal ends all at once.
     ///
     /// If the future is dropped, the workers see their primary gone: they drain and end.
     ///
@@ -253,9 +256,18 @@ impl Core {
         let Some(link) = self.links.get_mut(&id) else { return };
         let exit = match link.child.try_reap() {
             Ok(Some(exit)) => exit,
-            // The pidfd said it has exited; if it cannot be reaped, somebody else in this process did.
-            Ok(None) | Err(_) => {
-                tracing::error!(slot = id.slot(), "worker {id} was reaped by somebody else");
+            // A debugger that holds it has to let go first.
+            Ok(None) => {
+                let reports = self.reports.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(REAP_AGAIN).await;
+                    // The primary may have ended meanwhile.
+                    let _ = reports.send(Report::Exited(id)).await;
+                });
+                return;
+            }
+            Err(error) => {
+                tracing::error!(slot = id.slot(), %error, "worker {id} was reaped by somebody else");
                 cluster_supervisor::Exit::Code(-1)
             }
         };

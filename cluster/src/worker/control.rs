@@ -10,9 +10,9 @@ use cluster_ipc::{Frame, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
-use super::drain::{Gate, Phase};
+use super::drain::Gate;
 use super::intake::Intake;
 use crate::wire::{self, ToPrimary, ToWorker};
 use crate::{Error, Result};
@@ -48,11 +48,14 @@ impl Control {
         self.outgoing.send(Outgoing::Message(bytes)).await.map_err(|_| Error::PrimaryGone)
     }
 
-    /// The same from where nothing can be awaited; lost if the queue is full or the primary gone.
-    pub(super) fn send_now(&self, message: &ToPrimary) {
-        if let Ok(bytes) = wire::encode(message) {
-            drop(self.outgoing.try_send(Outgoing::Message(bytes)));
-        }
+    /// The same from where nothing can be awaited.
+    pub(super) fn send_later(&self, message: &ToPrimary) {
+        let (Ok(bytes), Ok(runtime)) = (wire::encode(message), tokio::runtime::Handle::try_current()) else {
+            return tracing::debug!(?message, "not said: the runtime is gone");
+        };
+        let outgoing = self.outgoing.clone();
+        // The primary may be gone; then it need not know.
+        runtime.spawn(async move { outgoing.send(Outgoing::Message(bytes)).await });
     }
 
     pub(super) async fn request<T: DeserializeOwned>(&self, request: &impl Serialize) -> Result<T> {
@@ -77,7 +80,6 @@ async fn attend(
 ) {
     let mut pending: HashMap<u64, oneshot::Sender<Bytes>> = HashMap::new();
     let mut next_id = 1;
-    let mut linger_ends = None;
     loop {
         tokio::select! {
             Some(outgoing) = queue.recv() => {
@@ -93,9 +95,9 @@ async fn attend(
                 }
                 Ok(frame) => match wire::decode(frame.payload()) {
                     Ok(ToWorker::Drain) => {
-                        gate.leave();
-                        intake.purge();
-                        linger_ends = Some(tokio::time::Instant::now() + linger);
+                        intake.withdraw();
+                        let gate = Arc::clone(&gate);
+                        tokio::spawn(async move { gate.leave_within(linger).await });
                     }
                     Err(error) => tracing::warn!(%error, "ignored a message of the primary"),
                 },
@@ -104,17 +106,11 @@ async fn attend(
                     break;
                 }
             },
-            () = sleep_until(linger_ends.unwrap_or_else(tokio::time::Instant::now)), if linger_ends.is_some() => {
-                linger_ends = None;
-                gate.drain();
-            }
         }
     }
     drop(pending);
-    // Without the primary nobody sends more requests here than are on their way: a short first phase.
-    gate.leave();
-    drop(timeout(linger, gate.reached(Phase::Draining)).await);
-    gate.drain();
+    // What has arrived is still served: the copies here are the only ones now.
+    gate.leave_within(linger).await;
 }
 
 fn send(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster_ipc::board::{Ticket, WorkerBoard};
 use cluster_ipc::tokio::Channel;
@@ -23,20 +24,16 @@ pub(crate) struct Intake {
     gate: Arc<Gate>,
     /// Wakes the task that owns the data channel, to ring.
     bell: Arc<Notify>,
-    queues: Mutex<BTreeMap<u16, Arc<Queue>>>,
+    /// Of the listeners that there are now.
+    queues: Mutex<BTreeMap<u8, Arc<Queue>>>,
+    /// The primary claims back what was not taken: nothing may be taken any more.
+    withdrawn: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    arrived: Mutex<Arrived>,
+    arrived: Mutex<VecDeque<Untaken>>,
     filled: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Arrived {
-    untaken: VecDeque<Untaken>,
-    /// The application has dropped the listener.
-    closed: bool,
 }
 
 /// Closing it without taking the ticket loses nothing: the primary still has its copy.
@@ -49,12 +46,15 @@ struct Untaken {
 
 impl Intake {
     pub(crate) fn new(board: Arc<WorkerBoard>, gate: Arc<Gate>) -> Self {
-        Self { board, gate, bell: Arc::new(Notify::new()), queues: Mutex::default() }
+        let bell = Arc::new(Notify::new());
+        Self { board, gate, bell, queues: Mutex::default(), withdrawn: AtomicBool::new(false) }
     }
 
-    /// The queue of a listener, made on first use: connections may arrive before the application's answer does.
-    pub(crate) fn queue(&self, listener: u16) -> Arc<Queue> {
-        Arc::clone(self.queues.lock().entry(listener).or_default())
+    /// Opens the queue of a new listener.
+    pub(crate) fn open(&self, listener: u8) -> Arc<Queue> {
+        let queue = Arc::new(Queue::default());
+        self.queues.lock().insert(listener, Arc::clone(&queue));
+        queue
     }
 
     /// Waits for a connection of this listener that is still this worker's to take, and takes it. `None`
@@ -80,7 +80,7 @@ impl Intake {
     /// alone answers for the connection.
     fn take(&self, untaken: Untaken) -> Option<Stream> {
         let Untaken { ticket, stream, .. } = untaken;
-        if !self.board.is_offered(ticket) {
+        if self.withdrawn.load(Ordering::SeqCst) || !self.board.is_offered(ticket) {
             return None;
         }
         let io = match tokio::net::TcpStream::from_std(stream.into()) {
@@ -91,30 +91,31 @@ impl Intake {
                 return None;
             }
         };
+        // Before the ticket: a drain that begins in between must wait for this connection.
+        let pass = self.gate.enter();
         if !self.board.take(ticket) {
             return None;
         }
         let account = Account::new(Arc::clone(&self.board), Arc::clone(&self.bell));
-        let stream = Stream::new(io, self.gate.enter(), account);
+        let stream = Stream::new(io, pass, account);
         stream.account().ring_if_wanted();
         Some(stream)
     }
 
-    /// Closes what the primary has claimed back, so that no stale copy stays open.
-    pub(crate) fn purge(&self) {
+    /// The primary has withdrawn this worker, or is about to: what it has not taken is the primary's to give to others. Taking it
+    /// still would be no loss, but the drain that follows might close it unanswered.
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::SeqCst);
         for queue in self.queues.lock().values() {
-            queue.arrived.lock().untaken.retain(|untaken| self.board.is_offered(untaken.ticket));
+            queue.arrived.lock().clear();
         }
     }
 
-    /// Closes a queue whose listener is gone: what is in it, and what still comes, goes to other workers.
-    pub(crate) fn close(&self, queue: &Queue) {
-        let untaken = {
-            let mut arrived = queue.arrived.lock();
-            arrived.closed = true;
-            std::mem::take(&mut arrived.untaken)
-        };
-        untaken.iter().for_each(|untaken| self.board.refuse(untaken.ticket));
+    /// Closes the queue of a listener that is gone: what is in it, and what still comes, goes to other workers.
+    pub(crate) fn close(&self, listener: u8) {
+        let queue = self.queues.lock().remove(&listener);
+        let untaken = queue.map(|queue| std::mem::take(&mut *queue.arrived.lock()));
+        untaken.iter().flatten().for_each(|untaken| self.board.refuse(untaken.ticket));
     }
 
     fn handle_batch(&self, frame: &mut Frame<OwnedFd>) -> Result<()> {
@@ -127,14 +128,18 @@ impl Intake {
             }
             .into());
         }
+        if self.withdrawn.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let queues = self.queues.lock();
         for (offer, stream) in batch.offers.into_iter().zip(streams) {
-            let queue = self.queue(offer.listener());
-            let mut arrived = queue.arrived.lock();
-            if arrived.closed {
-                self.board.refuse(offer.ticket());
-            } else {
-                arrived.untaken.push_back(Untaken { ticket: offer.ticket(), peer: offer.peer(), stream });
-                queue.filled.notify_one();
+            match queues.get(&offer.listener()) {
+                Some(queue) => {
+                    let untaken = Untaken { ticket: offer.ticket(), peer: offer.peer(), stream };
+                    queue.arrived.lock().push_back(untaken);
+                    queue.filled.notify_one();
+                }
+                None => self.board.refuse(offer.ticket()),
             }
         }
         Ok(())
@@ -159,6 +164,12 @@ impl Intake {
 
 impl Queue {
     fn pop(&self) -> Option<Untaken> {
-        self.arrived.lock().untaken.pop_front()
+        let mut arrived = self.arrived.lock();
+        let untaken = arrived.pop_front();
+        if !arrived.is_empty() {
+            // Of several wake-ups that nobody waited for only one is remembered: pass it on.
+            self.filled.notify_one();
+        }
+        untaken
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Inner;
 use super::drain::Phase;
@@ -15,6 +16,8 @@ use super::stream::{Account, Stream};
 #[derive(Debug)]
 pub struct Listener {
     source: Source,
+    /// What the application asked for: with port 0 where it didn't matter.
+    asked: SocketAddr,
     address: SocketAddr,
     worker: Arc<Inner>,
 }
@@ -22,19 +25,20 @@ pub struct Listener {
 #[derive(Debug)]
 enum Source {
     /// The primary accepts, and hands connections over.
-    Handed(Arc<Queue>),
+    Handed { number: u8, queue: Arc<Queue>, said: AtomicBool },
     /// Inline mode: this process accepts.
     Direct(tokio::net::TcpListener),
 }
 
 impl Listener {
-    pub(super) fn handed(queue: Arc<Queue>, address: SocketAddr, worker: Arc<Inner>) -> Self {
-        worker.open_listener();
-        Self { source: Source::Handed(queue), address, worker }
+    pub(super) fn handed(number: u8, asked: SocketAddr, address: SocketAddr, worker: Arc<Inner>) -> Self {
+        let queue = worker.intake().open(number);
+        let source = Source::Handed { number, queue, said: AtomicBool::new(false) };
+        Self { source, asked, address, worker }
     }
 
     pub(super) fn direct(socket: tokio::net::TcpListener, address: SocketAddr, worker: Arc<Inner>) -> Self {
-        Self { source: Source::Direct(socket), address, worker }
+        Self { source: Source::Direct(socket), asked: address, address, worker }
     }
 
     /// The address, with the real port where 0 was asked for.
@@ -55,9 +59,14 @@ impl Listener {
     /// # Ok(()) }
     /// ```
     pub async fn accept(&self) -> Option<(Stream, SocketAddr)> {
-        self.worker.say_ready().await;
         match &self.source {
-            Source::Handed(queue) => self.worker.intake().accept(queue).await,
+            Source::Handed { number, queue, said } => {
+                if !said.load(Ordering::SeqCst) {
+                    self.worker.say_accepting(*number).await;
+                    said.store(true, Ordering::SeqCst);
+                }
+                self.worker.intake().accept(queue).await
+            }
             Source::Direct(socket) => self.accept_directly(socket).await,
         }
     }
@@ -86,9 +95,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Source::Handed(queue) = &self.source {
-            self.worker.intake().close(queue);
-            self.worker.close_listener();
+        self.worker.unclaim(self.asked);
+        if let Source::Handed { number, .. } = &self.source {
+            self.worker.intake().close(*number);
+            self.worker.say_dropped(*number);
         }
     }
 }

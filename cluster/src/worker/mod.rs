@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster_ipc::board::{PrimaryBoard, WorkerBoard};
@@ -33,6 +33,7 @@ pub(crate) use self::drain::{Gate, Phase};
 use self::intake::Intake;
 pub use self::listener::Listener;
 pub use self::stream::Stream;
+use crate::signals::Signals;
 use crate::status::{AcceptStatus, ClusterStatus, WorkerStatus};
 use crate::wire::{self, Greeting, ListenReply, Request, StatusReply, ToPrimary};
 use crate::{Error, Result};
@@ -55,7 +56,6 @@ pub(crate) struct Inner {
     /// Absent in inline mode, where there is no primary to talk to.
     control: Option<Control>,
     said_ready: AtomicBool,
-    listeners: AtomicUsize,
     /// How often each address with port 0 was listened on; see [`Request::Listen`].
     any_port: Mutex<HashMap<SocketAddr, u32>>,
     fixed_ports: Mutex<Vec<SocketAddr>>,
@@ -75,32 +75,50 @@ impl Inner {
         &self.intake
     }
 
-    fn open_listener(&self) {
-        if self.listeners.fetch_add(1, Ordering::SeqCst) == 0 {
-            // Whatever was said before, the next `accept` has news.
-            self.said_ready.store(false, Ordering::SeqCst);
+    /// Tells the primary that this listener's connections are welcome, and that the worker is ready.
+    async fn say_accepting(&self, listener: u8) {
+        let Some(control) = &self.control else { return };
+        if let Err(error) = control.send(&ToPrimary::Accepting { listener, capacity: capacity() }).await {
+            tracing::debug!(%error, "could not say that connections are welcome");
         }
+        self.say_ready().await;
     }
 
-    fn close_listener(&self) {
-        if self.listeners.fetch_sub(1, Ordering::SeqCst) == 1
+    fn say_dropped(&self, listener: u8) {
+        if let Some(control) = &self.control
             && !self.gate.is_leaving()
-            && let Some(control) = &self.control
         {
-            control.send_now(&ToPrimary::StoppedListening);
+            control.send_later(&ToPrimary::Dropped { listener });
         }
     }
 
-    /// Tells the primary, once, that this worker accepts connections.
+    /// Tells the primary that this worker is ready, unless it knows.
     async fn say_ready(&self) {
         let Some(control) = &self.control else { return };
-        if self.said_ready.swap(true, Ordering::SeqCst) {
+        if self.said_ready.load(Ordering::SeqCst) {
             return;
         }
-        let accepting = self.listeners.load(Ordering::SeqCst) > 0;
-        if let Err(error) = control.send(&ToPrimary::Ready { capacity: capacity(), accepting }).await {
-            tracing::debug!(%error, "could not say ready");
+        // The flag is set afterwards: a future dropped while it waits must not leave it unsaid. Twice is no harm.
+        match control.send(&ToPrimary::Ready).await {
+            Ok(()) => self.said_ready.store(true, Ordering::SeqCst),
+            Err(error) => tracing::debug!(%error, "could not say ready"),
         }
+    }
+
+    /// Tells the primary that this worker drains and ends without having been asked by it, and does so.
+    async fn leave_by_itself(&self, linger: Duration) {
+        if let Some(control) = &self.control {
+            control.send_later(&ToPrimary::Leaving);
+        }
+        self.gate.leave_within(linger).await;
+    }
+
+    /// Forgets that there is a listener on this address.
+    fn unclaim(&self, address: SocketAddr) {
+        if let Some(count) = self.any_port.lock().get_mut(&address) {
+            *count = count.saturating_sub(1);
+        }
+        self.fixed_ports.lock().retain(|claimed| *claimed != address);
     }
 }
 
@@ -134,29 +152,42 @@ impl Worker {
         drop(channel.try_send(Online::frame([])));
         let control = Control::start(channel, Arc::clone(&gate), Arc::clone(&intake), greeting.linger);
         let data = cluster_ipc::tokio::Channel::new(Channel::new(Socket::from_fd(data)))?;
-        tokio::spawn(run_intake(Arc::clone(&intake), data, Arc::clone(&gate)));
         tokio::spawn(beat::beat(Arc::clone(&board), greeting.heartbeat));
 
         let id = WorkerId::new(greeting.slot, greeting.generation);
-        Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, Some(control), started)) })
+        let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), started));
+        tokio::spawn(run_intake(Arc::clone(&inner), data, greeting.linger));
+        let mut signals = Signals::terminate()?;
+        let leaving = Arc::clone(&inner);
+        tokio::spawn(async move {
+            signals.recv().await;
+            leaving.leave_by_itself(greeting.linger).await;
+        });
+        Ok(Self { inner })
     }
 
-    /// The one worker of inline mode: it accepts by itself, and drains at SIGTERM or SIGINT.
-    pub(crate) fn inline(linger: Duration) -> Result<Self> {
+    /// The one worker of inline mode: it accepts by itself. With `stop_within` it drains at SIGTERM or SIGINT, and ends after
+    /// that time or at the second signal, whatever is left.
+    pub(crate) fn inline(linger: Duration, stop_within: Option<Duration>) -> Result<Self> {
         let (_, memory) = PrimaryBoard::create()?;
         let board = Arc::new(WorkerBoard::open(memory)?);
         let gate = Arc::new(Gate::new());
         let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate)));
-        let mut signals = crate::signals::Signals::new()?;
-        let leaving = Arc::clone(&gate);
-        tokio::spawn(async move {
-            signals.recv().await;
-            leaving.leave();
-            tokio::select! {
-                () = leaving.reached(Phase::Draining) => {}
-                () = tokio::time::sleep(linger) => leaving.drain(),
-            }
-        });
+        if let Some(stop_within) = stop_within {
+            let mut signals = Signals::new()?;
+            let gate = Arc::clone(&gate);
+            tokio::spawn(async move {
+                signals.recv().await;
+                let leaving = gate.leave_within(linger);
+                tokio::select! {
+                    () = signals.recv() => {}
+                    () = async { leaving.await; tokio::time::sleep(stop_within).await } => {
+                        tracing::warn!("the server did not stop in time");
+                    }
+                }
+                std::process::exit(0);
+            });
+        }
         let id = WorkerId::new(0, 1);
         Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, None, Instant::now())) })
     }
@@ -205,14 +236,14 @@ impl Worker {
         let reply: ListenReply = match control.request(&Request::Listen { address, nth }).await {
             Ok(reply) => reply,
             Err(error) => {
-                self.unclaim(address);
+                self.inner.unclaim(address);
                 return Err(error);
             }
         };
         match reply {
-            Ok((number, bound)) => Ok(Listener::handed(self.inner.intake.queue(number), bound, worker)),
+            Ok((number, bound)) => Ok(Listener::handed(number, address, bound, worker)),
             Err(errno) => {
-                self.unclaim(address);
+                self.inner.unclaim(address);
                 Err(failed(std::io::Error::from_raw_os_error(errno)))
             }
         }
@@ -232,13 +263,6 @@ impl Worker {
         }
         fixed.push(address);
         Ok(0)
-    }
-
-    fn unclaim(&self, address: SocketAddr) {
-        if let Some(count) = self.inner.any_port.lock().get_mut(&address) {
-            *count = count.saturating_sub(1);
-        }
-        self.inner.fixed_ports.lock().retain(|claimed| *claimed != address);
     }
 
     /// Says that this worker is ready. A worker that listens need not: its first `accept` does.
@@ -316,7 +340,6 @@ impl Inner {
             intake,
             control,
             said_ready: AtomicBool::new(false),
-            listeners: AtomicUsize::new(0),
             any_port: Mutex::default(),
             fixed_ports: Mutex::default(),
             started,
@@ -325,16 +348,17 @@ impl Inner {
 }
 
 /// Without its data channel a worker gets no connections: it finishes what it has and ends, to be replaced.
-async fn run_intake(intake: Arc<Intake>, data: cluster_ipc::tokio::Channel, gate: Arc<Gate>) {
-    let error = intake.receive(data).await;
-    if !gate.is_leaving() {
-        if matches!(error, Error::Ipc(cluster_ipc::Error::PeerGone)) {
-            tracing::debug!("the data channel has ended");
-        } else {
-            tracing::error!(%error, "this worker can receive no more connections: it drains and ends");
-        }
-        gate.leave();
+async fn run_intake(inner: Arc<Inner>, data: cluster_ipc::tokio::Channel, linger: Duration) {
+    let error = Arc::clone(&inner.intake).receive(data).await;
+    if inner.gate.is_leaving() {
+        return;
     }
+    if matches!(error, Error::Ipc(cluster_ipc::Error::PeerGone)) {
+        tracing::debug!("the data channel has ended");
+    } else {
+        tracing::error!(%error, "this worker can receive no more connections: it drains and ends");
+    }
+    inner.leave_by_itself(linger).await;
 }
 
 /// The process was started through a descriptor, so its name in `ps` would be that number.

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
 use axum::routing::get;
 use cluster::{Cluster, Role, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +30,8 @@ pub(crate) fn run(app: &str) {
             "never-ready" => std::future::pending().await,
             "two-ports" => two_ports(worker).await,
             "fickle" => fickle(worker).await,
+            "lopsided" => lopsided(worker).await,
+            "again" => again(worker).await,
             other => panic!("no such app: {other}"),
         }
     });
@@ -39,6 +43,11 @@ async fn http(worker: Worker) {
     let app = axum::Router::new()
         .route("/", get(move || std::future::ready(id.clone())))
         .route("/spin", get(spin))
+        .route("/slow", get(slow))
+        .route(
+            "/upgrade",
+            get(|| std::future::ready((StatusCode::SWITCHING_PROTOCOLS, [(CONNECTION, "upgrade")]))),
+        )
         .layer(worker.layer());
     axum::serve(listener, app).with_graceful_shutdown(worker.draining()).await.unwrap();
 }
@@ -48,6 +57,11 @@ async fn spin() -> &'static str {
     loop {
         std::hint::spin_loop();
     }
+}
+
+async fn slow() -> &'static str {
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    "slow"
 }
 
 /// Echoes lines; a server that keeps no account of its connections.
@@ -69,11 +83,6 @@ async fn two_ports(worker: Worker) {
     let first = worker.listen("127.0.0.1:0").await.unwrap();
     let second = worker.listen("127.0.0.1:0").await.unwrap();
     assert!(worker.listen(second.local_addr()).await.is_err(), "that port is in use");
-    let serve = async |listener: cluster::Listener, name: &'static [u8]| {
-        while let Some((mut stream, _)) = listener.accept().await {
-            stream.write_all(name).await.unwrap();
-        }
-    };
     tokio::join!(serve(first, b"first"), serve(second, b"second"));
 }
 
@@ -88,6 +97,31 @@ async fn fickle(worker: Worker) {
     }
     drop(listener);
     worker.draining().await;
+}
+
+/// All listen on one port, slot 0 also on another.
+async fn lopsided(worker: Worker) {
+    let first = worker.listen("127.0.0.1:0").await.unwrap();
+    if worker.slot() > 0 {
+        return serve(first, b"first").await;
+    }
+    let second = worker.listen("127.0.0.1:0").await.unwrap();
+    tokio::join!(serve(first, b"first"), serve(second, b"second"));
+}
+
+/// Drops its listener after each connection, and listens anew on the same port.
+async fn again(worker: Worker) {
+    while !worker.is_leaving() {
+        let listener = worker.listen("127.0.0.1:0").await.unwrap();
+        let Some((mut stream, _)) = listener.accept().await else { return };
+        stream.write_all(b"again").await.unwrap();
+    }
+}
+
+async fn serve(listener: cluster::Listener, name: &'static [u8]) {
+    while let Some((mut stream, _)) = listener.accept().await {
+        stream.write_all(name).await.unwrap();
+    }
 }
 
 /// Writes garbage to the primary, on the channel that it was given.

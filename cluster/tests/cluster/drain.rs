@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cluster::supervisor::{Event as Life, Exit, ExitCause};
 use cluster::{Event, WorkerId};
+use rustix::process::Signal;
 
 use crate::support::client::Connection;
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually, process};
 use crate::{Running, builder};
 
 const CLIENTS: usize = 8;
@@ -101,6 +102,64 @@ pub(crate) fn a_plain_server_ends_after_its_connections() {
     });
     echo(b"while it leaves");
     drop(stream);
+    wait_exited(&mut running, WorkerId::new(0, 1));
+    running.outcome().unwrap();
+}
+
+/// systemd, for one, sends SIGTERM to every process of a service.
+pub(crate) fn a_worker_terminated_by_somebody_else_finishes_its_requests() {
+    let mut running = Running::start(builder("http").workers(1));
+    let address = running.wait_serving()[0];
+    let mut slow = under_way(&running, address, "/slow");
+    process::signal(running.status().workers[0].pid.unwrap(), Signal::TERM);
+    assert_eq!(slow.receive().unwrap().body, "slow");
+    running.wait_for("the worker to end", |event| match event {
+        Event::Lifecycle { event: Life::Exited { exit: Exit::Code(0), .. }, .. } => Some(()),
+        _ => None,
+    });
+    running.wait_ready(WorkerId::new(0, 2));
+    running.stop();
+}
+
+/// A request that has reached its worker.
+fn under_way(running: &Running, address: std::net::SocketAddr, path: &str) -> Connection {
+    let mut connection = Connection::open(address).unwrap();
+    connection.send("GET", path, true).unwrap();
+    let taken = || running.status().workers.iter().map(|worker| worker.taken).sum::<u64>();
+    eventually("the request to have arrived", || (taken() > 0).then_some(()));
+    connection
+}
+
+/// Connections that lie in the kernel's queue and on the way when the cluster is asked to stop.
+pub(crate) fn what_has_connected_is_served_when_the_cluster_stops() {
+    let mut running = Running::start(builder("http").workers(1));
+    let address = running.wait_serving()[0];
+    // The only worker doesn't take any.
+    let pid = running.status().workers[0].pid.unwrap();
+    process::signal(pid, Signal::STOP);
+    eventually("the worker to stop", || process::is_stopped(pid).then_some(()));
+    let mut waiting: Vec<_> = (0..100).map(|_| Connection::open(address).unwrap()).collect();
+    waiting.iter_mut().for_each(|connection| connection.send("GET", "/", false).unwrap());
+    process::signal(pid, Signal::CONT);
+    running.block_on(running.handle.shutdown()).unwrap();
+    for connection in &mut waiting {
+        assert_eq!(connection.receive().unwrap().status, 200);
+    }
+    running.outcome().unwrap();
+}
+
+pub(crate) fn an_upgrade_stays_one_while_the_worker_leaves() {
+    let mut running = Running::start(builder("http").workers(1));
+    let address = running.wait_serving()[0];
+    let mut connection = under_way(&running, address, "/");
+    assert!(!connection.receive().unwrap().closes);
+    running.block_on(running.handle.stop(WorkerId::new(0, 1))).unwrap();
+    running.wait_for("the worker to be asked", |event| match event {
+        Event::Lifecycle { event: Life::Stopping { .. }, .. } => Some(()),
+        _ => None,
+    });
+    let answer = connection.request("GET", "/upgrade", true).unwrap();
+    assert_eq!((answer.status, answer.closes), (101, false));
     wait_exited(&mut running, WorkerId::new(0, 1));
     running.outcome().unwrap();
 }

@@ -3,8 +3,11 @@
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
-use crate::support::{DEADLINE, eventually};
-use crate::{Running, builder};
+use cluster::supervisor::{Backoff, Policy};
+use rustix::process::Signal;
+
+use crate::support::{DEADLINE, eventually, process};
+use crate::{QUICK, Running, builder};
 
 fn word(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -21,6 +24,34 @@ pub(crate) fn listeners_on_any_port_are_shared_by_number() {
     for _ in 0..10 {
         assert_eq!((word(addresses[0]), word(addresses[1])), ("first".to_owned(), "second".to_owned()));
     }
+    running.stop();
+}
+
+/// Who doesn't listen on an address gets none of its connections, and the address that only one listens on survives that
+/// one's crash: its clients wait for the successor.
+pub(crate) fn connections_go_only_to_workers_that_listen_there() {
+    let policy = Policy::new().backoff(Backoff::new().base(QUICK));
+    let mut running = Running::start(builder("lopsided").workers(3).policy(policy).max_restarts(100));
+    let addresses = running.wait_serving();
+    let both =
+        || assert_eq!((word(addresses[0]), word(addresses[1])), ("first".to_owned(), "second".to_owned()));
+    (0..50).for_each(|_| both());
+    let status = running.status();
+    assert_eq!(status.accept.recalled, 0, "none was refused: {status:?}");
+    for _ in 0..3 {
+        process::signal(running.status().workers[0].pid.unwrap(), Signal::KILL);
+        both();
+    }
+    running.stop();
+}
+
+pub(crate) fn a_worker_may_listen_again() {
+    let mut running = Running::start(builder("again").workers(2));
+    let address = running.wait_serving()[0];
+    for _ in 0..50 {
+        assert_eq!(word(address), "again");
+    }
+    assert_eq!(running.status().listening, [address], "it is the same socket each time");
     running.stop();
 }
 

@@ -53,6 +53,17 @@ fn main() {
         trial("a_silent_worker_is_replaced", health::a_worker_that_never_yields_is_suspected_then_replaced),
         trial("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
         trial("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),
+        trial("listeners_of_some_workers", listening::connections_go_only_to_workers_that_listen_there),
+        trial("a_worker_may_listen_again", listening::a_worker_may_listen_again),
+        trial(
+            "a_worker_told_by_another_leaves_in_order",
+            drain::a_worker_terminated_by_somebody_else_finishes_its_requests,
+        ),
+        trial(
+            "what_has_connected_is_served_at_the_end",
+            drain::what_has_connected_is_served_when_the_cluster_stops,
+        ),
+        trial("an_upgrade_stays_one", drain::an_upgrade_stays_one_while_the_worker_leaves),
         trial("a_worker_may_stop_listening", listening::a_worker_that_stops_listening_gets_no_connections),
     ];
     libtest_mimic::run(&arguments, trials).exit();
