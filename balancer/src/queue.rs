@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::Classes;
+
 /// An item with its place in the order of arrival. The place stays with the item on its way to a member,
 /// so that it can come back to it.
 pub(crate) struct Waiting<C> {
@@ -31,18 +33,21 @@ impl<C> Waiting<C> {
 /// Sorted by arrival, always.
 pub(crate) struct Queue<C> {
     items: VecDeque<Waiting<C>>,
+    /// How many there are of each class.
+    counts: [usize; Classes::COUNT as usize],
     next_arrival: u64,
 }
 
 impl<C> Queue<C> {
     pub(crate) fn new() -> Self {
-        Self { items: VecDeque::new(), next_arrival: 0 }
+        Self { items: VecDeque::new(), counts: [0; Classes::COUNT as usize], next_arrival: 0 }
     }
 
     /// A new item, behind all others.
     pub(crate) fn push(&mut self, item: C, class: u8) {
         self.items.push_back(Waiting { arrival: self.next_arrival, class, item });
         self.next_arrival += 1;
+        self.adjust(class, |count| count.saturating_add(1));
     }
 
     /// The class of the item at `index`, the oldest being at 0.
@@ -52,18 +57,28 @@ impl<C> Queue<C> {
 
     /// Takes the item at `index` out.
     pub(crate) fn remove(&mut self, index: usize) -> Option<Waiting<C>> {
-        self.items.remove(index)
+        let waiting = self.items.remove(index)?;
+        self.adjust(waiting.class, |count| count.saturating_sub(1));
+        Some(waiting)
+    }
+
+    fn adjust(&mut self, class: u8, change: impl FnOnce(usize) -> usize) {
+        if let Some(count) = self.counts.get_mut(usize::from(class)) {
+            *count = change(*count);
+        }
     }
 
     /// How many items of a class there are.
     pub(crate) fn count(&self, class: u8) -> usize {
-        self.items.iter().filter(|waiting| waiting.class == class).count()
+        self.counts.get(usize::from(class)).copied().unwrap_or(0)
     }
 
     /// Puts an item back where its arrival says: before all that came later, which is usually the head.
     pub(crate) fn put_back(&mut self, waiting: Waiting<C>) {
         let at = self.items.partition_point(|other| other.arrival < waiting.arrival);
+        let class = waiting.class;
         self.items.insert(at, waiting);
+        self.adjust(class, |count| count.saturating_add(1));
     }
 
     pub(crate) fn len(&self) -> usize {
