@@ -9,7 +9,18 @@ fn frames() -> impl Strategy<Value = Vec<(Vec<u8>, usize)>> {
     prop::collection::vec(frame, 1..20)
 }
 
+/// Fast by default; `CLUSTER_TEST_LONG=1` tries a hundred times as many. proptest prints what failed, and how to repeat it.
+fn config() -> ProptestConfig {
+    let long = std::env::var_os("CLUSTER_TEST_LONG").is_some();
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(if long { 25_600 } else { 256 })
+    }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn any_cut_of_the_stream_gives_the_same_frames(
         frames in frames(),
