@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::worker::Inner;
+use crate::worker::{Inner, Worker};
 
 /// Counts requests and server errors on the worker's board, and adds `Connection: close` to every HTTP/1 response
 /// once the worker has been asked to leave (HTTP/2 has its own way, which the server's graceful shutdown takes). Made by
@@ -21,9 +21,11 @@ pub struct ClusterLayer {
     worker: Arc<Inner>,
 }
 
-impl ClusterLayer {
-    pub(crate) fn new(worker: Arc<Inner>) -> Self {
-        Self { worker }
+impl Worker {
+    /// A tower layer for the HTTP service: it counts requests and errors, and says `Connection: close` in every
+    /// response once the worker has been asked to leave.
+    pub fn layer(&self) -> ClusterLayer {
+        ClusterLayer { worker: Arc::clone(self.inner()) }
     }
 }
 

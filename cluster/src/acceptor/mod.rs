@@ -14,6 +14,7 @@
 //! any is open; a worker rings (an empty frame) only when asked to, which is when nothing can be accepted until
 //! some worker has taken or finished something. So in steady state a connection costs no acknowledgement.
 
+mod accepting;
 mod intake;
 mod lane;
 mod run;

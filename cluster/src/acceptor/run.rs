@@ -17,7 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tokio::sync::oneshot;
 
-use super::intake::{Accepted, Intake, Pause};
+use super::intake::{Intake, Pause};
 use super::lane::{Bell, Connection, Lane};
 use super::{Command, Settings, Stats, WAKER};
 
@@ -34,23 +34,23 @@ const FIRST_LANE: usize = 1 << 16;
 pub(super) struct Run {
     poll: Poll,
     inbox: Receiver<Command>,
-    stats: Arc<Stats>,
-    dispatcher: Dispatcher<WorkerId, Connection>,
-    intakes: Vec<Intake>,
-    lanes: BTreeMap<WorkerId, Seat>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) dispatcher: Dispatcher<WorkerId, Connection>,
+    pub(super) intakes: Vec<Intake>,
+    pub(super) lanes: BTreeMap<WorkerId, Seat>,
     tokens: HashMap<Token, WorkerId>,
     next_token: usize,
     window: u16,
-    batch: usize,
-    held: usize,
+    pub(super) batch: usize,
+    pub(super) held: usize,
     /// Which listening socket is asked first: they take turns.
-    first_intake: usize,
-    pause: Pause,
-    closing: Option<Closing>,
+    pub(super) first_intake: usize,
+    pub(super) pause: Pause,
+    pub(super) closing: Option<Closing>,
 }
 
 /// A lane and what the loop remembers of it.
-struct Seat {
+pub(super) struct Seat {
     lane: Lane,
     token: Token,
     /// Frames are waiting that were not read yet.
@@ -59,7 +59,7 @@ struct Seat {
     rests_until: Option<Instant>,
 }
 
-struct Closing {
+pub(super) struct Closing {
     deadline: Instant,
     done: oneshot::Sender<()>,
 }
@@ -272,74 +272,6 @@ impl Run {
         self.dispatcher.pause(worker);
         if let Some(seat) = self.lanes.get_mut(&worker) {
             seat.rests_until = Some(now + REST);
-        }
-    }
-
-    /// How many connections of a listener may be accepted now.
-    fn room(&self, listener: u8) -> usize {
-        let untaken: usize = self.lanes.keys().map(|worker| self.dispatcher.untaken(*worker)).sum();
-        let held = untaken + self.dispatcher.waiting();
-        self.dispatcher.room_for(listener).min(self.held.saturating_sub(held))
-    }
-
-    /// Whether something waits for a worker to have room.
-    fn is_starved(&self) -> bool {
-        let is_stuck = |intake: &Intake| intake.ready && self.room(intake.listener) == 0;
-        self.dispatcher.waiting() > 0 || self.intakes.iter().any(is_stuck)
-    }
-
-    fn can_accept(&self) -> bool {
-        self.intakes.iter().any(|intake| intake.ready && self.room(intake.listener) > 0)
-    }
-
-    fn accept(&mut self, now: Instant) {
-        if !self.can_accept() {
-            return;
-        }
-        // If the processors are busy, let others run first: more connections arrive meanwhile, and go out in one
-        // message. If they are idle this costs nothing. (Measured on two busy cores: a quarter more connections a second.)
-        rustix::thread::sched_yield();
-        let mut tries = self.batch;
-        let mut drained = Vec::new();
-        self.first_intake = self.first_intake.wrapping_add(1);
-        for turn in 0..self.intakes.len() {
-            let index = (self.first_intake.wrapping_add(turn)) % self.intakes.len();
-            self.accept_from(index, &mut tries, &mut drained, now);
-        }
-        if self.closing.is_some() {
-            self.intakes.retain(|intake| !drained.contains(&intake.listener));
-        }
-    }
-
-    /// Accepts from one socket, with so many tries left.
-    fn accept_from(&mut self, index: usize, tries: &mut usize, drained: &mut Vec<u8>, now: Instant) {
-        let Some((listener, true)) = self.intakes.get(index).map(|intake| (intake.listener, intake.ready))
-        else {
-            return;
-        };
-        let mut room = self.room(listener);
-        while room > 0 && *tries > 0 && self.pause.until(now).is_none() {
-            let Some(intake) = self.intakes.get_mut(index) else { return };
-            *tries -= 1;
-            self.stats.attempts.add(1);
-            match intake.accept() {
-                Accepted::Connection(stream, peer) => {
-                    self.pause.reset();
-                    self.stats.accepted.add(1);
-                    // The queue takes as many as `batch` beyond those that there is room for.
-                    if self.dispatcher.offer_of(listener, Connection { stream, peer, listener }).is_err() {
-                        tracing::error!(%peer, "no place for an accepted connection: closed it");
-                    }
-                    room -= 1;
-                }
-                Accepted::Aborted => {}
-                Accepted::Drained => return drained.push(listener),
-                Accepted::Exhausted(errno) => {
-                    self.stats.backoffs.add(1);
-                    let pause = self.pause.begin(now);
-                    tracing::warn!(%errno, ?pause, "cannot accept for now; connections wait in the kernel's queue");
-                }
-            }
         }
     }
 

@@ -192,6 +192,11 @@ impl Worker {
         Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, None, Instant::now())) })
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// Which worker this is.
     pub fn id(&self) -> WorkerId {
         self.inner.id
@@ -314,13 +319,6 @@ impl Worker {
         worker.uptime_ms = u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let listening = self.inner.fixed_ports.lock().clone();
         ClusterStatus { primary_pid: pid, listening, workers: vec![worker], accept: AcceptStatus::default() }
-    }
-
-    /// A tower layer for the HTTP service: it counts requests and errors, and says `Connection: close` in every
-    /// response once the worker has been asked to leave.
-    #[cfg(feature = "http")]
-    pub fn layer(&self) -> crate::layer::ClusterLayer {
-        crate::layer::ClusterLayer::new(Arc::clone(&self.inner))
     }
 }
 
