@@ -5,6 +5,7 @@ use std::time::Instant;
 use cluster_health::VerdictKind;
 use cluster_ipc::{Frame, Kind};
 use cluster_supervisor::{Action, Event as Life, WorkerId, WorkerState};
+use rustix::io::Errno;
 
 use super::Core;
 use super::link::Link;
@@ -185,8 +186,17 @@ fn log(life: &Life, pid: Option<u32>) {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes and, where there is one, the remedy, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+    let mut line = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        line = format!("{line}: {cause}");
+        let errno = cause.downcast_ref::<std::io::Error>().and_then(Errno::from_io_error);
+        line += match errno {
+            Some(Errno::MFILE) => " (raise `ulimit -n`)",
+            Some(Errno::AGAIN) => " (raise `ulimit -u`, or the limit of tasks of its control group)",
+            _ => "",
+        };
+    }
+    line
 }
