@@ -32,7 +32,10 @@ pub struct Channel {
     decoder: Decoder<OwnedFd>,
     outbox: Outbox<OwnedFd>,
     buffer: Box<[u8]>,
+    /// Nothing can be sent any more. What the peer sent before it died can still be read.
     gone: bool,
+    /// Nothing can be read any more either.
+    ended: bool,
 }
 
 /// What became of a frame with borrowed descriptors.
@@ -54,6 +57,7 @@ impl Channel {
             outbox: Outbox::new(),
             buffer: vec![0; READ_LEN].into_boxed_slice(),
             gone: false,
+            ended: false,
         }
     }
 
@@ -151,24 +155,28 @@ impl Channel {
     /// [`Error::PeerGone`] after the last frame of a peer that closed or died; anything else the peer did wrong.
     /// All are final.
     pub fn poll_frame(&mut self) -> Result<Option<Frame<OwnedFd>>, Error> {
+        if self.ended {
+            return Err(Error::PeerGone);
+        }
+        let read = self.read_frame();
+        if read.is_err() {
+            (self.ended, self.gone) = (true, true);
+        }
+        read
+    }
+
+    fn read_frame(&mut self) -> Result<Option<Frame<OwnedFd>>, Error> {
         loop {
             if let Some(frame) = self.decoder.poll_frame()? {
                 return Ok(Some(frame));
             }
             let mut descriptors = Vec::new();
-            match self.socket.receive(&mut self.buffer, &mut descriptors) {
-                Ok(Received::Bytes(bytes)) => {
+            match self.socket.receive(&mut self.buffer, &mut descriptors)? {
+                Received::Bytes(bytes) => {
                     self.decoder.push(self.buffer.get(..bytes).unwrap_or_default(), descriptors)?;
                 }
-                Ok(Received::WouldBlock) => return Ok(None),
-                Ok(Received::PeerGone) => {
-                    self.gone = true;
-                    return Err(Error::PeerGone);
-                }
-                Err(error) => {
-                    self.gone = true;
-                    return Err(error);
-                }
+                Received::WouldBlock => return Ok(None),
+                Received::PeerGone => return Err(Error::PeerGone),
             }
         }
     }

@@ -42,6 +42,7 @@ fn a_real_socket_keeps_every_descriptor_accounted_for() {
     each_keeps_the_descriptors("last_words_are_delivered", last_words_are_delivered_before_the_end);
     each_keeps_the_descriptors("unread_input", a_peer_that_died_with_unread_input_is_gone_not_an_error);
     each_keeps_the_descriptors("close_on_exec", everything_is_closed_on_exec);
+    each_keeps_the_descriptors("failed_write", a_failed_write_does_not_hide_the_last_words);
 }
 
 fn descriptors_follow_their_frame() {
@@ -107,6 +108,10 @@ fn lost_descriptors_are_an_error() {
     setrlimit(Resource::Nofile, limit).unwrap();
     assert!(matches!(received, Err(Error::DescriptorsLost)), "got {received:?}");
     assert!(matches!(there.try_send(message(*b"", vec![])), Err(TrySendError::Closed(_))));
+    // Which frames the lost ones belonged to can't be known any more: the error is final.
+    here.try_send(message(*b"later", vec![])).unwrap();
+    here.flush().unwrap();
+    assert!(matches!(there.poll_frame(), Err(Error::PeerGone)));
 }
 
 fn descriptors_in_flight_are_dropped_with_the_receiver() {
@@ -126,6 +131,17 @@ fn last_words_are_delivered_before_the_end() {
     assert_eq!(&there.poll_frame().unwrap().unwrap().payload()[..], b"last words");
     assert!(matches!(there.poll_frame(), Err(Error::PeerGone)));
     assert!(matches!(there.try_send(message(*b"late", vec![])), Err(TrySendError::Closed(_))));
+}
+
+fn a_failed_write_does_not_hide_the_last_words() {
+    let (mut here, mut there) = Channel::pair().unwrap();
+    here.try_send(message(*b"last words", vec![])).unwrap();
+    here.flush().unwrap();
+    drop(here);
+    there.try_send(message(*b"too late", vec![])).unwrap();
+    assert!(matches!(there.flush(), Err(Error::PeerGone)));
+    assert_eq!(&there.poll_frame().unwrap().unwrap().payload()[..], b"last words");
+    assert!(matches!(there.poll_frame(), Err(Error::PeerGone)));
 }
 
 fn a_peer_that_died_with_unread_input_is_gone_not_an_error() {
