@@ -32,6 +32,7 @@ pub(crate) fn run(app: &str) {
             "fickle" => fickle(worker).await,
             "lopsided" => lopsided(worker).await,
             "again" => again(worker).await,
+            "greedy" => greedy(worker).await,
             other => panic!("no such app: {other}"),
         }
     });
@@ -116,6 +117,15 @@ async fn again(worker: Worker) {
         let Some((mut stream, _)) = listener.accept().await else { return };
         stream.write_all(b"again").await.unwrap();
     }
+}
+
+/// Slot 0, in its first life, can open nothing more by the time it is ready.
+async fn greedy(worker: Worker) {
+    if worker.id() == cluster::WorkerId::new(0, 1) {
+        // The standard streams are open, and no other number is allowed.
+        cluster::supervisor::os::set_open_files(3).unwrap();
+    }
+    http(worker).await;
 }
 
 async fn serve(listener: cluster::Listener, name: &'static [u8]) {

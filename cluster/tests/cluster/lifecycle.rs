@@ -115,6 +115,18 @@ pub(crate) fn a_worker_that_talks_nonsense_harms_only_itself() {
     );
 }
 
+/// The kernel drops descriptors on their way to a process at its limit. No connection is lost by that, and the worker is
+/// replaced.
+pub(crate) fn a_worker_that_can_receive_no_more_is_replaced_without_loss() {
+    let mut running = Running::start(builder("greedy").workers(2).policy(quick()));
+    let address = running.wait_serving()[0];
+    for _ in 0..50 {
+        assert_eq!(client::get(address, "/").unwrap().status, 200);
+    }
+    running.wait_ready(WorkerId::new(0, 2));
+    running.stop();
+}
+
 pub(crate) fn dropping_the_primary_ends_its_workers() {
     let mut running = Running::start(builder("http").workers(2));
     running.wait_serving();

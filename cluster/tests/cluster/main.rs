@@ -43,6 +43,10 @@ fn main() {
         ),
         trial("forked_workers_get_free_slots", lifecycle::forked_workers_get_free_slots_and_new_generations),
         trial("nonsense_harms_only_its_worker", lifecycle::a_worker_that_talks_nonsense_harms_only_itself),
+        trial(
+            "a_worker_at_its_limit_is_replaced",
+            lifecycle::a_worker_that_can_receive_no_more_is_replaced_without_loss,
+        ),
         trial("dropping_the_primary_ends_its_workers", lifecycle::dropping_the_primary_ends_its_workers),
         trial("descriptors_are_all_given_back", lifecycle::descriptors_are_all_given_back),
         trial(
