@@ -13,64 +13,48 @@ use std::time::Duration;
 
 use cluster::supervisor::Event as Life;
 use cluster::{Builder, Cluster, Event, Events, Handle, WorkerId};
-use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     if let Ok(app) = std::env::var(apps::VARIABLE) {
         return apps::run(&app);
     }
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(1);
-    let trial = |name: &str, test: fn()| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    };
-    let trials = vec![
-        trial(
-            "a_worker_that_aborts_at_start_is_given_up",
-            lifecycle::a_worker_that_aborts_at_start_is_given_up,
-        ),
-        trial(
-            "a_worker_that_is_never_ready_is_replaced",
-            lifecycle::a_worker_that_is_never_ready_is_replaced,
-        ),
-        trial("a_missing_executable_is_a_clear_error", lifecycle::a_missing_executable_is_a_clear_error),
-        trial(
+    support::run(&[
+        ("a_worker_that_aborts_at_start_is_given_up", lifecycle::a_worker_that_aborts_at_start_is_given_up),
+        ("a_worker_that_is_never_ready_is_replaced", lifecycle::a_worker_that_is_never_ready_is_replaced),
+        ("a_missing_executable_is_a_clear_error", lifecycle::a_missing_executable_is_a_clear_error),
+        (
             "a_replaced_executable_is_not_picked_up",
             lifecycle::a_crash_after_the_file_was_replaced_starts_the_pinned_one,
         ),
-        trial("forked_workers_get_free_slots", lifecycle::forked_workers_get_free_slots_and_new_generations),
-        trial("nonsense_harms_only_its_worker", lifecycle::a_worker_that_talks_nonsense_harms_only_itself),
-        trial(
+        ("forked_workers_get_free_slots", lifecycle::forked_workers_get_free_slots_and_new_generations),
+        ("nonsense_harms_only_its_worker", lifecycle::a_worker_that_talks_nonsense_harms_only_itself),
+        (
             "a_worker_at_its_limit_is_replaced",
             lifecycle::a_worker_that_can_receive_no_more_is_replaced_without_loss,
         ),
-        trial("dropping_the_primary_ends_its_workers", lifecycle::dropping_the_primary_ends_its_workers),
-        trial("descriptors_are_all_given_back", lifecycle::descriptors_are_all_given_back),
-        trial(
+        ("dropping_the_primary_ends_its_workers", lifecycle::dropping_the_primary_ends_its_workers),
+        ("descriptors_are_all_given_back", lifecycle::descriptors_are_all_given_back),
+        (
             "a_leaving_worker_loses_no_request",
             drain::a_worker_that_leaves_under_keep_alive_load_loses_no_request,
         ),
-        trial("a_plain_server_ends_after_its_connections", drain::a_plain_server_ends_after_its_connections),
-        trial("a_silent_worker_is_replaced", health::a_worker_that_never_yields_is_suspected_then_replaced),
-        trial("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
-        trial("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),
-        trial("listeners_of_some_workers", listening::connections_go_only_to_workers_that_listen_there),
-        trial("a_worker_may_listen_again", listening::a_worker_may_listen_again),
-        trial(
+        ("a_plain_server_ends_after_its_connections", drain::a_plain_server_ends_after_its_connections),
+        ("a_silent_worker_is_replaced", health::a_worker_that_never_yields_is_suspected_then_replaced),
+        ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
+        ("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),
+        ("listeners_of_some_workers", listening::connections_go_only_to_workers_that_listen_there),
+        ("a_worker_may_listen_again", listening::a_worker_may_listen_again),
+        (
             "a_worker_told_by_another_leaves_in_order",
             drain::a_worker_terminated_by_somebody_else_finishes_its_requests,
         ),
-        trial(
+        (
             "what_has_connected_is_served_at_the_end",
             drain::what_has_connected_is_served_when_the_cluster_stops,
         ),
-        trial("an_upgrade_stays_one", drain::an_upgrade_stays_one_while_the_worker_leaves),
-        trial("a_worker_may_stop_listening", listening::a_worker_that_stops_listening_gets_no_connections),
-    ];
-    libtest_mimic::run(&arguments, trials).exit();
+        ("an_upgrade_stays_one", drain::an_upgrade_stays_one_while_the_worker_leaves),
+        ("a_worker_may_stop_listening", listening::a_worker_that_stops_listening_gets_no_connections),
+    ])
 }
 
 /// Settings for workers that run `app`.

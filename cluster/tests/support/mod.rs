@@ -7,6 +7,22 @@ pub(crate) mod process;
 
 use std::time::{Duration, Instant};
 
+use libtest_mimic::{Arguments, Trial};
+
+/// Runs tests by name, as `cargo test` does, but in a `main` that can become a worker first.
+pub(crate) fn run(tests: &[(&str, fn())]) -> ! {
+    let mut arguments = Arguments::from_args();
+    // Each test loads the machine by itself; side by side they would only wait for one another.
+    arguments.test_threads.get_or_insert(1);
+    let trial = |&(name, test): &(&str, fn())| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit()
+}
+
 /// How long a condition may take to come true. Generous: the machines are shared.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -9,42 +9,24 @@ mod serving;
 #[path = "../../../cluster/tests/support/mod.rs"]
 mod support;
 
-use libtest_mimic::{Arguments, Trial};
-
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // Each test loads the machine by itself; side by side they would only wait for one another.
-    arguments.test_threads.get_or_insert(1);
-    let trial = |name: &str, test: fn()| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    };
-    let trials = vec![
-        trial("serves_and_reports", serving::serves_and_reports),
-        trial("round_robin_spreads_evenly", serving::round_robin_spreads_evenly),
-        trial("a_blocked_worker_gets_less", serving::a_blocked_worker_delays_only_its_own),
-        trial("inline_mode_serves_from_one_process", serving::inline_mode_serves_from_one_process),
-        trial("sigterm_lets_a_request_finish", lifecycle::sigterm_lets_a_request_finish),
-        trial("a_second_signal_ends_at_once", lifecycle::a_second_signal_ends_at_once),
-        trial("ctrl_c_reaches_the_primary_only", lifecycle::ctrl_c_reaches_the_primary_only),
-        trial("a_port_in_use_is_reported", lifecycle::a_port_in_use_ends_in_a_clear_error),
-        trial("an_unknown_strategy_is_reported", lifecycle::an_unknown_strategy_lists_those_that_exist),
-        trial("no_orphan_outlives_the_primary", lifecycle::no_orphan_outlives_the_primary),
-        trial(
-            "killed_workers_lose_only_what_they_took",
-            faults::killed_workers_lose_only_what_they_had_taken,
-        ),
-        trial(
+    support::run(&[
+        ("serves_and_reports", serving::serves_and_reports),
+        ("round_robin_spreads_evenly", serving::round_robin_spreads_evenly),
+        ("a_blocked_worker_gets_less", serving::a_blocked_worker_delays_only_its_own),
+        ("inline_mode_serves_from_one_process", serving::inline_mode_serves_from_one_process),
+        ("sigterm_lets_a_request_finish", lifecycle::sigterm_lets_a_request_finish),
+        ("a_second_signal_ends_at_once", lifecycle::a_second_signal_ends_at_once),
+        ("ctrl_c_reaches_the_primary_only", lifecycle::ctrl_c_reaches_the_primary_only),
+        ("a_port_in_use_is_reported", lifecycle::a_port_in_use_ends_in_a_clear_error),
+        ("an_unknown_strategy_is_reported", lifecycle::an_unknown_strategy_lists_those_that_exist),
+        ("no_orphan_outlives_the_primary", lifecycle::no_orphan_outlives_the_primary),
+        ("killed_workers_lose_only_what_they_took", faults::killed_workers_lose_only_what_they_had_taken),
+        (
             "a_stopped_worker_gives_back",
             faults::connections_of_a_stopped_then_killed_worker_are_served_by_another,
         ),
-        trial(
-            "a_stopped_worker_is_steered_around",
-            faults::a_stopped_worker_is_steered_around_and_comes_back,
-        ),
-        trial("few_descriptors_no_spin", limits::few_descriptors_make_no_spin),
-    ];
-    libtest_mimic::run(&arguments, trials).exit();
+        ("a_stopped_worker_is_steered_around", faults::a_stopped_worker_is_steered_around_and_comes_back),
+        ("few_descriptors_no_spin", limits::few_descriptors_make_no_spin),
+    ])
 }
