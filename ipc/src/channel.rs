@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::os::{Received, Socket};
+use crate::os::{Received, Sent, Socket};
 use crate::{Decoder, Error, Frame, Kind, Outbox, TrySendError};
 
 /// How much one read asks for.
@@ -82,7 +82,7 @@ impl Channel {
     /// # Errors
     ///
     /// The frame comes back when the outbox is full, the frame too large, or the peer known to be gone.
-    pub fn try_send(&mut self, frame: Frame<OwnedFd>) -> Result<(), TrySendError<OwnedFd>> {
+    pub fn try_send(&mut self, frame: Frame<OwnedFd>) -> Result<(), TrySendError<Frame<OwnedFd>>> {
         if self.gone {
             return Err(TrySendError::Closed(frame));
         }
@@ -98,8 +98,8 @@ impl Channel {
         while let Some(transmit) = self.outbox.poll_transmit() {
             let descriptors: Vec<BorrowedFd<'_>> = transmit.descriptors().iter().map(AsFd::as_fd).collect();
             match self.socket.send(&[IoSlice::new(transmit.bytes())], &descriptors) {
-                Ok(Some(sent)) => self.outbox.handle_sent(sent),
-                Ok(None) => return Ok(false),
+                Ok(Sent::Bytes(sent)) => self.outbox.handle_sent(sent),
+                Ok(Sent::WouldBlock | Sent::TooManyInFlight) => return Ok(false),
                 Err(error) => {
                     self.gone |= matches!(error, Error::PeerGone);
                     return Err(error);
@@ -134,8 +134,8 @@ impl Channel {
         };
         let header = header.encode();
         let sent = match self.socket.send(&[IoSlice::new(&header), IoSlice::new(payload)], descriptors) {
-            Ok(Some(sent)) => sent,
-            Ok(None) => return Ok(Handed::WouldBlock),
+            Ok(Sent::Bytes(sent)) => sent,
+            Ok(Sent::WouldBlock | Sent::TooManyInFlight) => return Ok(Handed::WouldBlock),
             Err(error) => {
                 self.gone |= matches!(error, Error::PeerGone);
                 return Err(error);

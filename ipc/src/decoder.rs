@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::{Frame, HEADER_LEN, Header, MAX_DESCRIPTORS};
+use crate::growing::Growing;
 use crate::{DEFAULT_MAX_FRAME, Error};
 
 /// How many descriptors may wait for the frame that claims them. The kernel never delivers a
@@ -13,13 +14,18 @@ use crate::{DEFAULT_MAX_FRAME, Error};
 /// worth may wait while another is claimed.
 const MAX_WAITING: usize = 2 * MAX_DESCRIPTORS;
 
+/// Frames up to this length are cut out of the common buffer, without a copy. Longer ones are gathered in memory of
+/// their own, which grows to exactly their length.
+const GATHER_ABOVE: usize = 16 << 10;
+
 /// Cuts a stream of bytes, and the descriptors that came with it, into frames.
 ///
 /// Descriptors are paired with frames **by the count in the header, in order of arrival**, never by
 /// the read they came with: a plain frame and one that carries descriptors may arrive in one read.
 ///
-/// The peer is not trusted. A length is checked before anything is allocated for it; the buffer holds what
-/// arrived, so never more than `max_frame`, a header and one read; waiting descriptors are bounded.
+/// The peer is not trusted. A length is checked before anything is allocated for it; memory grows with what
+/// arrived, never with what was announced, and never beyond `max_frame` and a constant; waiting descriptors
+/// are bounded.
 /// An error is final: every later call reports [`Error::PeerGone`].
 ///
 /// ```
@@ -40,9 +46,17 @@ const MAX_WAITING: usize = 2 * MAX_DESCRIPTORS;
 #[derive(Debug)]
 pub struct Decoder<F> {
     buffer: BytesMut,
+    /// A long frame of which not everything has arrived. The buffer is empty meanwhile.
+    gathering: Option<Gathering>,
     waiting: VecDeque<F>,
     max_frame: usize,
     failed: bool,
+}
+
+#[derive(Debug)]
+struct Gathering {
+    header: Header,
+    payload: Growing,
 }
 
 impl<F> Default for Decoder<F> {
@@ -59,7 +73,7 @@ impl<F> Decoder<F> {
 
     /// A decoder for payloads of at most `max_frame` bytes.
     pub fn with_max_frame(max_frame: usize) -> Self {
-        Self { buffer: BytesMut::new(), waiting: VecDeque::new(), max_frame, failed: false }
+        Self { buffer: BytesMut::new(), gathering: None, waiting: VecDeque::new(), max_frame, failed: false }
     }
 
     /// Takes what one read returned. Call [`poll_frame`](Self::poll_frame) until it returns `None`
@@ -77,7 +91,8 @@ impl<F> Decoder<F> {
         if waiting > MAX_WAITING {
             return self.fail(Error::DescriptorsUnclaimed { waiting });
         }
-        self.buffer.extend_from_slice(bytes);
+        let taken = self.gathering.as_mut().map_or(0, |gathering| gathering.payload.take_from(bytes));
+        self.buffer.extend_from_slice(bytes.get(taken..).unwrap_or_default());
         Ok(())
     }
 
@@ -94,27 +109,18 @@ impl<F> Decoder<F> {
             return Err(Error::PeerGone);
         }
         loop {
-            let Some(header) = self.buffer.first_chunk::<HEADER_LEN>().map(Header::decode) else {
-                return Ok(None);
-            };
-            let len = header.len as usize;
-            if len > self.max_frame {
-                return self.fail(Error::FrameTooLarge { len, max: self.max_frame });
-            }
-            if self.buffer.len() - HEADER_LEN < len {
-                return Ok(None);
-            }
+            let Some((header, payload)) = self.next_whole()? else { return Ok(None) };
             let claimed = usize::from(header.descriptors);
             let waiting = self.waiting.len();
             if claimed > waiting {
                 return self.fail(Error::DescriptorsMissing { claimed, waiting });
             }
-            self.buffer.advance(HEADER_LEN);
-            let payload = self.take_payload(len);
             let descriptors = self.waiting.drain(..claimed).collect();
             match header.kind() {
                 Some(kind) => {
-                    return Ok(Some(Frame::new(kind, header.id, payload).with_descriptors(descriptors)));
+                    let mut frame = Frame::new(kind, header.id, payload).with_descriptors(descriptors);
+                    (frame.lane, frame.flags) = (header.lane, header.message_flags());
+                    return Ok(Some(frame));
                 }
                 None if header.must_understand() => return self.fail(Error::UnknownKind(header.kind)),
                 None => {}
@@ -122,14 +128,40 @@ impl<F> Decoder<F> {
         }
     }
 
-    fn take_payload(&mut self, len: usize) -> Bytes {
-        self.buffer.split_to(len).freeze()
+    /// The next frame of which everything has arrived.
+    fn next_whole(&mut self) -> Result<Option<(Header, Bytes)>, Error> {
+        if let Some(gathering) = self.gathering.take_if(|gathering| gathering.payload.is_whole()) {
+            return Ok(Some((gathering.header, gathering.payload.into_bytes())));
+        }
+        if self.gathering.is_some() {
+            return Ok(None);
+        }
+        let Some(header) = self.buffer.first_chunk::<HEADER_LEN>().map(Header::decode) else {
+            return Ok(None);
+        };
+        let len = header.len as usize;
+        if len > self.max_frame {
+            return self.fail(Error::FrameTooLarge { len, max: self.max_frame });
+        }
+        if self.buffer.len() >= header.frame_len() {
+            self.buffer.advance(HEADER_LEN);
+            return Ok(Some((header, self.buffer.split_to(len).freeze())));
+        }
+        if len > GATHER_ABOVE {
+            self.buffer.advance(HEADER_LEN);
+            let mut payload = Growing::new(len);
+            payload.take_from(&self.buffer);
+            self.buffer.clear();
+            self.gathering = Some(Gathering { header, payload });
+        }
+        Ok(None)
     }
 
     /// Drops all that is held: an error is final, and descriptors must not outlive it.
     fn fail<T>(&mut self, error: Error) -> Result<T, Error> {
         self.failed = true;
         self.buffer = BytesMut::new();
+        self.gathering = None;
         self.waiting.clear();
         Err(error)
     }

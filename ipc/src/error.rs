@@ -1,15 +1,14 @@
 //! What can go wrong between two processes.
 
 use std::io;
-
-use crate::Frame;
+use std::sync::Arc;
 
 /// An error of this crate.
 ///
 /// Errors of the peer (what it sent) and of the machine (what a system call said) are told apart.
 /// After any of the peer errors the channel is useless: the two sides no longer agree on where a
-/// frame begins.
-#[derive(Debug, thiserror::Error)]
+/// frame begins. An error can be cloned: all who hold a part of a connection learn why it ended.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The peer announced a payload longer than this side takes. Nothing was allocated for it.
@@ -53,6 +52,85 @@ pub enum Error {
         /// Which message.
         what: &'static str,
     },
+    /// The peer sent a frame of a known kind where it has no place.
+    #[error("the peer sent a frame out of place: {what}")]
+    OutOfPlace {
+        /// Which, and why not here.
+        what: &'static str,
+    },
+    /// The peer sent more than it had been given credit for.
+    #[error("the peer sent more {what} than it had credit for")]
+    CreditExceeded {
+        /// Bytes, messages, descriptors or requests.
+        what: &'static str,
+    },
+    /// The peer takes nothing, although it must: what this side has to answer piles up.
+    #[error("the peer does not read its answers: {waiting} bytes are waiting")]
+    NotReading {
+        /// How many bytes are waiting for it.
+        waiting: usize,
+    },
+    /// The peer sent memory instead of bytes that can't be mapped safely.
+    #[error("the peer sent memory that cannot be used: {reason}")]
+    BadMemory {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The peer did not finish the handshake in time.
+    #[error("the peer did not answer the handshake in time; is it a program that speaks this protocol?")]
+    HandshakeTimeout,
+    /// A value could not be encoded.
+    #[error("could not encode the message: {reason}")]
+    Encode {
+        /// What the serialiser said.
+        reason: String,
+    },
+    /// The bytes of a message are not what the receiver expects. The connection goes on.
+    #[error("could not decode the message: {reason}")]
+    Decode {
+        /// What the deserialiser said.
+        reason: String,
+    },
+    /// The peer answered a request with an error.
+    #[error("the request failed: {0}")]
+    Failed(crate::session::Failure),
+    /// The answer to a request did not come in time. Whether the peer has acted on it can't be known.
+    #[error("the request timed out")]
+    TimedOut,
+    /// Messages of a broadcast were left out, because this side took them too slowly. The next one is there.
+    #[error("{missed} messages of a broadcast were missed: this side takes them too slowly")]
+    Missed {
+        /// How many.
+        missed: u64,
+    },
+    /// A process could not be started with a channel.
+    #[error("could not start {program}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// This process was not started with a channel, although it must be.
+    #[error(
+        "this program was not started by a parent with a channel: no Welcome on stdin, nor on the descriptor that {variable} names"
+    )]
+    NotAdopted {
+        /// The environment variable that was looked at.
+        variable: &'static str,
+    },
+    /// The connection was closed on this side.
+    #[error("the connection was closed on this side")]
+    Closed,
+    /// The message is above the limits: this side's or the peer's.
+    #[error("the message is too large for the peer: at most {max} bytes, {descriptors} descriptors")]
+    TooLarge {
+        /// The most bytes.
+        max: usize,
+        /// The most descriptors.
+        descriptors: usize,
+    },
     /// The two sides share no version of the protocol.
     #[error("the peer speaks protocol versions {min} to {max}, this side speaks {ours}")]
     Version {
@@ -91,37 +169,46 @@ pub enum Error {
         operation: &'static str,
         /// What the system said.
         #[source]
-        source: io::Error,
+        source: Arc<io::Error>,
     },
 }
 
 impl Error {
     /// Gives a closure for `map_err` that names the failed operation.
     pub(crate) fn os<E: Into<io::Error>>(operation: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Os { operation, source: source.into() }
+        move |source| Self::Os { operation, source: Arc::new(source.into()) }
     }
 }
 
-/// Why a frame could not be queued. The frame comes back, with its descriptors.
-#[derive(Debug, thiserror::Error)]
+/// Why something could not be sent now. It comes back, with its descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum TrySendError<F> {
-    /// The outbox holds as much as it may. Try again when the peer has read some.
-    #[error("the outbox is full")]
-    Full(Frame<F>),
-    /// The payload or the number of descriptors is above what a frame may carry.
-    #[error("the frame is too large")]
-    TooLarge(Frame<F>),
-    /// The peer is gone.
+pub enum TrySendError<T> {
+    /// As much is on its way as may be. Try again when the peer has taken some.
+    #[error("as much is on its way as may be; try again when the peer has taken some")]
+    Full(T),
+    /// Larger than it may ever be: trying again doesn't help.
+    #[error("the message is too large")]
+    TooLarge(T),
+    /// The peer is gone, or the connection was closed.
     #[error("the peer is gone")]
-    Closed(Frame<F>),
+    Closed(T),
 }
 
-impl<F> TrySendError<F> {
-    /// Returns the frame that was not sent.
-    pub fn into_frame(self) -> Frame<F> {
+impl<T> TrySendError<T> {
+    /// Returns what was not sent.
+    pub fn into_inner(self) -> T {
         match self {
-            Self::Full(frame) | Self::TooLarge(frame) | Self::Closed(frame) => frame,
+            Self::Full(item) | Self::TooLarge(item) | Self::Closed(item) => item,
+        }
+    }
+
+    /// The same reason with something else in hand.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> TrySendError<U> {
+        match self {
+            Self::Full(item) => TrySendError::Full(change(item)),
+            Self::TooLarge(item) => TrySendError::TooLarge(change(item)),
+            Self::Closed(item) => TrySendError::Closed(change(item)),
         }
     }
 }

@@ -18,6 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::Error;
 use crate::frame::{Frame, HEADER_LEN, Header, Kind};
+use crate::settings::Settings;
 
 /// The version of the frame format and handshake that this crate speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -43,18 +44,31 @@ pub(crate) const PEEK_LEN: usize = HEADER_LEN + FIXED_LEN;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
     parent: u32,
+    settings: Settings,
     payload: Bytes,
 }
 
 impl Welcome {
     /// Builds the frame: `parent` is the sender's pid, `payload` and `descriptors` are the application's.
+    ///
+    /// Nothing is promised about what the sender takes: a peer that keeps credit would send nothing. That is
+    /// what a [`Session`](crate::session::Session) adds.
     pub fn frame<F>(parent: u32, payload: impl AsRef<[u8]>, descriptors: Vec<F>) -> Frame<F> {
-        let payload = payload.as_ref();
-        let mut bytes = BytesMut::with_capacity(FIXED_LEN + payload.len());
+        Self::frame_with(parent, &Settings::NONE, payload.as_ref(), descriptors)
+    }
+
+    pub(crate) fn frame_with<F>(
+        parent: u32,
+        settings: &Settings,
+        payload: &[u8],
+        descriptors: Vec<F>,
+    ) -> Frame<F> {
+        let mut bytes = BytesMut::with_capacity(FIXED_LEN + 128 + payload.len());
         bytes.put_slice(&MAGIC);
         bytes.put_u16_le(PROTOCOL_VERSION);
         bytes.put_u16_le(PROTOCOL_VERSION);
         bytes.put_u32_le(parent);
+        settings.encode(&mut bytes);
         bytes.put_slice(payload);
         Frame::new(Kind::Welcome, 0, bytes.freeze()).with_descriptors(descriptors)
     }
@@ -77,7 +91,8 @@ impl Welcome {
         if !(min..=max).contains(&PROTOCOL_VERSION) {
             return Err(Error::Version { min, max, ours: PROTOCOL_VERSION });
         }
-        Ok(Self { parent: u32::from_le_bytes(parent), payload: frame.payload().slice(FIXED_LEN..) })
+        let (settings, payload) = settings_and_payload(frame, FIXED_LEN).ok_or(malformed)?;
+        Ok(Self { parent: u32::from_le_bytes(parent), settings, payload })
     }
 
     /// Whether a stream that begins with these bytes begins with a Welcome, of whatever version.
@@ -91,24 +106,39 @@ impl Welcome {
         self.parent
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// What the application put in.
     pub fn payload(&self) -> &Bytes {
         &self.payload
     }
 }
 
+/// What follows the first `skip` bytes of a payload.
+fn settings_and_payload<F>(frame: &Frame<F>, skip: usize) -> Option<(Settings, Bytes)> {
+    let (settings, rest) = Settings::decode(frame.payload().get(skip..)?)?;
+    Some((settings, frame.payload().slice_ref(rest)))
+}
+
 /// A child's answer to the [`Welcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Online {
+    settings: Settings,
     payload: Bytes,
 }
 
 impl Online {
     /// Builds the frame by which a child says that it runs and has understood.
     pub fn frame<F>(payload: impl AsRef<[u8]>) -> Frame<F> {
-        let payload = payload.as_ref();
-        let mut bytes = BytesMut::with_capacity(2 + payload.len());
+        Self::frame_with(&Settings::NONE, payload.as_ref())
+    }
+
+    pub(crate) fn frame_with<F>(settings: &Settings, payload: &[u8]) -> Frame<F> {
+        let mut bytes = BytesMut::with_capacity(2 + 128 + payload.len());
         bytes.put_u16_le(PROTOCOL_VERSION);
+        settings.encode(&mut bytes);
         bytes.put_slice(payload);
         Frame::new(Kind::Online, 0, bytes.freeze())
     }
@@ -124,16 +154,24 @@ impl Online {
     ///
     /// [`Error::Rejected`] with the child's reason, [`Error::Version`], or [`Error::Malformed`] if it is no answer.
     pub fn parse<F>(frame: &Frame<F>) -> Result<Self, Error> {
+        let malformed = Error::Malformed { what: "answer to the Welcome" };
         match (frame.kind(), frame.payload().split_first_chunk::<2>()) {
             (Kind::Reject, _) => {
                 Err(Error::Rejected { reason: String::from_utf8_lossy(frame.payload()).into_owned() })
             }
             (Kind::Online, Some((version, _))) => match u16::from_le_bytes(*version) {
-                PROTOCOL_VERSION => Ok(Self { payload: frame.payload().slice(2..) }),
+                PROTOCOL_VERSION => {
+                    let (settings, payload) = settings_and_payload(frame, 2).ok_or(malformed)?;
+                    Ok(Self { settings, payload })
+                }
                 other => Err(Error::Version { min: other, max: other, ours: PROTOCOL_VERSION }),
             },
-            _ => Err(Error::Malformed { what: "answer to the Welcome" }),
+            _ => Err(malformed),
         }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What the application put in.

@@ -52,13 +52,25 @@ compile_error!(
     "cluster-ipc needs Linux (5.10 or later); its system calls live in `os/`, where a port would go"
 );
 
+mod arrival;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod channel;
+pub mod codec;
+mod connection;
 mod decoder;
 mod error;
 mod frame;
+mod growing;
 mod handshake;
+mod message;
 mod os;
 mod outbox;
+#[cfg(any(feature = "blocking", feature = "tokio"))]
+mod routing;
+pub mod session;
+mod settings;
+mod transport;
 
 #[cfg(feature = "board")]
 pub mod board;
@@ -67,10 +79,17 @@ mod mio;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
+pub use self::arrival::{Arrival, Parcel};
 pub use self::channel::{Channel, Handed};
+pub use self::connection::{Connection, Read};
 pub use self::decoder::Decoder;
 pub use self::error::{Error, TrySendError};
-pub use self::frame::{DEFAULT_MAX_FRAME, Frame, HEADER_LEN, Kind, MAX_DESCRIPTORS};
+pub use self::frame::{DEFAULT_MAX_FRAME, Frame, HEADER_LEN, Kind, Lane, MAX_DESCRIPTORS};
 pub use self::handshake::{Online, PROTOCOL_VERSION, Welcome};
-pub use self::os::{Adopted, Received, Socket, adopt_stdin};
+pub use self::message::Message;
+pub use self::os::{Adopted, Received, Sent, Socket, adopt_stdin};
 pub use self::outbox::{DEFAULT_OUTBOX_LIMIT, Outbox, Transmit};
+pub use self::transport::Transport;
+
+/// How long a client waits for an answer unless told otherwise: 5 s, as Node's cluster managers do.
+pub const DEFAULT_REQUEST_TIMEOUT: Option<std::time::Duration> = Some(std::time::Duration::from_secs(5));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
 
-use crate::frame::{Frame, HEADER_LEN, Header, Kind, MAX_DESCRIPTORS};
+use crate::frame::{Frame, Header, Kind, MAX_DESCRIPTORS};
 use crate::{DEFAULT_MAX_FRAME, TrySendError};
 
 /// How many bytes an outbox holds by default before it says that it is full: 4 MiB.
@@ -25,6 +25,8 @@ pub struct Outbox<F> {
     attachments: VecDeque<Attachment<F>>,
     /// How many bytes have left since the beginning: positions in the stream don't move.
     sent: u64,
+    /// Where in the stream the frame ends whose bytes left last: at `sent` or after it.
+    frame_end: u64,
     limit: usize,
     max_frame: usize,
 }
@@ -43,6 +45,11 @@ pub struct Transmit<'a, F> {
 }
 
 impl<F> Transmit<'_, F> {
+    /// The same, of at most `len` bytes.
+    pub(crate) fn shorten(self, len: usize) -> Self {
+        Self { bytes: self.bytes.get(..len).unwrap_or(self.bytes), ..self }
+    }
+
     /// The bytes to write: as many as may go out in one write.
     pub fn bytes(&self) -> &[u8] {
         self.bytes
@@ -67,6 +74,7 @@ impl<F> Outbox<F> {
             buffer: BytesMut::new(),
             attachments: VecDeque::new(),
             sent: 0,
+            frame_end: 0,
             limit: DEFAULT_OUTBOX_LIMIT,
             max_frame: DEFAULT_MAX_FRAME,
         }
@@ -84,22 +92,34 @@ impl<F> Outbox<F> {
     /// # Errors
     ///
     /// [`TrySendError::Full`] or [`TrySendError::TooLarge`], with the frame.
-    pub fn push(&mut self, mut frame: Frame<F>) -> Result<(), TrySendError<F>> {
+    pub fn push(&mut self, mut frame: Frame<F>) -> Result<(), TrySendError<Frame<F>>> {
         let Some(header) = self.header(frame.kind(), frame.id(), frame.payload(), frame.descriptors().len())
         else {
             return Err(TrySendError::TooLarge(frame));
         };
-        let size = HEADER_LEN + frame.payload().len();
-        if !self.is_empty() && self.buffer.len() + size > self.limit {
+        if !self.has_room(header.frame_len()) {
             return Err(TrySendError::Full(frame));
         }
-        if !frame.descriptors().is_empty() {
+        let descriptors = frame.take_descriptors();
+        self.append(header, &[frame.payload()], descriptors);
+        Ok(())
+    }
+
+    /// Whether `size` more bytes stay below the limit; anything fits into an empty outbox.
+    pub(crate) fn has_room(&self, size: usize) -> bool {
+        self.is_empty() || self.buffer.len() + size <= self.limit
+    }
+
+    /// Queues a frame in pieces. The caller has asked for room and made the header fit them.
+    pub(crate) fn append(&mut self, header: Header, payload: &[&[u8]], descriptors: Vec<F>) {
+        if !descriptors.is_empty() {
             let at = self.sent + self.buffer.len() as u64;
-            self.attachments.push_back(Attachment { at, descriptors: frame.take_descriptors() });
+            self.attachments.push_back(Attachment { at, descriptors });
         }
         self.buffer.extend_from_slice(&header.encode());
-        self.buffer.extend_from_slice(frame.payload());
-        Ok(())
+        for piece in payload {
+            self.buffer.extend_from_slice(piece);
+        }
     }
 
     /// The header of such a frame, or `None` if it is above the limits.
@@ -114,6 +134,12 @@ impl<F> Outbox<F> {
     /// limit doesn't count here: the frame has to be finished.
     pub(crate) fn push_rest(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+        self.frame_end = self.sent + self.buffer.len() as u64;
+    }
+
+    /// How many bytes of a frame that has begun to leave are still here.
+    pub(crate) fn rest_of_frame(&self) -> usize {
+        usize::try_from(self.frame_end - self.sent).unwrap_or(usize::MAX)
     }
 
     /// What the next write should carry, or `None` when nothing is waiting.
@@ -147,8 +173,15 @@ impl<F> Outbox<F> {
         if self.attachments.front().is_some_and(|attachment| attachment.at == self.sent) {
             self.attachments.pop_front();
         }
+        let after = self.sent + bytes as u64;
+        while self.frame_end < after {
+            let ahead = usize::try_from(self.frame_end - self.sent).unwrap_or(usize::MAX);
+            let header = self.buffer.get(ahead..).and_then(<[u8]>::first_chunk).map(Header::decode);
+            // Frames are queued whole, so there is a header wherever one ends before `after`.
+            self.frame_end += header.map_or(after - self.frame_end, |header| header.frame_len() as u64);
+        }
         self.buffer.advance(bytes);
-        self.sent += bytes as u64;
+        self.sent = after;
     }
 
     /// Whether nothing is waiting to go out.
@@ -165,6 +198,7 @@ impl<F> Outbox<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HEADER_LEN;
 
     fn frame(payload: &'static [u8], descriptors: Vec<u32>) -> Frame<u32> {
         Frame::new(Kind::Message, 0, payload).with_descriptors(descriptors)

@@ -4,7 +4,11 @@
 //! birth, never a signal for a closed peer) and [`adopt_stdin`].
 
 mod inherit;
+mod map;
+pub(crate) mod memory;
 mod socket;
 
 pub use self::inherit::{Adopted, adopt_stdin};
-pub use self::socket::{Received, Socket};
+#[cfg(feature = "board")]
+pub(crate) use self::map::Mapping;
+pub use self::socket::{Received, Sent, Socket};

@@ -22,6 +22,19 @@ pub struct Socket {
     fd: OwnedFd,
 }
 
+/// What one write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sent {
+    /// So many bytes were taken, and with the first of them the descriptors.
+    Bytes(usize),
+    /// Nothing was taken: the buffer is full.
+    WouldBlock,
+    /// Nothing was taken: too many of this user's descriptors are in flight (`ETOOMANYREFS`). No event tells when that
+    /// is over: try again after a while.
+    TooManyInFlight,
+}
+
 /// What one read returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -48,8 +61,8 @@ impl Socket {
         Ok((Self { fd: one }, Self { fd: other }))
     }
 
-    /// Wraps a descriptor that is one end of a Unix stream socket. It must be non-blocking; note that
-    /// `O_NONBLOCK` belongs to the open file, so all processes that hold a copy share it.
+    /// Wraps a descriptor that is one end of a Unix stream socket. Whether it is non-blocking doesn't matter here: every
+    /// call asks not to wait. (`O_NONBLOCK` belongs to the open file, so any process that holds a copy may change it.)
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self { fd }
     }
@@ -60,28 +73,27 @@ impl Socket {
     }
 
     /// Writes as much as the kernel takes now. The descriptors go out with the first byte, so `bytes`
-    /// together must not be empty, and at most [`MAX_DESCRIPTORS`] are allowed. `Ok(None)` means that nothing was taken:
-    /// the buffer is full, or too many of this user's descriptors are in flight (`ETOOMANYREFS`). In the second case
-    /// no event tells when it is over: try again after a while.
+    /// together must not be empty (the kernel would report success and lose the descriptors: `EINVAL` here), and at most
+    /// [`MAX_DESCRIPTORS`] are allowed.
     ///
     /// # Errors
     ///
     /// [`Error::PeerGone`] when the other end is closed (no `SIGPIPE` is raised), or [`Error::Os`].
-    pub fn send(
-        &self,
-        bytes: &[IoSlice<'_>],
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<Option<usize>, Error> {
+    pub fn send(&self, bytes: &[IoSlice<'_>], descriptors: &[BorrowedFd<'_>]) -> Result<Sent, Error> {
         let mut space = [MaybeUninit::<u8>::uninit(); CONTROL_LEN];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(Error::os("attach more than 253 descriptors")(Errno::INVAL));
         }
+        if !descriptors.is_empty() && bytes.iter().all(|slice| slice.is_empty()) {
+            return Err(Error::os("send descriptors without a byte")(Errno::INVAL));
+        }
         loop {
             return match sendmsg(&self.fd, bytes, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(sent) => Ok(Some(sent)),
+                Ok(sent) => Ok(Sent::Bytes(sent)),
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN | Errno::TOOMANYREFS) => Ok(None),
+                Err(Errno::AGAIN) => Ok(Sent::WouldBlock),
+                Err(Errno::TOOMANYREFS) => Ok(Sent::TooManyInFlight),
                 Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::PeerGone),
                 Err(errno) => Err(Error::os("send to the peer")(errno)),
             };

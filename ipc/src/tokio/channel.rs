@@ -1,4 +1,4 @@
-//! A [`Channel`](crate::Channel) that waits, on tokio (feature `tokio`).
+//! A frame-level [`Channel`](crate::Channel) that waits, and a descriptor that becomes readable.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, ready};
@@ -9,8 +9,8 @@ use crate::{Error, Frame, TrySendError};
 
 /// Registers a source with the runtime: the one place that has to promise tokio that the descriptor stays the source's.
 #[allow(unsafe_code)]
-fn register<T: AsFd + AsRawFd>(source: T) -> Result<AsyncFd<T>, Error> {
-    // SAFETY: both callers pass types of this module that own their descriptor from construction to drop and never replace it.
+pub(super) fn register<T: AsFd + AsRawFd>(source: T) -> Result<AsyncFd<T>, Error> {
+    // SAFETY: all callers pass types of this crate that own their descriptor from construction to drop and never replace it.
     let registered = unsafe { AsyncFd::register(source) };
     registered.map_err(Error::os("register a descriptor with tokio"))
 }
@@ -109,7 +109,7 @@ impl Channel {
     /// # Errors
     ///
     /// The frame comes back, as in [`crate::Channel::try_send`].
-    pub fn try_send(&mut self, frame: Frame<OwnedFd>) -> Result<(), TrySendError<OwnedFd>> {
+    pub fn try_send(&mut self, frame: Frame<OwnedFd>) -> Result<(), TrySendError<Frame<OwnedFd>>> {
         self.io.get_mut().0.try_send(frame)
     }
 

@@ -1,0 +1,58 @@
+//! Bytes of a known total length that arrive in pieces. No I/O.
+
+use bytes::Bytes;
+
+/// What is allocated at first: the total was announced by the peer and is not believed.
+const FIRST: usize = 64 << 10;
+
+/// Memory that grows with what has arrived, at most doubling, to exactly the announced total.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    bytes: Vec<u8>,
+    total: usize,
+}
+
+impl Growing {
+    pub(crate) fn new(total: usize) -> Self {
+        Self { bytes: Vec::new(), total }
+    }
+
+    /// Takes from the front of `bytes` what is still missing. Returns how much.
+    pub(crate) fn take_from(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.total - self.bytes.len());
+        let needed = self.bytes.len() + taken;
+        if needed > self.bytes.capacity() {
+            let capacity = needed.max(self.bytes.len() * 2).max(FIRST).min(self.total);
+            // Exactly: the vector's own growth would go up to twice the limit.
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        taken
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.bytes.len() == self.total
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.bytes.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announced_total_allocates_nothing_and_growth_ends_at_it() {
+        let mut growing = Growing::new(1 << 30);
+        assert_eq!(growing.bytes.capacity(), 0);
+        growing.take_from(&[1; 100]);
+        assert!(growing.bytes.capacity() <= FIRST);
+        let mut growing = Growing::new(FIRST + 10);
+        assert_eq!(growing.take_from(&vec![1; FIRST]), FIRST);
+        assert_eq!(growing.take_from(&[2; 100]), 10);
+        assert!(growing.is_whole());
+        assert_eq!((growing.bytes.capacity(), growing.into_bytes().len()), (FIRST + 10, FIRST + 10));
+    }
+}
