@@ -187,6 +187,14 @@ impl Channel {
         self.decoder.poll_frame()
     }
 
+    /// The socket, if nothing has been read or queued that would be lost with the rest.
+    pub(crate) fn into_socket(self) -> Result<Socket, Error> {
+        if !self.decoder.is_empty() || !self.outbox.is_empty() {
+            return Err(Error::OutOfPlace { what: "more than a Welcome before it was answered" });
+        }
+        Ok(self.socket)
+    }
+
     /// Whether frames wait for a [`flush`](Self::flush).
     pub fn wants_flush(&self) -> bool {
         !self.outbox.is_empty()

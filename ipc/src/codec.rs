@@ -47,7 +47,7 @@ pub trait Decode<T> {
     /// # Errors
     ///
     /// [`Error::Decode`].
-    fn decode(bytes: &Bytes) -> Result<T, Error>;
+    fn decode(bytes: Bytes) -> Result<T, Error>;
 }
 
 /// Bytes as they are.
@@ -62,8 +62,8 @@ impl<B: AsRef<[u8]> + ?Sized> Encode<B> for Raw {
 }
 
 impl Decode<Bytes> for Raw {
-    fn decode(bytes: &Bytes) -> Result<Bytes, Error> {
-        Ok(bytes.clone())
+    fn decode(bytes: Bytes) -> Result<Bytes, Error> {
+        Ok(bytes)
     }
 }
 
@@ -111,8 +111,8 @@ mod by_postcard {
     }
 
     impl<T: DeserializeOwned> Decode<T> for Postcard {
-        fn decode(bytes: &Bytes) -> Result<T, Error> {
-            decode_borrowed(bytes)
+        fn decode(bytes: Bytes) -> Result<T, Error> {
+            decode_borrowed(&bytes)
         }
     }
 
@@ -141,7 +141,7 @@ mod tests {
         for len in [0, 10, 1000, 1024, 100_000, 3 << 20, 5] {
             let value = "x".repeat(len);
             let bytes = Bytes::copy_from_slice(Postcard::encode(value.as_str(), &mut scratch).unwrap());
-            assert_eq!(<Postcard as Decode<String>>::decode(&bytes).unwrap(), value);
+            assert_eq!(<Postcard as Decode<String>>::decode(bytes).unwrap(), value);
         }
         assert!(scratch.len() <= 1 << 20, "a large message doesn't keep its memory: {}", scratch.len());
     }
@@ -149,13 +149,13 @@ mod tests {
     #[test]
     fn bytes_left_over_are_an_error() {
         let bytes = Bytes::from_static(&[5, 6]);
-        assert!(matches!(<Postcard as Decode<u8>>::decode(&bytes), Err(Error::Decode { .. })));
+        assert!(matches!(<Postcard as Decode<u8>>::decode(bytes), Err(Error::Decode { .. })));
     }
 
     #[test]
     fn a_length_that_is_not_there_allocates_nothing_and_is_an_error() {
         let bytes = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
-        assert!(<Postcard as Decode<Vec<u64>>>::decode(&bytes).is_err());
-        assert!(<Postcard as Decode<String>>::decode(&bytes).is_err());
+        assert!(<Postcard as Decode<Vec<u64>>>::decode(bytes.clone()).is_err());
+        assert!(<Postcard as Decode<String>>::decode(bytes).is_err());
     }
 }

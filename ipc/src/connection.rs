@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use crate::frame::Lane;
 use crate::os::memory;
+#[cfg(any(feature = "blocking", feature = "tokio"))]
+use crate::session::Arrivals;
 use crate::session::{
     CallId, Charge, Config, Event, Failure, Incoming, Outcome, Payload, RequestId, Session,
 };
@@ -105,8 +107,14 @@ impl<T: Transport> Connection<T> {
         Self::new(transport, &config, Session::child(config, greeting, now))
     }
 
-    pub(crate) fn welcomed(transport: T, config: Config, greeting: &[u8], welcome: &Welcome) -> Self {
-        Self::new(transport, &config, Session::welcomed(config, greeting, welcome))
+    pub(crate) fn welcomed(
+        transport: T,
+        config: Config,
+        greeting: &[u8],
+        welcome: &Welcome,
+        descriptors: Vec<OwnedFd>,
+    ) -> Self {
+        Self::new(transport, &config, Session::welcomed(config, greeting, welcome, descriptors))
     }
 
     fn new(transport: T, config: &Config, session: Session<OwnedFd>) -> Self {
@@ -316,24 +324,46 @@ impl<T: Transport> Connection<T> {
     /// What happened next, in order.
     pub fn poll_event(&mut self) -> Option<Event<Message, OwnedFd>> {
         loop {
-            let taken = match self.session.poll_event()? {
-                Event::Message(message) => take(message).map(Event::Message),
-                Event::Request { id, deadline, message } => {
-                    take(message).map(|message| Event::Request { id, deadline, message })
-                }
-                Event::Completed(id, outcome) => Ok(Event::Completed(id, self.take_outcome(outcome))),
-                Event::Opened(opened) => Ok(Event::Opened(opened)),
-                Event::Cancelled(id) => Ok(Event::Cancelled(id)),
-                Event::Gap { missed } => Ok(Event::Gap { missed }),
-                Event::Writable => Ok(Event::Writable),
-                Event::Finished => Ok(Event::Finished),
-                Event::Closed(error) => Ok(Event::Closed(error)),
-            };
-            match taken {
-                Ok(event) => return Some(event),
-                Err(error) => self.session.close(error),
+            let event = self.session.poll_event()?;
+            if let Some(event) = self.take(event) {
+                return Some(event);
             }
         }
+    }
+
+    /// Takes all messages, requests and gaps, ahead of other events. What came as memory is not mapped yet.
+    #[cfg(any(feature = "blocking", feature = "tokio"))]
+    pub(crate) fn swap_arrivals(&mut self, empty: &mut Arrivals<OwnedFd>) {
+        self.session.swap_arrivals(empty);
+    }
+
+    /// The next event that is no message, request or gap, ahead of those.
+    #[cfg(any(feature = "blocking", feature = "tokio"))]
+    pub(crate) fn poll_signal(&mut self) -> Option<Event<Message, OwnedFd>> {
+        loop {
+            let event = self.session.poll_signal()?;
+            if let Some(event) = self.take(event) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Maps what came as memory. What can't be mapped ends the session, after what came before it.
+    fn take(&mut self, event: Event<Incoming<OwnedFd>, OwnedFd>) -> Option<Event<Message, OwnedFd>> {
+        let taken = match event {
+            Event::Message(message) => take(message).map(Event::Message),
+            Event::Request { id, deadline, message } => {
+                take(message).map(|message| Event::Request { id, deadline, message })
+            }
+            Event::Completed(id, outcome) => Ok(Event::Completed(id, self.take_outcome(outcome))),
+            Event::Opened(opened) => Ok(Event::Opened(opened)),
+            Event::Cancelled(id) => Ok(Event::Cancelled(id)),
+            Event::Gap { missed } => Ok(Event::Gap { missed }),
+            Event::Writable => Ok(Event::Writable),
+            Event::Finished => Ok(Event::Finished),
+            Event::Closed(error) => Ok(Event::Closed(error)),
+        };
+        taken.map_err(|error| self.session.close(error)).ok()
     }
 
     fn take_outcome(&mut self, outcome: Outcome<Incoming<OwnedFd>>) -> Outcome<Message> {
@@ -375,7 +405,7 @@ impl Connection<Arc<Socket>> {
 }
 
 /// Maps what came as memory.
-fn take(message: Incoming<OwnedFd>) -> Result<Message, Error> {
+pub(crate) fn take(message: Incoming<OwnedFd>) -> Result<Message, Error> {
     let (payload, descriptors, charge) = message.into_parts();
     let bytes: Bytes = match payload {
         Payload::Inline(bytes) => bytes,

@@ -128,6 +128,24 @@ impl<F> Decoder<F> {
         }
     }
 
+    /// Whether nothing waits here for the rest of its frame.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.gathering.is_none() && self.waiting.is_empty()
+    }
+
+    /// The next frame, if it is all there and its header begins like `plain`: same kind and flags, no descriptors. Returns its lane and payload. The commonest case by far, without what the others need.
+    pub(crate) fn poll_plain(&mut self, plain: Header) -> Option<(u8, Bytes)> {
+        let header = self.buffer.first_chunk::<HEADER_LEN>().map(Header::decode)?;
+        let len = header.len as usize;
+        let is_plain =
+            header.is_like(plain) && len <= self.max_frame && self.buffer.len() - HEADER_LEN >= len;
+        if !is_plain || self.failed {
+            return None;
+        }
+        self.buffer.advance(HEADER_LEN);
+        Some((header.lane, self.buffer.split_to(len).freeze()))
+    }
+
     /// The next frame of which everything has arrived.
     fn next_whole(&mut self) -> Result<Option<(Header, Bytes)>, Error> {
         if let Some(gathering) = self.gathering.take_if(|gathering| gathering.payload.is_whole()) {

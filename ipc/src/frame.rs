@@ -216,6 +216,11 @@ impl Header {
         self.flags & MUST_UNDERSTAND != 0
     }
 
+    /// Whether kind, flags and number of descriptors are the same.
+    pub(crate) fn is_like(&self, other: Self) -> bool {
+        (self.kind, self.flags, self.descriptors) == (other.kind, other.flags, other.descriptors)
+    }
+
     /// The flags that belong to the message rather than to the frame.
     pub(crate) fn message_flags(&self) -> u8 {
         self.flags & !MUST_UNDERSTAND

@@ -63,6 +63,7 @@ mod error;
 mod frame;
 mod growing;
 mod handshake;
+pub mod hub;
 mod message;
 mod os;
 mod outbox;
@@ -70,10 +71,13 @@ mod outbox;
 mod routing;
 pub mod session;
 mod settings;
+mod spawn;
 mod transport;
 
 #[cfg(feature = "board")]
 pub mod board;
+#[cfg(feature = "test-util")]
+pub mod memory;
 #[cfg(feature = "mio")]
 mod mio;
 #[cfg(feature = "tokio")]
@@ -87,7 +91,8 @@ pub use self::error::{Error, TrySendError};
 pub use self::frame::{DEFAULT_MAX_FRAME, Frame, HEADER_LEN, Kind, Lane, MAX_DESCRIPTORS};
 pub use self::handshake::{Online, PROTOCOL_VERSION, Welcome};
 pub use self::message::Message;
-pub use self::os::{Adopted, Received, Sent, Socket, adopt_stdin};
+pub use self::os::{Adopted, CHANNEL_VARIABLE, Received, Sent, Socket, adopt, adopt_stdin};
+pub use self::spawn::Spawn;
 pub use self::outbox::{DEFAULT_OUTBOX_LIMIT, Outbox, Transmit};
 pub use self::transport::Transport;
 

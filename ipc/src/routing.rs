@@ -1,14 +1,15 @@
 //! What the drivers that wait have in common: who waits for what.
 //!
-//! The connection reports events in one order; here each finds its place: messages queue up for the receiver,
-//! answers go to who asked. `W` wakes somebody who waits: a task's `Waker`, or nothing where all are woken alike.
+//! The connection reports what happened; here each finds its place: messages wait for the receiver, answers go to
+//! who asked. `W` wakes somebody who waits: a task's `Waker`, or nothing where all are woken alike.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::session::{CallId, Charge, Event, Failure, Opened, Outcome, RequestId};
+use crate::connection::take;
+use crate::session::{Arrivals, CallId, Charge, Event, Failure, Incoming, Opened, Outcome, RequestId};
 use crate::{Connection, Error, MAX_DESCRIPTORS, Message, Socket, TrySendError};
 
 /// What the receiver takes.
@@ -38,18 +39,74 @@ pub(crate) struct Routed {
     pub(crate) any: bool,
 }
 
+/// After so much handled the sender is given credit, even though more is in hand. Less often would keep the sender
+/// waiting, more often would cost a lock each time.
+const REPORT_MESSAGES: u32 = 512;
+
+/// What the receiver has taken and not yet given to the application, and what is to be reported as handled.
+#[derive(Debug, Default)]
+pub(crate) struct Hand {
+    arrivals: Arrivals<OwnedFd>,
+    handled: Charge,
+    /// How many messages `handled` is.
+    count: u32,
+    /// The message that was given out last: it counts as handled when the next one is asked for.
+    current: Charge,
+}
+
+impl Hand {
+    /// The message that was given out last has been handled. `true` when it is time to say so to the connection.
+    fn put_down(&mut self) -> bool {
+        self.handled = self.handled.and(std::mem::take(&mut self.current));
+        self.count += 1;
+        self.count > REPORT_MESSAGES
+    }
+
+    /// The next arrival if it is a message and in hand: the shortest way for the commonest case.
+    pub(crate) fn next_message(&mut self) -> Option<Result<Message, Error>> {
+        if self.put_down() {
+            return None;
+        }
+        let message = take(self.arrivals.next_message()?);
+        if let Ok(message) = &message {
+            self.current = message.charge;
+        }
+        Some(message)
+    }
+
+    /// The next arrival, if there is one in hand. `None` also when the connection should be looked at:
+    /// to take what has arrived, or to report what was handled.
+    pub(crate) fn next(&mut self) -> Option<Result<Arrival, Error>> {
+        if self.put_down() {
+            return None;
+        }
+        let arrival = match self.arrivals.next()? {
+            Event::Message(message) => take(message).map(Arrival::Message),
+            Event::Request { id, deadline, message } => {
+                take(message).map(|message| Arrival::Request { id, deadline, message })
+            }
+            Event::Gap { missed } => Ok(Arrival::Gap { missed }),
+            // No other event is an arrival.
+            _ => return None,
+        };
+        if let Ok(Arrival::Message(message) | Arrival::Request { message, .. }) = &arrival {
+            self.current = message.charge;
+        }
+        Some(arrival)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Routes<W> {
     pub(crate) connection: Connection<Arc<Socket>>,
-    arrivals: VecDeque<Arrival>,
     calls: HashMap<CallId, Call<W>>,
     /// Who wants to know when the peer gives up on its request.
     watched: HashMap<RequestId, W>,
     opened: Option<Opened<OwnedFd>>,
     finished: bool,
     closed: Option<Error>,
-    /// The message that the receiver was given last: it counts as handled when the next one is asked for.
-    in_hand: Option<Charge>,
+    /// The receiver has been told of all arrivals up to this one.
+    last_arrival: Option<u64>,
     /// There is no receiver any more.
     deaf: bool,
     senders: usize,
@@ -60,13 +117,12 @@ impl<W> Routes<W> {
     pub(crate) fn new(connection: Connection<Arc<Socket>>) -> Self {
         Self {
             connection,
-            arrivals: VecDeque::new(),
             calls: HashMap::new(),
             watched: HashMap::new(),
             opened: None,
             finished: false,
             closed: None,
-            in_hand: None,
+            last_arrival: None,
             deaf: false,
             senders: 0,
             scratch: Vec::new(),
@@ -76,18 +132,13 @@ impl<W> Routes<W> {
     /// Brings every event to its place, and wakes those it is for.
     pub(crate) fn route(&mut self, mut wake: impl FnMut(W)) -> Routed {
         let mut routed = Routed::default();
-        while let Some(event) = self.connection.poll_event() {
+        while let Some(signal) = self.connection.poll_signal() {
             routed.any = true;
-            match event {
+            match signal {
                 Event::Opened(opened) => {
                     self.opened = Some(opened);
                     routed.writable = true;
                 }
-                Event::Message(message) => self.arrive(Arrival::Message(message), &mut routed),
-                Event::Request { id, deadline, message } => {
-                    self.arrive(Arrival::Request { id, deadline, message }, &mut routed);
-                }
-                Event::Gap { missed } => self.arrive(Arrival::Gap { missed }, &mut routed),
                 Event::Cancelled(id) => {
                     if let Some(watcher) = self.watched.remove(&id) {
                         wake(watcher);
@@ -104,29 +155,41 @@ impl<W> Routes<W> {
                     self.watched.drain().for_each(|(_, watcher)| wake(watcher));
                     (routed.arrived, routed.writable) = (true, true);
                 }
+                // Those come by `poll_arrival`.
+                Event::Message(_) | Event::Request { .. } | Event::Gap { .. } => {}
             }
+        }
+        if self.deaf {
+            self.refuse(&mut Arrivals::default());
+        } else {
+            let last = self.connection.session().last_arrival();
+            if last.is_some() && last != self.last_arrival {
+                (routed.arrived, routed.any) = (true, true);
+            }
+            self.last_arrival = last;
         }
         routed
     }
 
-    fn arrive(&mut self, arrival: Arrival, routed: &mut Routed) {
-        if self.deaf {
-            self.refuse(arrival);
-        } else {
-            self.arrivals.push_back(arrival);
-            routed.arrived = true;
+    /// Nobody will take these, nor what has arrived since: their room is given back, requests are answered.
+    fn refuse(&mut self, arrivals: &mut Arrivals<OwnedFd>) {
+        for arrival in arrivals.by_ref() {
+            self.refuse_one(arrival);
+        }
+        self.connection.swap_arrivals(arrivals);
+        for arrival in arrivals {
+            self.refuse_one(arrival);
         }
     }
 
-    /// Nobody will take it: its room is given back, a request is answered.
-    fn refuse(&mut self, arrival: Arrival) {
+    fn refuse_one(&mut self, arrival: Event<Incoming<OwnedFd>, OwnedFd>) {
         match arrival {
-            Arrival::Message(message) => self.connection.handled(message.charge),
-            Arrival::Request { id, message, .. } => {
-                self.connection.handled(message.charge);
+            Event::Message(message) => self.connection.handled(message.into_parts().2),
+            Event::Request { id, message, .. } => {
+                self.connection.handled(message.into_parts().2);
                 self.connection.fail(id, &Failure::Unhandled);
             }
-            Arrival::Gap { .. } => {}
+            _ => {}
         }
     }
 
@@ -148,28 +211,19 @@ impl<W> Routes<W> {
         opened.or_else(|| self.closed.clone().map(Err))
     }
 
-    /// What the receiver gets next: `Ok(None)` after the peer said that this was all, an error when it is gone.
-    /// `None` when it has to wait.
-    pub(crate) fn take_arrival(&mut self) -> Option<Result<Option<Arrival>, Error>> {
-        if let Some(charge) = self.in_hand.take() {
-            self.connection.handled(charge);
+    /// Puts what has arrived into the receiver's hand, and reports what it handled. `Ok(false)` after the peer said that
+    /// this was all, an error when it is gone; `None` when the receiver has to wait.
+    pub(crate) fn take_arrivals(&mut self, hand: &mut Hand) -> Option<Result<bool, Error>> {
+        self.connection.handled(std::mem::take(&mut hand.handled));
+        hand.count = 0;
+        if hand.arrivals.is_empty() {
+            self.connection.swap_arrivals(&mut hand.arrivals);
         }
-        while let Some(arrival) = self.arrivals.pop_front() {
-            match &arrival {
-                // Given up by who asked before anybody looked at it.
-                Arrival::Request { id, .. } if !self.connection.session().is_wanted(*id) => {
-                    self.refuse(arrival);
-                    continue;
-                }
-                Arrival::Message(message) | Arrival::Request { message, .. } => {
-                    self.in_hand = Some(message.charge);
-                }
-                Arrival::Gap { .. } => {}
-            }
-            return Some(Ok(Some(arrival)));
+        if !hand.arrivals.is_empty() {
+            return Some(Ok(true));
         }
         if self.finished {
-            return Some(Ok(None));
+            return Some(Ok(false));
         }
         self.closed.clone().map(Err)
     }
@@ -232,14 +286,10 @@ impl<W> Routes<W> {
         }
     }
 
-    pub(crate) fn remove_receiver(&mut self) {
+    pub(crate) fn remove_receiver(&mut self, hand: &mut Hand) {
         self.deaf = true;
-        if let Some(charge) = self.in_hand.take() {
-            self.connection.handled(charge);
-        }
-        for arrival in std::mem::take(&mut self.arrivals) {
-            self.refuse(arrival);
-        }
+        self.connection.handled(hand.handled.and(hand.current));
+        self.refuse(&mut hand.arrivals);
     }
 
     pub(crate) fn closed(&self) -> Option<&Error> {

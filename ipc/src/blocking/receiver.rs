@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use super::shared::Shared;
 use crate::codec::{Decode, Encode, Postcard};
+use crate::routing::{self, Hand};
 use crate::session::{Failure, RequestId};
-use crate::{Arrival, Error, Message, Parcel, routing};
+use crate::{Arrival, Error, Message, Parcel};
 
 /// Receives messages of type `T`, decoded by `C`.
 ///
@@ -17,20 +18,21 @@ use crate::{Arrival, Error, Message, Parcel, routing};
 #[derive(Debug)]
 pub struct Receiver<T, C = Postcard> {
     shared: Arc<Shared>,
+    hand: Hand,
     types: PhantomData<fn() -> (T, C)>,
 }
 
 impl<T, C> Drop for Receiver<T, C> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.routes.remove_receiver();
+        state.routes.remove_receiver(&mut self.hand);
         self.shared.flush(&mut state);
     }
 }
 
 impl<T, C> Receiver<T, C> {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, types: PhantomData }
+        Self { shared, hand: Hand::default(), types: PhantomData }
     }
 
     /// Waits for the next message, as bytes: to be decoded with borrowed parts, or not at all. `Ok(None)` when
@@ -41,6 +43,11 @@ impl<T, C> Receiver<T, C> {
     /// As [`recv`](Self::recv).
     pub fn recv_raw(&mut self) -> Result<Option<Message>, Error> {
         loop {
+            match self.hand.next_message() {
+                Some(Ok(message)) => return Ok(Some(message)),
+                Some(Err(error)) => self.shared.lock().routes.connection.close(error),
+                None => {}
+            }
             match self.take(None)? {
                 Some(routing::Arrival::Message(message)) => return Ok(Some(message)),
                 Some(routing::Arrival::Request { id, .. }) => {
@@ -53,7 +60,18 @@ impl<T, C> Receiver<T, C> {
     }
 
     fn take(&mut self, deadline: Option<Instant>) -> Result<Option<routing::Arrival>, Error> {
-        self.shared.wait(deadline, |routes| routes.take_arrival()).unwrap_or(Err(Error::TimedOut))
+        loop {
+            match self.hand.next() {
+                Some(Ok(arrival)) => return Ok(Some(arrival)),
+                Some(Err(error)) => self.shared.lock().routes.connection.close(error),
+                None => {}
+            }
+            let hand = &mut self.hand;
+            let taken = self.shared.wait(deadline, |routes| routes.take_arrivals(hand));
+            if !taken.unwrap_or(Err(Error::TimedOut))? {
+                return Ok(None);
+            }
+        }
     }
 }
 
@@ -67,7 +85,7 @@ impl<T, C: Decode<T>> Receiver<T, C> {
     /// wrong; [`Error::Decode`] and [`Error::Missed`], after which the next message can be received.
     pub fn recv(&mut self) -> Result<Option<T>, Error> {
         match self.recv_raw()? {
-            Some(message) => C::decode(&message.bytes).map(Some),
+            Some(message) => C::decode(message.bytes).map(Some),
             None => Ok(None),
         }
     }
@@ -92,7 +110,7 @@ impl<T, C: Decode<T>> Receiver<T, C> {
         deadline: impl Into<Option<Instant>>,
     ) -> Result<Option<Arrival<T, Responder<C>>>, Error> {
         let parcel = |message: Message| {
-            let value = C::decode(&message.bytes)?;
+            let value = C::decode(message.bytes)?;
             Ok::<_, Error>(Parcel { value, descriptors: message.descriptors })
         };
         Ok(match self.take(deadline.into())? {

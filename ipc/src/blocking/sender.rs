@@ -92,7 +92,7 @@ impl<T: ?Sized, C: Encode<T>> Sender<T, C> {
     /// As [`send`](Self::send).
     pub fn feed(&self, message: &T) -> Result<(), Error> {
         self.queue(Lane::Data, message, Vec::new())?;
-        self.shared.flush_batch(&mut self.shared.lock());
+        self.shared.flush_batch();
         Ok(())
     }
 
@@ -175,6 +175,6 @@ impl<Q: ?Sized, R, C: Encode<Q> + Decode<R>> Client<Q, R, C> {
         // one judge of what came first.
         let answer = shared.wait(None, |routes| routes.take_answer(id, || Some(())));
         let message = answer.unwrap_or(Err(Error::Closed))?;
-        Ok((C::decode(&message.bytes)?, message.descriptors))
+        Ok((C::decode(message.bytes)?, message.descriptors))
     }
 }

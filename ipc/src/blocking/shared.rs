@@ -20,6 +20,9 @@ use crate::{Connection, Error, Socket, TrySendError};
 /// So much may be queued by `feed` before it is written.
 const BATCH: usize = 64 << 10;
 
+/// With so much queued, `feed` waits for the socket: more would only fall out of the processor's cache.
+const BACKLOG: usize = 256 << 10;
+
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -38,6 +41,8 @@ pub(super) struct State {
     /// The leader asked the socket for room to write.
     watches_room: bool,
     followers: usize,
+    /// With so much queued, `feed` writes.
+    write_at: usize,
 }
 
 impl Shared {
@@ -46,7 +51,13 @@ impl Shared {
             .map_err(Error::os("make an eventfd for threads that wait"))?;
         let connection = connection.map_transport(Arc::new);
         let (socket, process) = (connection.transport(), connection.process());
-        let state = State { routes: Routes::new(connection), led: false, watches_room: false, followers: 0 };
+        let state = State {
+            routes: Routes::new(connection),
+            led: false,
+            watches_room: false,
+            followers: 0,
+            write_at: BATCH,
+        };
         Ok(Self { state: Mutex::new(state), news: Condvar::new(), bell, socket, process })
     }
 
@@ -150,11 +161,25 @@ impl Shared {
         drained.unwrap_or(Err(Error::Closed))
     }
 
-    /// Writes what is queued once it is worth a system call.
-    pub(super) fn flush_batch(&self, state: &mut State) {
-        if state.routes.connection.session().unsent() >= BATCH {
-            self.flush(state);
+    /// Writes what is queued once it is worth a system call, and waits for the socket when a lot is.
+    pub(super) fn flush_batch(&self) {
+        let mut state = self.lock();
+        if state.routes.connection.session().unsent() < state.write_at {
+            return;
         }
+        self.flush(&mut state);
+        let unsent = state.routes.connection.session().unsent();
+        // A socket that has just refused is not asked again for each message.
+        state.write_at = unsent + BATCH;
+        if unsent < BACKLOG {
+            return;
+        }
+        drop(state);
+        self.wait(None, |routes| {
+            let session = routes.connection.session();
+            (session.is_closed() || session.unsent() < BATCH).then_some(())
+        });
+        self.lock().write_at = BATCH;
     }
 
     /// Wakes the leader.
@@ -163,10 +188,13 @@ impl Shared {
         rustix::io::write(&self.bell, &1u64.to_ne_bytes()).ok();
     }
 
-    fn route(&self, state: &mut State) {
-        if state.routes.route(|()| {}).any && state.followers > 0 {
+    /// Brings every event to its place. `true` if there was any.
+    fn route(&self, state: &mut State) -> bool {
+        let routed = state.routes.route(|()| {}).any;
+        if routed && state.followers > 0 {
             self.news.notify_all();
         }
+        routed
     }
 
     fn follow<'a>(
@@ -200,8 +228,13 @@ impl Shared {
     ) -> MutexGuard<'a, State> {
         let start = now();
         if state.routes.connection.wants_flush() {
+            let before = state.routes.connection.session().unsent();
             state.routes.connection.flush(start);
-            self.route(&mut state);
+            let routed = self.route(&mut state);
+            // What was waited for may have come true.
+            if routed || state.routes.connection.session().unsent() != before {
+                return state;
+            }
         }
         let connection = &state.routes.connection;
         let until = [deadline, connection.poll_timeout()].into_iter().flatten().min();

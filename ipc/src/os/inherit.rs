@@ -1,6 +1,7 @@
-//! The child's side of a start: is stdin a channel from my parent?
+//! The child's side of a start: is there a channel from my parent?
+#![allow(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
@@ -10,10 +11,15 @@ use rustix::stdio::{dup2_stdin, stdin};
 
 use super::Socket;
 use crate::handshake::PEEK_LEN;
-use crate::{Channel, Error, Welcome};
+use crate::session::Config;
+use crate::{Channel, Connection, Error, Welcome};
+
+/// The environment variable that tells a child on which descriptor its channel is. A child of this crate needs it only
+/// if that is not stdin; one in another language may always use it.
+pub const CHANNEL_VARIABLE: &str = "CLUSTER_IPC_FD";
 
 /// Descriptors below this are the standard streams; the channel moves above them.
-const FIRST_FREE: i32 = 3;
+const FIRST_FREE: RawFd = 3;
 
 static ADOPTED: AtomicBool = AtomicBool::new(false);
 
@@ -26,9 +32,46 @@ pub struct Adopted {
 }
 
 impl Adopted {
-    /// Takes it apart: the channel, the Welcome, and the descriptors that came with it.
+    /// What the parent's application put into its Welcome.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Answers the Welcome, with this `greeting` in the answer, and talks to the parent from here on. The first event is
+    /// [`Opened`](crate::session::Event::Opened), with the descriptors that came with the Welcome.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfPlace`] when the parent sent more than a Welcome before the answer: it speaks frames of its own,
+    /// so take the channel with [`into_parts`](Self::into_parts) instead.
+    pub fn connect(self, config: Config, greeting: &[u8]) -> Result<Connection, Error> {
+        let socket = self.channel.into_socket()?;
+        Ok(Connection::welcomed(socket, config, greeting, &self.welcome, self.descriptors))
+    }
+
+    /// Takes it apart, for a protocol of one's own on frames: the channel, the Welcome (which has not been answered), and
+    /// the descriptors that came with it.
     pub fn into_parts(self) -> (Channel, Welcome, Vec<OwnedFd>) {
         (self.channel, self.welcome, self.descriptors)
+    }
+}
+
+/// Takes over the channel that the parent left for this process: on the descriptor that [`CHANNEL_VARIABLE`] names, if it
+/// names one other than stdin and a Welcome is waiting there, or on stdin.
+///
+/// # Errors
+///
+/// [`Error::NotAdopted`] when there is none: this process was not started by a parent with a channel. Otherwise as
+/// [`adopt_stdin`].
+pub fn adopt() -> Result<Adopted, Error> {
+    let named = std::env::var(CHANNEL_VARIABLE).ok().and_then(|number| number.parse().ok());
+    let adopted = match named {
+        Some(number) if number >= FIRST_FREE => adopt_number(number)?,
+        _ => None,
+    };
+    match adopted {
+        Some(adopted) => Ok(adopted),
+        None => adopt_stdin()?.ok_or(Error::NotAdopted { variable: CHANNEL_VARIABLE }),
     }
 }
 
@@ -50,22 +93,64 @@ pub fn adopt_stdin() -> Result<Option<Adopted>, Error> {
     if ADOPTED.load(Ordering::Acquire) {
         return Err(Error::AlreadyAdopted);
     }
-    let mut head = [0; PEEK_LEN];
-    // Not a socket, not open, or nothing is there: not a worker's stdin.
-    let Ok((peeked, _)) = recv(stdin(), &mut head[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) else {
-        return Ok(None);
-    };
-    if !Welcome::begins(head.get(..peeked).unwrap_or_default()) {
+    if peek(stdin()).is_none() {
         return Ok(None);
     }
-    if ADOPTED.swap(true, Ordering::AcqRel) {
-        return Err(Error::AlreadyAdopted);
-    }
+    claim()?;
     let own = fcntl_dupfd_cloexec(stdin(), FIRST_FREE).map_err(Error::os("move the channel off stdin"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(Error::os("open /dev/null"))?;
     dup2_stdin(&null).map_err(Error::os("put /dev/null on stdin"))?;
+    read_welcome(own).map(Some)
+}
 
+/// Takes over the channel on a descriptor other than the standard streams.
+fn adopt_number(number: RawFd) -> Result<Option<Adopted>, Error> {
+    if ADOPTED.load(Ordering::Acquire) {
+        return Err(Error::AlreadyAdopted);
+    }
+    if rustix::fs::stat(format!("/proc/self/fd/{number}")).is_err() {
+        return Ok(None);
+    }
+    // SAFETY: the descriptor was open just now. Who closes it meanwhile has its own descriptors wrong; then at worst
+    // a wrong one is peeked at, which changes nothing about it.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    // The variable may be inherited from a process for which it was meant: then a Welcome of our own parent isn't there.
+    match peek(borrowed) {
+        Some(parent) if Some(parent) == parent_id() => {}
+        _ => return Ok(None),
+    }
+    claim()?;
+    // SAFETY: a Welcome to a child of our parent is waiting there, and the variable says that the parent put it there
+    // for us: no other part of this process owns it. `claim` lets only one caller come here.
+    let inherited = unsafe { OwnedFd::from_raw_fd(number) };
+    // The inherited one is not closed on exec; a copy is from the beginning.
+    let own = fcntl_dupfd_cloexec(&inherited, FIRST_FREE)
+        .map_err(Error::os("move the channel off its inherited descriptor"))?;
+    read_welcome(own).map(Some)
+}
+
+/// The parent that a waiting Welcome names.
+fn peek(fd: BorrowedFd<'_>) -> Option<u32> {
+    let mut head = [0; PEEK_LEN];
+    // Not a socket, not open, or nothing is there: not a child's channel.
+    let (peeked, _) = recv(fd, &mut head[..], RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
+    let head = head.get(..peeked)?;
+    if !Welcome::begins(head) {
+        return None;
+    }
+    head.last_chunk().map(|parent| u32::from_le_bytes(*parent))
+}
+
+fn claim() -> Result<(), Error> {
+    if ADOPTED.swap(true, Ordering::AcqRel) { Err(Error::AlreadyAdopted) } else { Ok(()) }
+}
+
+fn parent_id() -> Option<u32> {
+    rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs())
+}
+
+fn read_welcome(own: OwnedFd) -> Result<Adopted, Error> {
     let mut channel = Channel::new(Socket::from_fd(own));
     let mut frame = channel.poll_frame()?.ok_or(Error::Malformed { what: "Welcome" })?;
     let welcome = match Welcome::parse(&frame) {
@@ -77,9 +162,8 @@ pub fn adopt_stdin() -> Result<Option<Adopted>, Error> {
             return Err(error);
         }
     };
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-    if parent != Some(welcome.parent()) {
+    if parent_id() != Some(welcome.parent()) {
         return Err(Error::Orphaned { parent: welcome.parent() });
     }
-    Ok(Some(Adopted { channel, welcome, descriptors: frame.take_descriptors() }))
+    Ok(Adopted { channel, welcome, descriptors: frame.take_descriptors() })
 }

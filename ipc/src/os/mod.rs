@@ -8,7 +8,7 @@ mod map;
 pub(crate) mod memory;
 mod socket;
 
-pub use self::inherit::{Adopted, adopt_stdin};
+pub use self::inherit::{Adopted, CHANNEL_VARIABLE, adopt, adopt_stdin};
 #[cfg(feature = "board")]
 pub(crate) use self::map::Mapping;
 pub use self::socket::{Received, Sent, Socket};

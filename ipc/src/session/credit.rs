@@ -27,7 +27,7 @@ impl Amount {
         Self { bytes, messages: 1, descriptors: descriptors as u64 }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(other.bytes),
             messages: self.messages.saturating_add(other.messages),

@@ -44,6 +44,13 @@ pub enum Event<M, F> {
     Closed(Error),
 }
 
+impl<M, F> Event<M, F> {
+    /// Whether it is something from the peer's application, in the order of its lane.
+    pub(super) fn is_arrival(&self) -> bool {
+        matches!(self, Self::Message(_) | Self::Request { .. } | Self::Gap { .. })
+    }
+}
+
 /// How a request of this side ended.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -22,12 +22,26 @@ pub enum Payload<B, F> {
     },
 }
 
-/// What a message occupies of the receiver's window until it is reported handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a message, or several together, occupies of the receiver's windows until it is reported handled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "the sender gets no credit back until this is passed to `handled`"]
 pub struct Charge {
-    pub(super) lane: Lane,
-    pub(super) amount: Amount,
+    pub(super) control: Amount,
+    pub(super) data: Amount,
+}
+
+impl Charge {
+    fn new(lane: Lane, amount: Amount) -> Self {
+        match lane {
+            Lane::Control => Self { control: amount, data: Amount::default() },
+            Lane::Data => Self { control: Amount::default(), data: amount },
+        }
+    }
+
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self { control: self.control.plus(other.control), data: self.data.plus(other.data) }
+    }
 }
 
 /// A message that arrived.
@@ -35,14 +49,19 @@ pub struct Charge {
 pub struct Incoming<F> {
     pub(super) payload: Payload<Bytes, F>,
     pub(super) descriptors: Vec<F>,
-    pub(super) charge: Charge,
+    pub(super) lane: Lane,
 }
 
 impl<F> Incoming<F> {
     /// Takes it apart: payload, the descriptors the sender attached, and the charge to return when it
     /// has been handled.
     pub fn into_parts(self) -> (Payload<Bytes, F>, Vec<F>, Charge) {
-        (self.payload, self.descriptors, self.charge)
+        let (len, memory) = match &self.payload {
+            Payload::Inline(bytes) => (bytes.len() as u64, 0),
+            Payload::Memory { len, .. } => (*len, 1),
+        };
+        let charge = Charge::new(self.lane, Amount::message(len, self.descriptors.len() + memory));
+        (self.payload, self.descriptors, charge)
     }
 }
 

@@ -36,21 +36,23 @@ mod credit;
 mod event;
 mod lanes;
 mod message;
+mod queue;
 mod receive;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use self::calls::{CallId, RequestId};
 pub use self::config::Config;
 pub use self::event::{Event, Opened, Outcome};
 pub use self::message::{Charge, Failure, Incoming, Payload};
+pub(crate) use self::queue::Arrivals;
 pub use crate::settings::Window;
 
 use self::assembly::Partial;
 use self::calls::{Calls, Requests, Wanted};
 use self::credit::{Account, Allowance, Amount};
 use self::lanes::Lanes;
+use self::queue::Queue;
 use crate::frame::{Kind, Lane};
 use crate::settings::Settings;
 use crate::{Decoder, Error, MAX_DESCRIPTORS, Online, Transmit, TrySendError, Welcome};
@@ -128,7 +130,7 @@ pub struct Session<F> {
     partial: Option<Partial<F>>,
     calls: Calls,
     requests: Requests,
-    events: VecDeque<Event<Incoming<F>, F>>,
+    events: Queue<F>,
     /// Somebody was told `Full` and waits for `Writable`: for credit, an answer or the handshake.
     refused: bool,
     /// The same, for room in the outbox.
@@ -159,10 +161,10 @@ impl<F> Session<F> {
     }
 
     /// The side that answers a Welcome which has been read already.
-    pub(crate) fn welcomed(config: Config, greeting: &[u8], welcome: &Welcome) -> Self {
+    pub(crate) fn welcomed(config: Config, greeting: &[u8], welcome: &Welcome, descriptors: Vec<F>) -> Self {
         let mut session = Self::new(config, State::Child { until: None });
         session.greeting = greeting.to_vec();
-        session.answer_welcome(welcome, Vec::new());
+        session.answer_welcome(welcome, descriptors);
         session
     }
 
@@ -181,7 +183,7 @@ impl<F> Session<F> {
             partial: None,
             calls: Calls::default(),
             requests: Requests::default(),
-            events: VecDeque::new(),
+            events: Queue::new(),
             refused: false,
             crowded: false,
             finished: false,
@@ -257,7 +259,7 @@ impl<F> Session<F> {
     pub fn cancel(&mut self, id: CallId) {
         if self.calls.abandon(id) {
             self.lanes.push_control(Kind::Cancel, id.to_wire(), &[]);
-            self.events.push_back(Event::Completed(id, Outcome::Cancelled));
+            self.events.push(Event::Completed(id, Outcome::Cancelled));
         }
     }
 
@@ -303,7 +305,8 @@ impl<F> Session<F> {
 
     /// The application has handled a message: its sender may send as much again.
     pub fn handled(&mut self, charge: Charge) {
-        self.credit(charge.lane).theirs.release(charge.amount);
+        self.control.theirs.release(charge.control);
+        self.data.theirs.release(charge.data);
     }
 
     /// Tells the peer, after all that was sent before, that no more messages and requests will come. Replies still may.
@@ -323,9 +326,9 @@ impl<F> Session<F> {
         self.partial = None;
         self.requests.clear();
         for id in self.calls.fail_all() {
-            self.events.push_back(Event::Completed(id, Outcome::PeerGone));
+            self.events.push(Event::Completed(id, Outcome::PeerGone));
         }
-        self.events.push_back(Event::Closed(why));
+        self.events.push(Event::Closed(why));
     }
 
     /// Queues a message if there is credit and room.
@@ -407,7 +410,22 @@ impl<F> Session<F> {
 
     /// What happened next, in order.
     pub fn poll_event(&mut self) -> Option<Event<Incoming<F>, F>> {
-        self.events.pop_front()
+        self.events.pop()
+    }
+
+    /// Takes all messages, requests and gaps, ahead of other events, in exchange for an empty queue.
+    pub(crate) fn swap_arrivals(&mut self, empty: &mut Arrivals<F>) {
+        self.events.swap_arrivals(empty);
+    }
+
+    /// The next event that is no message, request or gap, ahead of those.
+    pub(crate) fn poll_signal(&mut self) -> Option<Event<Incoming<F>, F>> {
+        self.events.pop_signal()
+    }
+
+    /// A number that changes when a message, request or gap has arrived; `None` when none is waiting.
+    pub(crate) fn last_arrival(&self) -> Option<u64> {
+        self.events.last_arrival()
     }
 
     /// Whether there is something to write.
@@ -443,13 +461,13 @@ impl<F> Session<F> {
         // Half empty rather than not quite full, so that who waits can put in more than one message.
         if self.crowded && self.lanes.len(Lane::Data) <= self.config.outbox / 2 {
             self.crowded = false;
-            self.events.push_back(Event::Writable);
+            self.events.push(Event::Writable);
         }
     }
 
     fn tell_writable(&mut self) {
         if std::mem::take(&mut self.refused) {
-            self.events.push_back(Event::Writable);
+            self.events.push(Event::Writable);
         }
     }
 
@@ -471,7 +489,7 @@ impl<F> Session<F> {
             State::Open => {
                 while let Some(id) = self.calls.expire(now) {
                     self.lanes.push_control(Kind::Cancel, id.to_wire(), &[]);
-                    self.events.push_back(Event::Completed(id, Outcome::TimedOut));
+                    self.events.push(Event::Completed(id, Outcome::TimedOut));
                 }
             }
             State::Parent { .. } | State::Child { .. } | State::Closed => {}

@@ -8,9 +8,9 @@ use super::assembly::{Begun, Body, Partial, begin};
 use super::calls::{Answered, CallId, RequestId};
 use super::credit::{Allowance, Amount};
 use super::event::{Event, Opened, Outcome};
-use super::message::{Charge, Failure, Incoming, Payload};
+use super::message::{Failure, Incoming, Payload};
 use super::{Session, State};
-use crate::frame::{Frame, Kind, Lane};
+use crate::frame::{Frame, Header, Kind, Lane};
 use crate::settings::Settings;
 use crate::{Error, MAX_DESCRIPTORS, Online, Welcome};
 
@@ -29,15 +29,17 @@ impl<F> Session<F> {
             // Descriptors are dropped, that is closed, here.
             return;
         }
-        let mut result = self.decoder.push(bytes, descriptors);
+        let mut result = self.decoder.push(bytes, descriptors).map(|()| true);
         while result.is_ok() && !self.is_closed() {
-            result = match self.decoder.poll_frame() {
-                Ok(Some(frame)) => self.handle_frame(frame, now),
-                Ok(None) => break,
-                Err(error) => Err(error),
-            };
+            result = self.take_plain_messages().and_then(|()| match self.decoder.poll_frame()? {
+                Some(frame) => self.handle_frame(frame, now).map(|()| true),
+                None => Ok(false),
+            });
+            if let Ok(false) = result {
+                break;
+            }
         }
-        if let Err(error) = result.and_then(|()| self.check_that_the_peer_reads()) {
+        if let Err(error) = result.and_then(|_| self.check_that_the_peer_reads()) {
             self.close(error);
         }
     }
@@ -92,7 +94,7 @@ impl<F> Session<F> {
         self.control.ours = Allowance::new(peer.control);
         self.state = State::Open;
         let schema = u32::try_from(peer.schema).unwrap_or(u32::MAX);
-        self.events.push_back(Event::Opened(Opened { payload, descriptors, schema }));
+        self.events.push(Event::Opened(Opened { payload, descriptors, schema }));
         self.tell_writable();
         if std::mem::take(&mut self.finished) {
             self.finish();
@@ -118,7 +120,7 @@ impl<F> Session<F> {
             Kind::Finish if self.peer_finished => Err(Error::OutOfPlace { what: "a second end of messages" }),
             Kind::Finish => {
                 self.peer_finished = true;
-                self.events.push_back(Event::Finished);
+                self.events.push(Event::Finished);
                 Ok(())
             }
             Kind::Failure => {
@@ -130,7 +132,7 @@ impl<F> Session<F> {
             Kind::Cancel => {
                 let id = RequestId(frame.id());
                 if self.requests.cancel(id) {
-                    self.events.push_back(Event::Cancelled(id));
+                    self.events.push(Event::Cancelled(id));
                 }
                 Ok(())
             }
@@ -142,10 +144,8 @@ impl<F> Session<F> {
 
     /// Gaps in a row are one gap, so that a peer can't make them pile up here.
     fn push_gap(&mut self, more: u64) {
-        if let Some(Event::Gap { missed }) = self.events.back_mut() {
-            *missed = missed.saturating_add(more);
-        } else {
-            self.events.push_back(Event::Gap { missed: more });
+        if !self.events.widen_gap(more) {
+            self.events.push(Event::Gap { missed: more });
         }
     }
 
@@ -167,11 +167,7 @@ impl<F> Session<F> {
             return Err(Error::OutOfPlace { what: "a message after the end of messages" });
         }
         let (begun, body) = begin(frame, lane)?;
-        if begun.len > self.config.settings.max_message {
-            let len = usize::try_from(begun.len).unwrap_or(usize::MAX);
-            let max = usize::try_from(self.config.settings.max_message).unwrap_or(usize::MAX);
-            return Err(Error::FrameTooLarge { len, max });
-        }
+        self.check_length(begun.len)?;
         let attached =
             begun.descriptors.len() + usize::from(matches!(body, Body::Whole(Payload::Memory { .. })));
         debug_assert!(attached <= MAX_DESCRIPTORS);
@@ -183,6 +179,36 @@ impl<F> Session<F> {
                 Ok(())
             }
         }
+    }
+
+    /// The commonest case, messages of one frame without descriptors, without what the others need. Leaves anything
+    /// unusual to the others.
+    fn take_plain_messages(&mut self) -> Result<(), Error> {
+        let plain = Header::new(Kind::Message, 0, 0, 0);
+        if self.state != State::Open || self.partial.is_some() || self.peer_finished {
+            return Ok(());
+        }
+        while let Some((lane, bytes)) = self.decoder.poll_plain(plain) {
+            let lane = Lane::from_wire(lane).ok_or(Error::OutOfPlace { what: "there are two lanes" })?;
+            // A frame may be longer than the longest message.
+            self.check_length(bytes.len() as u64)?;
+            self.credit(lane).theirs.receive(Amount::message(bytes.len() as u64, 0))?;
+            self.events.push_message(Incoming {
+                payload: Payload::Inline(bytes),
+                descriptors: Vec::new(),
+                lane,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, len: u64) -> Result<(), Error> {
+        let max = self.config.settings.max_message;
+        if len > max {
+            let bounded = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            return Err(Error::FrameTooLarge { len: bounded(len), max: bounded(max) });
+        }
+        Ok(())
     }
 
     fn handle_chunk(&mut self, frame: &Frame<F>, now: Instant) -> Result<(), Error> {
@@ -197,10 +223,8 @@ impl<F> Session<F> {
     }
 
     fn deliver(&mut self, begun: Begun<F>, payload: Payload<Bytes, F>, now: Instant) -> Result<(), Error> {
-        let Begun { kind, lane, id, patience, len, descriptors } = begun;
-        let attached = descriptors.len() + usize::from(matches!(payload, Payload::Memory { .. }));
-        let charge = Charge { lane, amount: Amount::message(len, attached) };
-        let message = Incoming { payload, descriptors, charge };
+        let Begun { kind, lane, id, patience, descriptors, .. } = begun;
+        let message = Incoming { payload, descriptors, lane };
         match kind {
             Kind::Request => {
                 let id = RequestId(id);
@@ -214,12 +238,12 @@ impl<F> Session<F> {
                     u64::MAX => None,
                     micros => now.checked_add(Duration::from_micros(micros)),
                 };
-                self.events.push_back(Event::Request { id, deadline, message });
+                self.events.push(Event::Request { id, deadline, message });
                 Ok(())
             }
             Kind::Reply => self.complete(CallId::from_wire(id), Outcome::Reply(message)),
             _ => {
-                self.events.push_back(Event::Message(message));
+                self.events.push(Event::Message(message));
                 Ok(())
             }
         }
@@ -229,7 +253,7 @@ impl<F> Session<F> {
     fn complete(&mut self, id: CallId, outcome: Outcome<Incoming<F>>) -> Result<(), Error> {
         let answered = self.calls.answer(id);
         match answered {
-            Answered::Waiting => self.events.push_back(Event::Completed(id, outcome)),
+            Answered::Waiting => self.events.push(Event::Completed(id, outcome)),
             Answered::Late => {
                 if let Outcome::Reply(message) = outcome {
                     self.late_replies += 1;

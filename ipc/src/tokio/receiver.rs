@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 
 use super::shared::Handle;
 use crate::codec::{Decode, Encode, Postcard};
+use crate::routing::{self, Hand};
 use crate::session::{Failure, RequestId};
-use crate::{Arrival, Error, Message, Parcel, routing};
+use crate::{Arrival, Error, Message, Parcel};
 
 /// Receives messages of type `T`, decoded by `C`.
 ///
@@ -21,18 +22,20 @@ use crate::{Arrival, Error, Message, Parcel, routing};
 #[derive(Debug)]
 pub struct Receiver<T, C = Postcard> {
     handle: Handle,
+    hand: Hand,
     types: PhantomData<fn() -> (T, C)>,
 }
 
 impl<T, C> Drop for Receiver<T, C> {
     fn drop(&mut self) {
-        self.handle.with(|routes| routes.remove_receiver());
+        let hand = &mut self.hand;
+        self.handle.with(|routes| routes.remove_receiver(hand));
     }
 }
 
 impl<T, C> Receiver<T, C> {
     pub(super) fn new(handle: Handle) -> Self {
-        Self { handle, types: PhantomData }
+        Self { handle, hand: Hand::default(), types: PhantomData }
     }
 
     /// Waits for the next message, as bytes: to be decoded with borrowed parts, or not at all. `Ok(None)` when
@@ -43,6 +46,11 @@ impl<T, C> Receiver<T, C> {
     /// As [`recv`](Self::recv).
     pub async fn recv_raw(&mut self) -> Result<Option<Message>, Error> {
         loop {
+            match self.hand.next_message() {
+                Some(Ok(message)) => return Ok(Some(message)),
+                Some(Err(error)) => self.handle.with(|routes| routes.connection.close(error)),
+                None => {}
+            }
             match self.take().await? {
                 Some(routing::Arrival::Message(message)) => return Ok(Some(message)),
                 Some(routing::Arrival::Request { id, .. }) => {
@@ -55,7 +63,17 @@ impl<T, C> Receiver<T, C> {
     }
 
     async fn take(&mut self) -> Result<Option<routing::Arrival>, Error> {
-        self.handle.until_arrival(|routes| routes.take_arrival()).await
+        loop {
+            match self.hand.next() {
+                Some(Ok(arrival)) => return Ok(Some(arrival)),
+                Some(Err(error)) => self.handle.with(|routes| routes.connection.close(error)),
+                None => {}
+            }
+            let hand = &mut self.hand;
+            if !self.handle.until_arrival(|routes| routes.take_arrivals(hand)).await? {
+                return Ok(None);
+            }
+        }
     }
 }
 
@@ -69,7 +87,7 @@ impl<T, C: Decode<T>> Receiver<T, C> {
     /// wrong; [`Error::Decode`] and [`Error::Missed`], after which the next message can be received.
     pub async fn recv(&mut self) -> Result<Option<T>, Error> {
         match self.recv_raw().await? {
-            Some(message) => C::decode(&message.bytes).map(Some),
+            Some(message) => C::decode(message.bytes).map(Some),
             None => Ok(None),
         }
     }
@@ -82,7 +100,7 @@ impl<T, C: Decode<T>> Receiver<T, C> {
     /// As [`recv`](Self::recv), but a gap is no error here. A request that can't be decoded is answered so.
     pub async fn next(&mut self) -> Result<Option<Arrival<T, Responder<C>>>, Error> {
         let parcel = |message: Message| {
-            let value = C::decode(&message.bytes)?;
+            let value = C::decode(message.bytes)?;
             Ok::<_, Error>(Parcel { value, descriptors: message.descriptors })
         };
         Ok(match self.take().await? {

@@ -172,7 +172,7 @@ impl<Q: ?Sized, R, C: Encode<Q> + Decode<R>> Client<Q, R, C> {
         };
         // From here on the session has the deadline, so that there is one judge of what came first.
         let message = call.answer().await?;
-        Ok((C::decode(&message.bytes)?, message.descriptors))
+        Ok((C::decode(message.bytes)?, message.descriptors))
     }
 }
 
