@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::clock::now;
 use crate::frame::Lane;
 use crate::os::memory;
 #[cfg(any(feature = "blocking", feature = "tokio"))]
@@ -84,9 +85,9 @@ impl Connection {
     /// [`Error::Os`] when the socket pair could not be made.
     pub fn pair(config: Config) -> Result<(Self, Self), Error> {
         let (one, other) = Socket::pair()?;
-        let mut parent = Self::parent(one, config, &[], Vec::new(), Instant::now());
-        parent.flush(Instant::now());
-        Ok((parent, Self::child(other, config, &[], Instant::now())))
+        let mut parent = Self::parent(one, config, &[], Vec::new(), now());
+        parent.flush(now());
+        Ok((parent, Self::child(other, config, &[], now())))
     }
 }
 
@@ -238,9 +239,14 @@ impl<T: Transport> Connection<T> {
         self.session.finish();
     }
 
-    /// Ends it on this side. See [`Session::close`].
+    /// Ends it on this side, after a last attempt to write what is queued. See [`Session::close`]. The peer reads that,
+    /// then the end.
     pub fn close(&mut self, why: Error) {
+        if !self.session.is_closed() {
+            self.flush(now());
+        }
         self.session.close(why);
+        self.transport.close();
     }
 
     /// The state machine behind it, to look at.
@@ -258,8 +264,9 @@ impl<T: Transport> Connection<T> {
                 let bytes = self.buffer.get(..bytes).unwrap_or_default();
                 self.session.handle_input(bytes, self.arrived.drain(..), now);
                 if self.session.is_closed() {
-                    // The peer is told why, if that is what is queued last.
+                    // The peer did something wrong. It is told so, if that is what is queued last.
                     self.flush(now);
+                    self.transport.close();
                     return Read::Ended;
                 }
                 Read::Some
@@ -363,7 +370,7 @@ impl<T: Transport> Connection<T> {
             Event::Finished => Ok(Event::Finished),
             Event::Closed(error) => Ok(Event::Closed(error)),
         };
-        taken.map_err(|error| self.session.close(error)).ok()
+        taken.map_err(|error| self.close(error)).ok()
     }
 
     fn take_outcome(&mut self, outcome: Outcome<Incoming<OwnedFd>>) -> Outcome<Message> {
@@ -372,7 +379,7 @@ impl<T: Transport> Connection<T> {
                 Ok(message) => Outcome::Reply(message),
                 // A request completes once, whatever its reply turns out to be.
                 Err(error) => {
-                    self.session.close(error);
+                    self.close(error);
                     Outcome::PeerGone
                 }
             },

@@ -46,6 +46,8 @@
 //! ```
 
 #![deny(unsafe_code)]
+// What the drivers share is used in parts by each; with all of them, dead code shows.
+#![cfg_attr(not(all(feature = "blocking", feature = "tokio")), allow(dead_code))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -56,10 +58,13 @@ mod arrival;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod channel;
+mod clock;
 pub mod codec;
 mod connection;
 mod decoder;
 mod error;
+#[cfg(feature = "postcard")]
+pub mod events;
 mod frame;
 mod growing;
 mod handshake;
@@ -92,8 +97,8 @@ pub use self::frame::{DEFAULT_MAX_FRAME, Frame, HEADER_LEN, Kind, Lane, MAX_DESC
 pub use self::handshake::{Online, PROTOCOL_VERSION, Welcome};
 pub use self::message::Message;
 pub use self::os::{Adopted, CHANNEL_VARIABLE, Received, Sent, Socket, adopt, adopt_stdin};
-pub use self::spawn::Spawn;
 pub use self::outbox::{DEFAULT_OUTBOX_LIMIT, Outbox, Transmit};
+pub use self::spawn::Spawn;
 pub use self::transport::Transport;
 
 /// How long a client waits for an answer unless told otherwise: 5 s, as Node's cluster managers do.

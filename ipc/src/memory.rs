@@ -23,6 +23,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::clock::now;
 use crate::session::Config;
 use crate::{Connection, Error, Read, Received, Sent, Transport};
 
@@ -86,9 +87,8 @@ pub fn pair(config: Config) -> (Connection<End>, Connection<End>) {
 }
 
 /// The same over ends that were made to be slow or narrow.
-#[allow(clippy::disallowed_methods, reason = "this is a driver")]
 pub fn pair_over(one: End, other: End, config: Config) -> (Connection<End>, Connection<End>) {
-    let now = Instant::now();
+    let now = now();
     (Connection::parent(one, config, &[], Vec::new(), now), Connection::child(other, config, &[], now))
 }
 
@@ -148,15 +148,19 @@ impl Transport for End {
         pipe.read += most as u64;
         Ok(Received::Bytes(most))
     }
-}
 
-impl Drop for End {
-    fn drop(&mut self) {
+    fn close(&mut self) {
         lock(&self.outgoing).closed = true;
         let mut incoming = lock(&self.incoming);
         incoming.closed = true;
         // As with a socket: what nobody will read is dropped with its descriptors.
         incoming.bytes.clear();
         incoming.descriptors.clear();
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -29,7 +29,6 @@ enum Call<W> {
 
 /// Who has to be woken besides those that `W` is for.
 #[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "threads are all woken alike"))]
 pub(crate) struct Routed {
     /// Something for the receiver, or its end.
     pub(crate) arrived: bool,

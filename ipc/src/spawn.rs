@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::clock::now;
 use crate::os::CHANNEL_VARIABLE;
 use crate::session::Config;
 use crate::{Connection, Error, Socket};
@@ -109,13 +109,12 @@ impl Spawn {
     ///
     /// [`Error::Spawn`] when it can't be started, [`Error::Os`] when there are no descriptors left,
     /// [`Error::TooLarge`] when the greeting is.
-    #[allow(clippy::disallowed_methods, reason = "this is a driver")]
     pub fn spawn(mut self) -> Result<(Child, Connection), Error> {
         if self.greeting.len() > MAX_GREETING || self.descriptors.len() > crate::MAX_DESCRIPTORS {
             return Err(Error::TooLarge { max: MAX_GREETING, descriptors: crate::MAX_DESCRIPTORS });
         }
         let (ours, theirs) = Socket::pair()?;
-        let now = Instant::now();
+        let now = now();
         let mut connection =
             Connection::parent(ours, self.config, &self.greeting, std::mem::take(&mut self.descriptors), now);
         connection.flush(now);
@@ -140,7 +139,8 @@ impl Spawn {
             use command_fds::{CommandFdExt, FdMapping};
             let mapping = FdMapping { parent_fd: theirs.into_fd(), child_fd: number };
             let mapped = self.command.fd_mappings(vec![mapping]);
-            mapped.map_err(|_| Error::OutOfPlace { what: "the descriptor for the channel is in use twice" })?;
+            mapped
+                .map_err(|_| Error::OutOfPlace { what: "the descriptor for the channel is in use twice" })?;
             self.command.env(CHANNEL_VARIABLE, number.to_string());
             return Ok(());
         }

@@ -24,6 +24,10 @@ pub trait Transport {
     ///
     /// What went wrong; final.
     fn receive(&mut self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<Received, Error>;
+
+    /// Ends the stream in both directions, whoever else holds a part of it: the other end reads what was written, then
+    /// the end.
+    fn close(&mut self) {}
 }
 
 impl Transport for Socket {
@@ -34,6 +38,10 @@ impl Transport for Socket {
     fn receive(&mut self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<Received, Error> {
         Self::receive(self, buffer, descriptors)
     }
+
+    fn close(&mut self) {
+        Self::shutdown(self);
+    }
 }
 
 impl Transport for std::sync::Arc<Socket> {
@@ -43,5 +51,9 @@ impl Transport for std::sync::Arc<Socket> {
 
     fn receive(&mut self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<Received, Error> {
         Socket::receive(self, buffer, descriptors)
+    }
+
+    fn close(&mut self) {
+        Socket::shutdown(self);
     }
 }

@@ -28,12 +28,18 @@
 //! # Ok(()) }
 //! ```
 
+mod broadcast;
+#[cfg(feature = "postcard")]
+mod emitter;
 mod receiver;
 mod sender;
 mod shared;
 
 use std::sync::Arc;
 
+pub use self::broadcast::Broadcast;
+#[cfg(feature = "postcard")]
+pub use self::emitter::Emitter;
 pub use self::receiver::{Receiver, Responder};
 pub use self::sender::{Client, Sender};
 

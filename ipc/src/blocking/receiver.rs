@@ -239,7 +239,7 @@ impl<C> Responder<C> {
         self.failure(Failure::Refused { reason: reason.into() });
     }
 
-    fn failure(self, failure: Failure) {
+    pub(crate) fn failure(self, failure: Failure) {
         let mut state = self.shared.lock();
         state.routes.connection.fail(self.id, &failure);
         self.shared.flush(&mut state);

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shared::{Shared, now};
+use super::shared::Shared;
+use crate::clock::now;
 use crate::codec::{Decode, Encode, Postcard};
 use crate::frame::Lane;
 use crate::{DEFAULT_REQUEST_TIMEOUT, Error, TrySendError};
@@ -37,6 +38,10 @@ impl<T: ?Sized, C> Sender<T, C> {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         shared.lock().routes.add_sender();
         Self { shared, types: PhantomData }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// Writes what [`feed`](Self::feed) queued, and waits until the socket has taken it.

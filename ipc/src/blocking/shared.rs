@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use crate::clock::now;
 use crate::codec::Encode;
 use crate::routing::Routes;
 use crate::{Connection, Error, Socket, TrySendError};
@@ -182,6 +183,14 @@ impl Shared {
         self.lock().write_at = BATCH;
     }
 
+    /// Ends the connection on this side.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.routes.connection.close(Error::Closed);
+        self.route(&mut state);
+        self.ring();
+    }
+
     /// Wakes the leader.
     pub(super) fn ring(&self) {
         // A full counter is a rung bell.
@@ -285,12 +294,6 @@ impl Shared {
 struct Woken {
     socket: bool,
     process: bool,
-}
-
-/// The clock of this driver.
-#[allow(clippy::disallowed_methods, reason = "this is a driver")]
-pub(super) fn now() -> Instant {
-    Instant::now()
 }
 
 impl Drop for Shared {

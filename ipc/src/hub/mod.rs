@@ -45,6 +45,8 @@
 //! ```
 
 mod delivery;
+#[cfg(any(feature = "blocking", feature = "tokio"))]
+pub(crate) mod pumps;
 mod queue;
 mod subscription;
 
@@ -54,6 +56,8 @@ use std::hash::Hash;
 use bytes::Bytes;
 
 pub use self::delivery::{Delivery, Figures, Full, Published};
+#[cfg(any(feature = "blocking", feature = "tokio"))]
+pub use self::pumps::SubscriberId;
 use self::queue::{Pushed, Queue};
 pub use self::subscription::{Policy, Subscription};
 

@@ -3,16 +3,19 @@
 
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{RecvFlags, recv};
 use rustix::stdio::{dup2_stdin, stdin};
 
 use super::Socket;
+use crate::clock::now;
 use crate::handshake::PEEK_LEN;
 use crate::session::Config;
-use crate::{Channel, Connection, Error, Welcome};
+use crate::{Channel, Connection, Error, Frame, Welcome};
 
 /// The environment variable that tells a child on which descriptor its channel is. A child of this crate needs it only
 /// if that is not stdin; one in another language may always use it.
@@ -20,6 +23,9 @@ pub const CHANNEL_VARIABLE: &str = "CLUSTER_IPC_FD";
 
 /// Descriptors below this are the standard streams; the channel moves above them.
 const FIRST_FREE: RawFd = 3;
+
+/// How long the parent may take to write its Welcome, which it does before or right after the start.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 static ADOPTED: AtomicBool = AtomicBool::new(false);
 
@@ -136,7 +142,7 @@ fn peek(fd: BorrowedFd<'_>) -> Option<u32> {
     // Not a socket, not open, or nothing is there: not a child's channel.
     let (peeked, _) = recv(fd, &mut head[..], RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
     let head = head.get(..peeked)?;
-    if !Welcome::begins(head) {
+    if peeked < PEEK_LEN || !Welcome::begins(head) {
         return None;
     }
     head.last_chunk().map(|parent| u32::from_le_bytes(*parent))
@@ -150,9 +156,26 @@ fn parent_id() -> Option<u32> {
     rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs())
 }
 
+/// A long Welcome doesn't fit into the socket at once: the parent writes the rest while this process starts.
+fn wait_for_frame(channel: &mut Channel) -> Result<Frame<OwnedFd>, Error> {
+    let deadline = now() + PATIENCE;
+    loop {
+        if let Some(frame) = channel.poll_frame()? {
+            return Ok(frame);
+        }
+        let rest = deadline.saturating_duration_since(now());
+        if rest.is_zero() {
+            return Err(Error::HandshakeTimeout);
+        }
+        let timeout = Timespec::try_from(rest).ok();
+        // Interrupted: look again.
+        poll(&mut [PollFd::new(channel, PollFlags::IN)], timeout.as_ref()).ok();
+    }
+}
+
 fn read_welcome(own: OwnedFd) -> Result<Adopted, Error> {
     let mut channel = Channel::new(Socket::from_fd(own));
-    let mut frame = channel.poll_frame()?.ok_or(Error::Malformed { what: "Welcome" })?;
+    let mut frame = wait_for_frame(&mut channel)?;
     let welcome = match Welcome::parse(&frame) {
         Ok(welcome) => welcome,
         Err(error) => {

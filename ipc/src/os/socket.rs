@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown,
+    socketpair,
 };
 
 use crate::{Error, MAX_DESCRIPTORS};
@@ -134,6 +135,14 @@ impl Socket {
             0 => Received::PeerGone,
             bytes => Received::Bytes(bytes),
         })
+    }
+}
+
+impl Socket {
+    /// Ends the stream in both directions.
+    pub(crate) fn shutdown(&self) {
+        // It fails only when the peer has done so before.
+        shutdown(&self.fd, Shutdown::Both).ok();
     }
 }
 

@@ -150,9 +150,11 @@ impl<F> Session<F> {
     }
 
     fn handle_credit(&mut self, kind: Kind, frame: &Frame<F>) -> Result<(), Error> {
-        let malformed = Error::Malformed { what: "credit" };
-        let lane = u8::try_from(frame.id()).ok().and_then(Lane::from_wire).ok_or(malformed.clone())?;
-        let amount = Amount::decode(frame.payload()).ok_or(malformed)?;
+        let read = || {
+            let lane = u8::try_from(frame.id()).ok().and_then(Lane::from_wire)?;
+            Some((lane, Amount::decode(frame.payload())?))
+        };
+        let (lane, amount) = read().ok_or(Error::Malformed { what: "credit" })?;
         let credit = self.credit(lane);
         if kind == Kind::Blocked {
             credit.theirs.handle_blocked(amount);

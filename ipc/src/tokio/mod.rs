@@ -23,7 +23,10 @@
 //!
 //! [`Channel`] is a layer below: frames as they are, without credit or requests.
 
+mod broadcast;
 mod channel;
+#[cfg(feature = "postcard")]
+mod emitter;
 mod receiver;
 mod sender;
 mod shared;
@@ -32,8 +35,11 @@ mod task;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+pub use self::broadcast::Broadcast;
 pub use self::channel::{Channel, Readable};
-pub use self::receiver::{Receiver, Responder};
+#[cfg(feature = "postcard")]
+pub use self::emitter::Emitter;
+pub use self::receiver::{AsyncHandler, Receiver, Responder};
 pub use self::sender::{Client, Sender};
 
 use self::shared::Handle;

@@ -250,7 +250,7 @@ impl<C> Responder<C> {
         self.failure(Failure::Refused { reason: reason.into() });
     }
 
-    fn failure(self, failure: Failure) {
+    pub(crate) fn failure(self, failure: Failure) {
         self.handle.with(|routes| routes.connection.fail(self.id, &failure));
     }
 }

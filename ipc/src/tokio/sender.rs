@@ -39,6 +39,10 @@ impl<T: ?Sized, C> Sender<T, C> {
         Self { handle, types: PhantomData }
     }
 
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Waits until the socket has taken all that was sent. Not needed for it to go out. Cancel-safe.
     ///
     /// # Errors
