@@ -16,7 +16,7 @@ const MAX_WAITING: usize = 2 * MAX_DESCRIPTORS;
 
 /// Frames up to this length are cut out of the common buffer, without a copy. Longer ones are gathered in memory of
 /// their own, which grows to exactly their length.
-const GATHER_ABOVE: usize = 16 << 10;
+const GATHER_ABOVE: usize = 20 << 10;
 
 /// Cuts a stream of bytes, and the descriptors that came with it, into frames.
 ///

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-/// What is allocated at first: the total was announced by the peer and is not believed.
-const FIRST: usize = 64 << 10;
+/// What is allocated at first, whatever total was announced: the peer is not believed.
+const FIRST: usize = 1 << 20;
 
 /// Memory that grows with what has arrived, at most doubling, to exactly the announced total.
 #[derive(Debug)]

