@@ -1,49 +1,53 @@
-//! Framed messages with file descriptors between two processes that share a Unix socket.
+//! Messages, requests and file descriptors between two processes that share a Unix socket.
 //!
 //! ```text
-//!        parent                                                    child
-//!   Frame ──▶ Outbox ──▶ sendmsg ═══ socket pair, SCM_RIGHTS ═══ recvmsg ──▶ Decoder ──▶ Frame
-//!              bounded                                                        bounded
+//!        parent                                                        child
+//!  Sender<T> ─▶ ┐                                                 ┌ ─▶ Receiver<T>
+//!  Client<Q,R> ─┤ Session: lanes, credit, ─▶ sendmsg ═══ socket ═══ recvmsg ─▶ Session
+//!  Receiver<T> ◀┘ requests, chunks          ◀─ recvmsg ═══ pair  ═══ sendmsg ◀─        └ ◀─ Sender<T>, Responder
 //! ```
 //!
-//! * [`Frame`]s carry a kind, an id, bytes, and up to 253 descriptors, which stay with their frame however the
-//!   kernel cuts the stream.
-//! * [`Outbox`] and [`Decoder`] are pure: bytes and descriptors in and out, no I/O; generic over
-//!   the descriptor type, so tests use integers.
-//! * [`Channel`] joins them to a non-blocking [`Socket`]; the drivers (`tokio`, `mio`) stand on it.
-//! * [`Welcome`] and [`Online`] are the handshake; [`adopt_stdin`] is the child's side of a start.
-//! * `board` (feature `board`) is one page of shared memory per worker: who owns a connection on its way,
-//!   heartbeat, counters.
+//! | layer | what it is | take it when |
+//! |-------|------------|--------------|
+//! | [`blocking`], [`tokio`](crate::tokio) | senders, receivers, clients, broadcast; types of serde's or raw bytes | you have threads, or tasks |
+//! | [`events`] | events and calls by name, a handler for each | you come from Node's cluster managers |
+//! | [`Connection`] | the same without waiting, for an event loop (an `event::Source` with feature `mio`) | you have a loop of your own |
+//! | [`session`] | the state machine behind them, without I/O | you have another transport, or want to test without one |
+//! | [`Channel`], [`Frame`], [`Decoder`], [`Outbox`] | frames with descriptors, and nothing more | you have a protocol of your own |
+//! | [`hub`] | one message to many, a policy for those who are slow | |
+//! | [`Spawn`], [`adopt`] | a child that has a channel to its parent | |
+//! | `board` (feature `board`) | a page of memory shared with a child | |
 //!
-//! Nothing that the peer sends can panic this side or make it allocate beyond stated limits. Every
-//! descriptor is owned, closed on exec, and closed when nobody claims it.
+//! # What is promised
 //!
-//! # A parent and its child
+//! * **Bounded.** Either side says how much may be on its way to it ([`session::Config`]); what it has not *handled* counts. Nothing
+//!   that the peer sends can panic this side or make it allocate beyond that.
+//! * **Order** within a lane. The control lane ([`Sender::send_urgent`](blocking::Sender::send_urgent), credit, cancellation) never waits for
+//!   more than 16 KiB of data on this side, however much is queued.
+//! * **Exactly one end for each request**: reply, error, time-out, cancellation, or the peer is gone.
+//! * **Honest about death.** A receiver ends with `Ok(None)` only if the peer said that this was all, and with
+//!   [`Error::PeerGone`] otherwise; before either it gets everything that was sent. A death is noticed by
+//!   the process's pidfd, the end of the stream, or a reset, whichever comes first.
+//! * **Descriptors** stay with their message however the kernel cuts the stream, are closed on exec from the beginning, and
+//!   closed when nobody takes them.
+//! * **No waiting in a circle.** Whoever waits for room to write reads meanwhile: two sides that flood each other go on.
+//! * **No allocation per message** in steady state on the raw path, and one write for whatever has piled up.
+//!
+//! # Two processes
+//!
+//! `cargo run -p cluster-ipc --example two_processes` is this program:
 //!
 //! ```no_run
-//! use cluster_ipc::{Channel, Frame, Kind, Online, Socket, Welcome, adopt_stdin};
-//! use std::process::{Command, Stdio};
-//!
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     if let Some(adopted) = adopt_stdin()? {
-//!         // The child: everything it needs is in the Welcome.
-//!         let (mut channel, welcome, _descriptors) = adopted.into_parts();
-//!         channel.try_send(Online::frame(welcome.payload()))?;
-//!         channel.flush()?;
-//!         return Ok(());
-//!     }
-//!     // The parent: writes the Welcome before the child exists.
-//!     let (ours, theirs) = Socket::pair()?;
-//!     let mut channel = Channel::new(ours);
-//!     channel.try_send(Welcome::frame(std::process::id(), b"hello", vec![]))?;
-//!     channel.flush()?;
-//!     let mut child = Command::new(std::env::current_exe()?).stdin(Stdio::from(theirs.into_fd())).spawn()?;
-//!     child.wait()?;
-//!     let answer = channel.poll_frame()?.expect("the child answered before it exited");
-//!     assert_eq!(&Online::parse(&answer)?.payload()[..], b"hello");
-//!     Ok(())
-//! }
+#![doc = include_str!("../examples/two_processes.rs")]
 //! ```
+//!
+//! The wire format is on a [page](wire_format) of its own, the rule for two versions that talk to each other
+//! [with the codecs](codec#the-version-rule).
+//!
+//! # Features
+//!
+//! `blocking` and `postcard` are on by default; `tokio`, `mio`, `board`, `fd-mapping` (a child's channel on another descriptor
+//! than stdin) and `test-util` (a transport in memory) are not.
 
 #![deny(unsafe_code)]
 // What the drivers share is used in parts by each; with all of them, dead code shows.
@@ -78,6 +82,7 @@ pub mod session;
 mod settings;
 mod spawn;
 mod transport;
+pub mod wire_format;
 
 #[cfg(feature = "board")]
 pub mod board;

@@ -64,7 +64,8 @@ impl Peer for Blocking {
                     }
                     Kind::Descriptors => {
                         let copy = || file.as_fd().try_clone_to_owned();
-                        let files: Vec<OwnedFd> = (0..size).map(|_| copy()).collect::<std::io::Result<_>>()?;
+                        let files: Vec<OwnedFd> =
+                            (0..size).map(|_| copy()).collect::<std::io::Result<_>>()?;
                         sender.feed_with(b".", files)?;
                     }
                 }
