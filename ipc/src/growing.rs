@@ -1,5 +1,7 @@
 //! Bytes of a known total length that arrive in pieces. No I/O.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 
 /// What is allocated at first, whatever total was announced: the peer is not believed.
@@ -10,11 +12,63 @@ const FIRST: usize = 1 << 20;
 pub(crate) struct Growing {
     bytes: Vec<u8>,
     total: usize,
+    pool: Option<Pool>,
+}
+
+/// So much memory is kept for the next large messages.
+const KEPT: usize = 2 << 20;
+
+/// Smaller ones are the allocator's business.
+const LARGE: usize = 128 << 10;
+
+/// Memory of large messages that have been dropped, to be used again: the allocator would give it back to the system, and
+/// getting a page from there costs more than filling it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Pool {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.iter().map(Vec::capacity).sum::<usize>() + bytes.capacity() <= KEPT {
+            kept.push(bytes);
+        }
+    }
+}
+
+/// Goes back to the pool when the last who holds its bytes drops them.
+struct Pooled {
+    bytes: Vec<u8>,
+    pool: Pool,
+}
+
+impl AsRef<[u8]> for Pooled {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.bytes));
+    }
 }
 
 impl Growing {
     pub(crate) fn new(total: usize) -> Self {
-        Self { bytes: Vec::new(), total }
+        Self { bytes: Vec::new(), total, pool: None }
+    }
+
+    /// The same in memory of the pool, if it is large.
+    pub(crate) fn in_pool(total: usize, pool: &Pool) -> Self {
+        if total < LARGE {
+            return Self::new(total);
+        }
+        Self { bytes: pool.take(), total, pool: Some(pool.clone()) }
     }
 
     /// Takes from the front of `bytes` what is still missing. Returns how much.
@@ -35,7 +89,10 @@ impl Growing {
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {
-        self.bytes.into()
+        match self.pool {
+            Some(pool) => Bytes::from_owner(Pooled { bytes: self.bytes, pool }),
+            None => self.bytes.into(),
+        }
     }
 }
 

@@ -21,9 +21,6 @@ use crate::{Connection, Error, Socket, TrySendError};
 /// So much may be queued by `feed` before it is written.
 const BATCH: usize = 64 << 10;
 
-/// With so much queued, `feed` waits for the socket: more would only fall out of the processor's cache.
-const BACKLOG: usize = 256 << 10;
-
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -162,25 +159,15 @@ impl Shared {
         drained.unwrap_or(Err(Error::Closed))
     }
 
-    /// Writes what is queued once it is worth a system call, and waits for the socket when a lot is.
+    /// Writes what is queued once it is worth a system call.
     pub(super) fn flush_batch(&self) {
         let mut state = self.lock();
         if state.routes.connection.session().unsent() < state.write_at {
             return;
         }
         self.flush(&mut state);
-        let unsent = state.routes.connection.session().unsent();
         // A socket that has just refused is not asked again for each message.
-        state.write_at = unsent + BATCH;
-        if unsent < BACKLOG {
-            return;
-        }
-        drop(state);
-        self.wait(None, |routes| {
-            let session = routes.connection.session();
-            (session.is_closed() || session.unsent() < BATCH).then_some(())
-        });
-        self.lock().write_at = BATCH;
+        state.write_at = state.routes.connection.session().unsent() + BATCH;
     }
 
     /// Ends the connection on this side.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::message::Payload;
 use crate::Error;
 use crate::frame::{Frame, IN_MEMORY, Kind, Lane, MORE};
-use crate::growing::Growing;
+use crate::growing::{Growing, Pool};
 
 /// A message whose first frame has arrived.
 #[derive(Debug)]
@@ -78,8 +78,8 @@ pub(super) struct Partial<F> {
 
 impl<F> Partial<F> {
     /// `len` has been checked against the limits by the caller.
-    pub(super) fn new(begun: Begun<F>, beginning: &Bytes) -> Self {
-        let mut bytes = Growing::new(usize::try_from(begun.len).unwrap_or(usize::MAX));
+    pub(super) fn new(begun: Begun<F>, beginning: &Bytes, pool: &Pool) -> Self {
+        let mut bytes = Growing::in_pool(usize::try_from(begun.len).unwrap_or(usize::MAX), pool);
         bytes.take_from(beginning);
         Self { begun, bytes }
     }

@@ -41,7 +41,7 @@ impl Default for Config {
                 max_requests: 1024,
                 schema: 0,
             },
-            outbox: 4 << 20,
+            outbox: 256 << 10,
             handshake_timeout: Duration::from_secs(10),
             memory_above: WINDOW as usize,
         }
@@ -79,7 +79,8 @@ impl Config {
         self
     }
 
-    /// How many bytes may wait on this side for the socket to take them; one message always may. Default: 4 MiB.
+    /// How many bytes may wait on this side for the socket to take them; one message always may. Default: 256 KiB,
+    /// about what the socket itself holds: more would only fall out of the processor's cache before it is written.
     #[must_use]
     pub fn outbox(mut self, bytes: usize) -> Self {
         self.outbox = bytes;

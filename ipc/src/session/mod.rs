@@ -54,6 +54,7 @@ use self::credit::{Account, Allowance, Amount};
 use self::lanes::Lanes;
 use self::queue::Queue;
 use crate::frame::{Kind, Lane};
+use crate::growing::Pool;
 use crate::settings::Settings;
 use crate::{Decoder, Error, MAX_DESCRIPTORS, Online, Transmit, TrySendError, Welcome};
 
@@ -128,6 +129,7 @@ pub struct Session<F> {
     data: Credit,
     control: Credit,
     partial: Option<Partial<F>>,
+    pool: Pool,
     calls: Calls,
     requests: Requests,
     events: Queue<F>,
@@ -181,6 +183,7 @@ impl<F> Session<F> {
             data: credit(config.settings.data),
             control: credit(config.settings.control),
             partial: None,
+            pool: Pool::default(),
             calls: Calls::default(),
             requests: Requests::default(),
             events: Queue::new(),

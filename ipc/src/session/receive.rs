@@ -177,7 +177,7 @@ impl<F> Session<F> {
         match body {
             Body::Whole(payload) => self.deliver(begun, payload, now),
             Body::Beginning(bytes) => {
-                self.partial = Some(Partial::new(begun, &bytes));
+                self.partial = Some(Partial::new(begun, &bytes, &self.pool));
                 Ok(())
             }
         }

@@ -40,9 +40,18 @@ pub trait Driver {
     fn child(setup: Setup) -> (Self::End, Stranger);
 }
 
-/// Two ends with the same limits and nothing to say in the handshake.
+/// Two ends with the same limits that know each other.
 pub fn pair<D: Driver>(config: Config) -> (D::End, D::End) {
-    D::pair(config.into(), config.into())
+    pair_with::<D>(config, config)
+}
+
+/// Two ends with limits of their own.
+pub fn pair_with<D: Driver>(parent: Config, child: Config) -> (D::End, D::End) {
+    let (mut parent, mut child) = D::pair(parent.into(), child.into());
+    // In this order, since one that nobody waits for may do nothing.
+    child.opened().unwrap();
+    parent.opened().unwrap();
+    (parent, child)
 }
 
 pub type Received<R> = Result<Option<Arrival<Bytes, R>>, Error>;
@@ -75,7 +84,10 @@ pub trait End: Sized {
     /// Waits for what comes next. Asking for it says that the one before has been handled.
     fn recv(&mut self) -> Received<Self::Request>;
 
-    /// The same for one who wants messages only: requests are answered as unhandled.
+    /// Asks for the next when nothing has arrived, and does not wait for it. So what came before has been handled.
+    fn nothing_yet(&mut self);
+
+    /// The same as `recv` for one who wants messages only: requests are answered as unhandled.
     fn recv_message(&mut self) -> Result<Option<Bytes>, Error>;
 
     /// Begins a request.
