@@ -227,6 +227,18 @@ impl<W> Routes<W> {
         self.closed.clone().map(Err)
     }
 
+    /// Whether somebody still waits for the answer to a request of the peer. If not, it is answered here, so that nobody
+    /// works for nothing.
+    pub(crate) fn is_worth_answering(&mut self, id: RequestId) -> bool {
+        // What a peer that is gone asked last is for the application to see.
+        let session = self.connection.session();
+        let wanted = session.is_closed() || session.is_wanted(id);
+        if !wanted {
+            self.connection.fail(id, &Failure::Unanswered);
+        }
+        wanted
+    }
+
     /// Somebody waits for the answer to this request from now on.
     pub(crate) fn expect(&mut self, id: CallId) {
         self.calls.insert(id, Call::Waiting(None));

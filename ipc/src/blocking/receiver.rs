@@ -59,9 +59,14 @@ impl<T, C> Receiver<T, C> {
         }
     }
 
+    fn is_worth_answering(&self, id: RequestId) -> bool {
+        self.shared.lock().routes.is_worth_answering(id)
+    }
+
     fn take(&mut self, deadline: Option<Instant>) -> Result<Option<routing::Arrival>, Error> {
         loop {
             match self.hand.next() {
+                Some(Ok(routing::Arrival::Request { id, .. })) if !self.is_worth_answering(id) => continue,
                 Some(Ok(arrival)) => return Ok(Some(arrival)),
                 Some(Err(error)) => self.shared.lock().routes.connection.close(error),
                 None => {}

@@ -65,6 +65,8 @@ impl<T, C> Receiver<T, C> {
     async fn take(&mut self) -> Result<Option<routing::Arrival>, Error> {
         loop {
             match self.hand.next() {
+                Some(Ok(routing::Arrival::Request { id, .. }))
+                    if !self.handle.with(|routes| routes.is_worth_answering(id)) => {}
                 Some(Ok(arrival)) => return Ok(Some(arrival)),
                 Some(Err(error)) => self.handle.with(|routes| routes.connection.close(error)),
                 None => {}

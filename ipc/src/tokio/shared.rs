@@ -62,9 +62,14 @@ impl State {
         }
     }
 
-    /// Has the task write what is queued, if anything is.
-    pub(super) fn wake_task(&mut self) {
-        if self.routes.connection.wants_flush()
+    /// After a change from outside the task: has it write what is queued, or end, and tells others of an end.
+    fn settle(&mut self) {
+        let connection = &self.routes.connection;
+        let ended = connection.session().is_closed();
+        if ended {
+            self.route();
+        }
+        if (ended || self.routes.connection.wants_flush())
             && let Some(task) = self.task.take()
         {
             task.wake();
@@ -88,7 +93,7 @@ impl Handle {
     pub(super) fn with<R>(&self, change: impl FnOnce(&mut Routes<Waker>) -> R) -> R {
         let mut state = self.shared.lock();
         let result = change(&mut state.routes);
-        state.wake_task();
+        state.settle();
         result
     }
 
@@ -105,7 +110,7 @@ impl Handle {
                 state.writers.push(cx.waker().clone());
             }
             // Also when it is refused: the peer has to learn what is waited for.
-            state.wake_task();
+            state.settle();
             result.map_or(Poll::Pending, Poll::Ready)
         })
         .await
@@ -119,7 +124,7 @@ impl Handle {
             if result.is_none() {
                 state.receiver = Some(cx.waker().clone());
             }
-            state.wake_task();
+            state.settle();
             result.map_or(Poll::Pending, Poll::Ready)
         })
         .await
@@ -135,7 +140,7 @@ impl Handle {
                 None if !waits => Poll::Ready(Ok(())),
                 None => {
                     state.flushers.push(cx.waker().clone());
-                    state.wake_task();
+                    state.settle();
                     Poll::Pending
                 }
             }

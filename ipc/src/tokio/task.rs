@@ -100,8 +100,9 @@ impl Task {
         }
     }
 
-    /// Sets the timer, and handles what is due.
-    fn keep_time(&mut self, cx: &mut Context<'_>) {
+    /// Sets the timer, and handles what is due. `true` if anything was.
+    fn keep_time(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut due = false;
         loop {
             let shared = Arc::clone(&self.shared);
             let mut state = shared.lock();
@@ -113,9 +114,9 @@ impl Task {
             }
             self.until = until;
             if until.is_none() || self.sleep.as_mut().poll(cx).is_pending() {
-                return;
+                return due;
             }
-            self.until = None;
+            (due, self.until) = (true, None);
             state.routes.connection.handle_timeout(now());
             state.route();
         }
@@ -147,7 +148,10 @@ impl Future for Task {
         }
         drop(state);
         // A deadline may be nearer than when this turn began.
-        self.keep_time(cx);
+        if self.keep_time(cx) {
+            // It may have left something to write.
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }
