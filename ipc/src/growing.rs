@@ -19,7 +19,7 @@ pub(crate) struct Growing {
 const KEPT: usize = 2 << 20;
 
 /// Smaller ones are the allocator's business.
-const LARGE: usize = 128 << 10;
+const LARGE: usize = 32 << 10;
 
 /// Memory of large messages that have been dropped, to be used again: the allocator would give it back to the system, and
 /// getting a page from there costs more than filling it.

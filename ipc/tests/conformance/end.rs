@@ -48,12 +48,12 @@ pub fn pair<D: Driver>(config: Config) -> (D::End, D::End) {
 /// Two ends with limits of their own.
 pub fn pair_with<D: Driver>(parent: Config, child: Config) -> (D::End, D::End) {
     let (mut parent, mut child) = D::pair(parent.into(), child.into());
-    // In this order, since one that nobody waits for may do nothing.
-    child.opened().unwrap();
-    parent.opened().unwrap();
+    let (one, other) = End::both_opened(&mut parent, &mut child);
+    (one.unwrap(), other.unwrap());
     (parent, child)
 }
 
+pub type Opening = Result<Opened<OwnedFd>, Error>;
 pub type Received<R> = Result<Option<Arrival<Bytes, R>>, Error>;
 pub type Answer = Result<(Bytes, Vec<OwnedFd>), Error>;
 
@@ -66,8 +66,16 @@ pub trait End: Sized {
     /// A request of the other end.
     type Request;
 
+    /// How often a scenario may try again when it matters which of two threads is first.
+    const ROUNDS: u32 = 0;
+
     /// Waits for the handshake.
-    fn opened(&mut self) -> Result<Opened<OwnedFd>, Error>;
+    fn opened(&mut self) -> Opening;
+
+    /// Waits for the handshake at both ends of a pair.
+    fn both_opened(parent: &mut Self, child: &mut Self) -> (Opening, Opening) {
+        (parent.opened(), child.opened())
+    }
 
     /// Begins to send; messages go out in the order in which this was called.
     fn begin_send(&mut self, lane: Lane, bytes: &[u8], descriptors: Vec<OwnedFd>) -> Self::Sending;

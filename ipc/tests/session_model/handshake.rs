@@ -45,7 +45,8 @@ fn each_side_learns_greeting_schema_and_descriptors_of_the_other() {
 
 #[test]
 fn the_handshake_is_over_in_time_or_the_session_is() {
-    for mut side in [parent, child].map(|side| side(Config::new().handshake_timeout(Duration::from_secs(2)))) {
+    for mut side in [parent, child].map(|side| side(Config::new().handshake_timeout(Duration::from_secs(2))))
+    {
         assert_eq!(side.session.poll_timeout(), Some(side.now + Duration::from_secs(2)));
         side.wait(Duration::from_millis(1999));
         assert_eq!(side.told(), [], "there was time left");
@@ -94,7 +95,7 @@ fn a_range_of_versions_that_contains_ours_will_do() {
 #[test]
 fn garbage_instead_of_a_welcome_is_answered_with_a_reason() {
     let mut child = child(Config::new());
-    child.gets(&raw(WELCOME, *b"XXXX and so on"));
+    child.gets(&raw(wire::WELCOME, *b"XXXX and so on"));
     assert_eq!(child.says().iter().map(|frame| frame.kind).collect::<Vec<_>>(), [wire::REJECT]);
     assert!(matches!(child.ended(), Error::Malformed { what: "Welcome" }));
 }

@@ -175,7 +175,10 @@ fn an_answer_that_comes_too_late_is_counted_and_dropped_with_its_descriptors() {
         let (id, message) = request(&mut other);
         other.session.handled(message.into_parts().2);
         // The answer is on its way when the request is cancelled, and needs all the credit there is.
-        other.session.respond(id, Payload::Inline(&[0; 60]), vec![1, 2, 3]).expect("late answers give credit back");
+        other
+            .session
+            .respond(id, Payload::Inline(&[0; 60]), vec![1, 2, 3])
+            .expect("late answers give credit back");
         one.session.cancel(call);
         carry(&mut one, &mut other);
         assert_eq!((one.told(), other.told()), (vec![Told::Completed("cancelled")], vec![]));
@@ -280,11 +283,20 @@ fn after_the_end_nothing_is_asked_answered_or_reported() {
     let (id, message) = request(&mut one);
     other.session.close(Error::Closed);
     one.session.handle_peer_gone();
-    assert_eq!((one.told(), other.told()), (vec![Told::Closed], vec![Told::Completed("peer gone"), Told::Closed]));
+    assert_eq!(
+        (one.told(), other.told()),
+        (vec![Told::Closed], vec![Told::Completed("peer gone"), Told::Closed])
+    );
     let now = one.now;
-    let Err(TrySendError::Closed(_)) = one.session.request(Payload::Inline(b""), vec![], None, now) else { panic!() };
-    let Err(TrySendError::Closed(_)) = one.session.respond(id, Payload::Inline(b""), vec![]) else { panic!() };
-    let Err(TrySendError::Closed(_)) = one.session.send(Lane::Control, Payload::Inline(b""), vec![]) else { panic!() };
+    let Err(TrySendError::Closed(_)) = one.session.request(Payload::Inline(b""), vec![], None, now) else {
+        panic!()
+    };
+    let Err(TrySendError::Closed(_)) = one.session.respond(id, Payload::Inline(b""), vec![]) else {
+        panic!()
+    };
+    let Err(TrySendError::Closed(_)) = one.session.send(Lane::Control, Payload::Inline(b""), vec![]) else {
+        panic!()
+    };
     assert_eq!(one.session.send_gap(1), Err(TrySendError::Closed(())));
     assert!(!one.session.is_wanted(id));
     one.session.fail(id, &Failure::Unanswered);
@@ -352,7 +364,10 @@ fn failures_keep_their_words_as_far_as_they_are_kept_at_all() {
         (Failure::Undecodable { reason: "?".into() }, Failure::Undecodable { reason: "?".into() }),
         (Failure::Refused { reason: String::new() }, Failure::Refused { reason: String::new() }),
         (Failure::Refused { reason: long.clone() }, Failure::Refused { reason: long[..4096].into() }),
-        (Failure::Refused { reason: format!("x{long}") }, Failure::Refused { reason: format!("x{}", &long[..4094]) }),
+        (
+            Failure::Refused { reason: format!("x{long}") },
+            Failure::Refused { reason: format!("x{}", &long[..4094]) },
+        ),
     ];
     let (mut one, mut other) = pair(Config::new(), Config::new());
     for (said, heard) in failures {

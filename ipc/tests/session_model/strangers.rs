@@ -4,8 +4,8 @@ use cluster_ipc::session::{Config, Payload, Window};
 use cluster_ipc::{Error, MAX_DESCRIPTORS};
 
 use crate::wire::{
-    BLOCKED, CANCEL, CHUNK, CREDIT, FAILURE, FINISH, GAP, IN_MEMORY, Lone, MESSAGE, MORE, MUST_UNDERSTAND, REPLY,
-    REQUEST, Raw, Told, amount, beginning, patient, raw,
+    BLOCKED, CANCEL, CHUNK, CREDIT, FAILURE, FINISH, GAP, IN_MEMORY, Lone, MESSAGE, MORE, MUST_UNDERSTAND,
+    REPLY, REQUEST, Raw, Told, amount, beginning, patient, raw,
 };
 
 /// What ends the conversation after these frames, of which all but the last are fine.
@@ -95,6 +95,19 @@ fn after_the_end_of_messages_there_are_none() {
 }
 
 #[test]
+fn after_the_end_of_messages_none_are_missing() {
+    is_out_of_place(&[raw(FINISH, *b""), raw(GAP, *b"").id(1)]);
+}
+
+#[test]
+fn a_flag_that_is_not_known_is_an_error_whatever_the_frame() {
+    for kind in [GAP, FINISH, CREDIT, BLOCKED, CANCEL] {
+        is_out_of_place(&[raw(kind, amount(1, 1, 1)).flags(0x40)]);
+    }
+    is_out_of_place(&[beginning(4, b"ab"), raw(CHUNK, *b"cd").flags(0x40)]);
+}
+
+#[test]
 fn small_frames_have_their_form() {
     is_malformed(raw(FAILURE, *b""));
     for kind in [CREDIT, BLOCKED] {
@@ -109,7 +122,9 @@ fn a_message_above_the_limit_is_refused_before_it_has_arrived() {
     let config = Config::new().max_message(1000);
     let memory = raw(MESSAGE, 1001u64.to_le_bytes()).flags(IN_MEMORY).claims(1);
     let request = raw(REQUEST, patient(&[0; 1001]));
-    for frame in [raw(MESSAGE, vec![0; 1001]), beginning(1001, b"a"), beginning(u64::MAX, b"a"), memory, request] {
+    for frame in
+        [raw(MESSAGE, vec![0; 1001]), beginning(1001, b"a"), beginning(u64::MAX, b"a"), memory, request]
+    {
         let mut side = Lone::child(config, Config::new());
         side.gets_with(&frame, 0..u32::from(frame.descriptors));
         assert!(matches!(side.ended(), Error::FrameTooLarge { max: 1000, .. }), "{frame:?}");

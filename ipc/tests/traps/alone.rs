@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Tells a copy of this test binary which part it plays; the library itself needs no such variable.
@@ -55,7 +56,11 @@ pub(crate) fn role() -> Option<String> {
 
 fn copy_of_this_binary(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a process knows its program"));
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role).env(TEST, test);
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+        .env(TEST, test)
+        .env("RUST_BACKTRACE", "0");
     command
 }
 
@@ -98,6 +103,21 @@ pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Starts a thread that can be found by its name (of 15 bytes at most).
+pub(crate) fn thread<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("a thread can be started")
+}
+
+/// Whether the thread of this name sleeps in the kernel: it waits for something.
+pub(crate) fn is_asleep(name: &str) -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc is there");
+    let mut stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats.any(|stat| stat.contains(&format!("({name}) S ")))
 }
 
 /// What is open in this process: number and target of each descriptor, less the one that reads the list.

@@ -9,5 +9,10 @@
 #![allow(clippy::disallowed_methods, reason = "tests have a clock and threads")]
 
 mod alone;
+mod ending;
+mod lengths;
 mod reading;
+mod signals;
+mod sys;
 mod wires;
+mod writing;

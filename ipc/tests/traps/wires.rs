@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster_ipc::codec::Raw;
 use cluster_ipc::session::{Config, Event};
-use cluster_ipc::{Arrival, Connection, Error, Message, Parcel, Read, Sent, Socket, blocking, tokio as tasks};
+use cluster_ipc::{
+    Arrival, Connection, Error, Message, Parcel, Read, Sent, Socket, blocking, tokio as tasks,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use rustix::net::sockopt::set_socket_send_buffer_size;

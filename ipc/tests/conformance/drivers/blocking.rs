@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster_ipc::blocking::{Endpoint, Receiver, Responder, Sender};
 use cluster_ipc::codec::Raw;
-use cluster_ipc::session::Opened;
 use cluster_ipc::{Connection, Error, Lane, TrySendError};
 use rustix::net::Shutdown;
 
-use crate::end::{Answer, Driver, End, Received, Setup, describe};
+use crate::end::{Answer, Driver, End, Opening, Received, Setup, describe};
 use crate::stranger::Stranger;
 
 pub struct Blocking;
@@ -63,8 +62,19 @@ impl End for BlockingEnd {
     type Call = JoinHandle<Answer>;
     type Request = Responder<Raw>;
 
-    fn opened(&mut self) -> Result<Opened<OwnedFd>, Error> {
+    const ROUNDS: u32 = 200;
+
+    fn opened(&mut self) -> Opening {
         self.endpoint.as_ref().expect("asked for first").opened()
+    }
+
+    fn both_opened(parent: &mut Self, child: &mut Self) -> (Opening, Opening) {
+        // One that nobody waits for does nothing.
+        std::thread::scope(|scope| {
+            let parent = scope.spawn(|| parent.opened());
+            let child = child.opened();
+            (parent.join().expect("it doesn't panic"), child)
+        })
     }
 
     fn begin_send(&mut self, lane: Lane, bytes: &[u8], descriptors: Vec<OwnedFd>) -> Self::Sending {

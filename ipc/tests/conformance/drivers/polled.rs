@@ -18,7 +18,7 @@ use cluster_ipc::{
 };
 use mio::{Events, Interest, Poll, Token};
 
-use crate::end::{Answer, Cancel, Driver, End, Setup, describe};
+use crate::end::{Answer, Cancel, Driver, End, Opening, Setup, describe};
 use crate::stranger::Stranger;
 
 /// What moves the bytes of a loop's connections.
@@ -311,7 +311,7 @@ impl<M: Mover> End for PolledEnd<M> {
     type Call = u64;
     type Request = RequestId;
 
-    fn opened(&mut self) -> Result<Opened<OwnedFd>, Error> {
+    fn opened(&mut self) -> Opening {
         self.until(Side::take_opened)
     }
 

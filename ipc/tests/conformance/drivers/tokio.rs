@@ -13,12 +13,11 @@ use ::tokio::task::JoinHandle;
 use ::tokio::time::timeout;
 use bytes::Bytes;
 use cluster_ipc::codec::Raw;
-use cluster_ipc::session::Opened;
 use cluster_ipc::tokio::{Endpoint, Receiver, Responder, Sender};
 use cluster_ipc::{Connection, Error, Lane, TrySendError};
 use rustix::net::Shutdown;
 
-use crate::end::{Answer, Cancel, Driver, End, Received, Setup, describe};
+use crate::end::{Answer, Cancel, Driver, End, Opening, Received, Setup, describe};
 use crate::stranger::Stranger;
 
 pub struct Tokio;
@@ -117,7 +116,7 @@ impl End for TokioEnd {
     type Call = JoinHandle<Answer>;
     type Request = Responder<Raw>;
 
-    fn opened(&mut self) -> Result<Opened<OwnedFd>, Error> {
+    fn opened(&mut self) -> Opening {
         self.runtime.block_on(self.endpoint.as_ref().expect("asked for first").opened())
     }
 
