@@ -269,7 +269,9 @@ impl Shared {
         if poll(watched, timeout.as_ref()).is_err() {
             return Woken::default();
         }
-        let happened = |at: usize| watched.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        // Room to write is no reason to read; everything else is, errors and the end included.
+        let happened =
+            |at: usize| watched.get(at).is_some_and(|fd| !fd.revents().difference(PollFlags::OUT).is_empty());
         if happened(1) {
             rustix::io::read(&self.bell, &mut [0; 8]).ok();
         }
