@@ -246,7 +246,13 @@ impl<T: Transport> Connection<T> {
             self.flush(now());
         }
         self.session.close(why);
+        self.end();
+    }
+
+    /// The session has ended: the peer learns it, and nothing is kept for it, nor for those who still hold this.
+    fn end(&mut self) {
         self.transport.close();
+        self.session.discard_unsent();
     }
 
     /// The state machine behind it, to look at.
@@ -266,7 +272,7 @@ impl<T: Transport> Connection<T> {
                 if self.session.is_closed() {
                     // The peer did something wrong. It is told so, if that is what is queued last.
                     self.flush(now);
-                    self.transport.close();
+                    self.end();
                     return Read::Ended;
                 }
                 Read::Some
@@ -274,10 +280,12 @@ impl<T: Transport> Connection<T> {
             Ok(Received::WouldBlock) => Read::Drained,
             Ok(Received::PeerGone) => {
                 self.session.handle_peer_gone();
+                self.end();
                 Read::Ended
             }
             Err(error) => {
                 self.session.close(error);
+                self.end();
                 Read::Ended
             }
         }
@@ -287,6 +295,7 @@ impl<T: Transport> Connection<T> {
     pub fn handle_exit(&mut self, now: Instant) {
         while self.read(now) == Read::Some {}
         self.session.handle_peer_gone();
+        self.end();
     }
 
     /// Writes what is queued, as far as the socket takes it. `true` when nothing is left that could be written.
@@ -311,6 +320,7 @@ impl<T: Transport> Connection<T> {
                 }
                 Err(error) => {
                     self.session.close(error);
+                    self.end();
                     return true;
                 }
             }

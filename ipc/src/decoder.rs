@@ -139,7 +139,7 @@ impl<F> Decoder<F> {
         let len = header.len as usize;
         let is_plain =
             header.is_like(plain) && len <= self.max_frame && self.buffer.len() - HEADER_LEN >= len;
-        if !is_plain || self.failed {
+        if !is_plain || self.failed || self.gathering.is_some() {
             return None;
         }
         self.buffer.advance(HEADER_LEN);
@@ -161,6 +161,10 @@ impl<F> Decoder<F> {
         if len > self.max_frame {
             return self.fail(Error::FrameTooLarge { len, max: self.max_frame });
         }
+        if usize::from(header.descriptors) > MAX_DESCRIPTORS {
+            return self
+                .fail(Error::Malformed { what: "frame: it claims more descriptors than one may carry" });
+        }
         if self.buffer.len() >= header.frame_len() {
             self.buffer.advance(HEADER_LEN);
             return Ok(Some((header, self.buffer.split_to(len).freeze())));
@@ -175,12 +179,16 @@ impl<F> Decoder<F> {
         Ok(None)
     }
 
-    /// Drops all that is held: an error is final, and descriptors must not outlive it.
     fn fail<T>(&mut self, error: Error) -> Result<T, Error> {
+        self.discard();
+        Err(error)
+    }
+
+    /// Drops all that is held, as an error does: it is final, and descriptors must not outlive it.
+    pub(crate) fn discard(&mut self) {
         self.failed = true;
         self.buffer = BytesMut::new();
         self.gathering = None;
-        self.waiting.clear();
-        Err(error)
+        self.waiting = VecDeque::new();
     }
 }

@@ -111,6 +111,15 @@ impl Kind {
         }
     }
 
+    /// The flags that a frame of this kind may have besides that it must be understood.
+    pub(crate) fn message_flags(self) -> u8 {
+        match self {
+            Self::Message | Self::Request | Self::Reply => MORE | IN_MEMORY,
+            Self::Chunk => MORE,
+            _ => 0,
+        }
+    }
+
     fn from_wire(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Welcome,

@@ -137,6 +137,16 @@ impl<F> Outbox<F> {
         self.frame_end = self.sent + self.buffer.len() as u64;
     }
 
+    /// How many bytes have left since the beginning.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// How many will have left when this is empty.
+    pub(crate) fn end(&self) -> u64 {
+        self.sent + self.buffer.len() as u64
+    }
+
     /// How many bytes of a frame that has begun to leave are still here.
     pub(crate) fn rest_of_frame(&self) -> usize {
         usize::try_from(self.frame_end - self.sent).unwrap_or(usize::MAX)

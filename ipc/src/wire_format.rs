@@ -35,7 +35,7 @@
 //! | 32 | Failure | 0 | the request's | code u8, then a reason in UTF-8 (at most 4 KiB) |
 //! | 33 | Credit | 0 | the lane it is for | totals: bytes u64, messages u64, descriptors u64 |
 //! | 34 | Blocked | 0 | the lane it is for | the totals that the sender waits for, as above |
-//! | 35 | Cancel | 0 | the request's | none |
+//! | 35 | Cancel | 0, or 1 behind its request if that has not left yet | the request's | none |
 //!
 //! Failure codes: 0 the application's own error, 1 nobody handles such requests, 2 the request could not be decoded, 3 the
 //! handler ended without an answer. A code that isn't known counts as 0.

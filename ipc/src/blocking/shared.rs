@@ -133,16 +133,17 @@ impl Shared {
         }
     }
 
-    /// Writes what is queued. What the socket doesn't take is left to the leader, if there is one.
-    pub(super) fn flush(&self, state: &mut State) {
+    /// Writes what is queued. What the socket doesn't take is left to the leader, if there is one. `true` if there was news
+    /// for anybody.
+    pub(super) fn flush(&self, state: &mut State) -> bool {
         if !state.routes.connection.wants_flush() {
-            return;
+            return false;
         }
         let flushed = state.routes.connection.flush(now());
-        self.route(state);
         if !flushed && state.led && !state.watches_room {
             self.ring();
         }
+        self.route(state)
     }
 
     /// Writes what is queued, and waits until the socket has taken it.
@@ -151,10 +152,13 @@ impl Shared {
             if routes.connection.wants_flush() {
                 routes.connection.flush(now());
             }
-            if routes.connection.session().is_closed() {
-                return Some(Err(routes.closed().cloned().unwrap_or(Error::PeerGone)));
+            let session = routes.connection.session();
+            match session.is_closed() {
+                // What was sent before the end was sent.
+                true if session.unsent() == 0 => Some(Ok(())),
+                true => Some(Err(routes.closed().cloned().unwrap_or(Error::PeerGone))),
+                false => (!routes.connection.wants_flush()).then_some(Ok(())),
             }
-            (!routes.connection.wants_flush()).then_some(Ok(()))
         });
         drained.unwrap_or(Err(Error::Closed))
     }
@@ -187,10 +191,16 @@ impl Shared {
     /// Brings every event to its place. `true` if there was any.
     fn route(&self, state: &mut State) -> bool {
         let routed = state.routes.route(|()| {}).any;
-        if routed && state.followers > 0 {
-            self.news.notify_all();
+        if routed {
+            self.tell_followers(state);
         }
         routed
+    }
+
+    fn tell_followers(&self, state: &State) {
+        if state.followers > 0 {
+            self.news.notify_all();
+        }
     }
 
     fn follow<'a>(
@@ -198,6 +208,11 @@ impl Shared {
         mut state: MutexGuard<'a, State>,
         deadline: Option<Instant>,
     ) -> MutexGuard<'a, State> {
+        // What was queued on the way here goes now: the leader may sleep for long.
+        let before = state.routes.connection.session().unsent();
+        if self.flush(&mut state) || state.routes.connection.session().unsent() != before {
+            return state;
+        }
         // A request that began after the leader went to sleep may have an earlier deadline than the leader knows.
         let until = [deadline, state.routes.connection.poll_timeout()].into_iter().flatten().min();
         state.followers += 1;
@@ -227,8 +242,9 @@ impl Shared {
             let before = state.routes.connection.session().unsent();
             state.routes.connection.flush(start);
             let routed = self.route(&mut state);
-            // What was waited for may have come true.
+            // What was waited for may have come true, here or for a follower.
             if routed || state.routes.connection.session().unsent() != before {
+                self.tell_followers(&state);
                 return state;
             }
         }

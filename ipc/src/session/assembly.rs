@@ -64,7 +64,7 @@ pub(super) fn begin<F>(mut frame: Frame<F>, lane: Lane) -> Result<(Begun<F>, Bod
                 descriptors.pop().ok_or(Error::BadMemory { reason: "its descriptor is missing" })?;
             (len, Body::Whole(Payload::Memory { len, descriptor }))
         }
-        _ => return Err(out_of_place("unknown flags")),
+        _ => return Err(out_of_place("a message both cut up and in memory")),
     };
     Ok((Begun { kind, lane, id, patience, len, descriptors }, body))
 }

@@ -48,6 +48,8 @@ enum State {
 struct Slot {
     generation: u32,
     state: State,
+    /// Where in the data lane the request ends.
+    end: u64,
 }
 
 /// What an answer from the peer belongs to.
@@ -61,7 +63,7 @@ pub(super) enum Answered {
     Unknown,
 }
 
-/// The requests of this side. Each completes exactly once: by [`answer`](Self::answer), [`expire`](Self::expire),
+/// The requests of this side. Each completes exactly once: by [`answer`](Self::answer),
 /// [`abandon`](Self::abandon) or [`fail_all`](Self::fail_all), whichever comes first.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
@@ -82,7 +84,7 @@ impl Calls {
         let state = State::Waiting { order: self.begun, deadline };
         self.begun += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, state: State::Free });
+            self.slots.push(Slot { generation: 0, state: State::Free, end: 0 });
             self.slots.len() - 1
         });
         let id = match self.slots.get_mut(slot) {
@@ -97,6 +99,13 @@ impl Calls {
             self.deadlines.insert((deadline, id));
         }
         id
+    }
+
+    /// The request has been queued and ends there in the data lane.
+    pub(super) fn queued(&mut self, id: CallId, end: u64) {
+        if let Some(slot) = self.current(id) {
+            slot.end = end;
+        }
     }
 
     /// Frees the slot of an answered request.
@@ -114,26 +123,19 @@ impl Calls {
         }
     }
 
-    /// Nobody waits any more. `false` if nobody did before.
-    pub(super) fn abandon(&mut self, id: CallId) -> bool {
-        let Some(slot) = self.current(id) else { return false };
-        let State::Waiting { deadline, .. } = slot.state else { return false };
+    /// Nobody waits any more. Returns where the request ends in the data lane; `None` if nobody waited before.
+    pub(super) fn abandon(&mut self, id: CallId) -> Option<u64> {
+        let slot = self.current(id)?;
+        let State::Waiting { deadline, .. } = slot.state else { return None };
         slot.state = State::Abandoned;
+        let end = slot.end;
         self.forget_deadline(deadline, id);
-        true
+        Some(end)
     }
 
-    /// Abandons and returns the next request whose deadline has come.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<CallId> {
-        let (deadline, id) = *self.deadlines.first()?;
-        if deadline > now {
-            return None;
-        }
-        // It is in the table as long as its deadline is; if it were not, the deadline has to go all the same.
-        if !self.abandon(id) {
-            self.deadlines.remove(&(deadline, id));
-        }
-        Some(id)
+    /// The next request whose deadline has come.
+    pub(super) fn next_expired(&self, now: Instant) -> Option<CallId> {
+        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

@@ -122,8 +122,8 @@ impl Allowance {
             return true;
         }
         // A message larger than the window waits until all before it has been handled.
-        let bytes = cost.bytes.min(self.window.bytes);
-        let needed = self.used.plus(Amount { bytes, ..cost });
+        let oversize = cost.bytes > self.window.bytes;
+        let needed = self.used.plus(if oversize { self.window } else { cost });
         let wanted = self.wanted.map_or(needed, |wanted| wanted.most(needed));
         self.told &= self.wanted == Some(wanted);
         self.wanted = Some(wanted);

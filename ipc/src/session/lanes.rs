@@ -10,6 +10,8 @@ use crate::outbox::{Outbox, Transmit};
 pub(super) struct Lanes<F> {
     control: Outbox<F>,
     data: Outbox<F>,
+    /// So much of the application's may wait in each.
+    limit: usize,
     /// The lane of the last transmit.
     sending: Lane,
 }
@@ -19,15 +21,27 @@ impl<F> Lanes<F> {
         Self {
             control: Outbox::new().limit(usize::MAX),
             data: Outbox::new().limit(limit),
+            limit,
             sending: Lane::Control,
         }
     }
 
+    /// Whether a message of the application has room. The frames of the protocol itself always have: they are few.
     pub(super) fn has_room(&self, lane: Lane, len: usize) -> bool {
         match lane {
-            Lane::Control => true,
+            Lane::Control => self.control.is_empty() || self.control.len() + len <= self.limit,
             Lane::Data => self.data.has_room(len),
         }
+    }
+
+    /// Half empty rather than not quite full, so that who waits can put in more than one message.
+    pub(super) fn are_roomy(&self) -> bool {
+        self.data.len().max(self.control.len()) <= self.limit / 2
+    }
+
+    /// Where in the data lane what was queued last ends.
+    pub(super) fn end_of_data(&self) -> u64 {
+        self.data.end()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -53,6 +67,16 @@ impl<F> Lanes<F> {
         let descriptors = frame.take_descriptors();
         let header = header(frame.kind(), frame.id(), frame.payload().len(), descriptors.len());
         self.control.append(header, &[frame.payload()], descriptors);
+    }
+
+    /// Queues the word that nobody waits for an answer any more. It must not overtake its request, which ends at `end` in
+    /// the data lane.
+    pub(super) fn push_cancel(&mut self, id: u64, end: u64) {
+        if self.data.sent() >= end {
+            self.push_control(Kind::Cancel, id, &[]);
+        } else {
+            self.data.append(header(Kind::Cancel, id, 0, 0).within(Lane::Data, 0), &[], Vec::new());
+        }
     }
 
     /// Queues a small frame of the protocol itself.

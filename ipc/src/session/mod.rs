@@ -141,6 +141,8 @@ pub struct Session<F> {
     finished: bool,
     peer_finished: bool,
     late_replies: u64,
+    /// So many bytes were dropped unsent.
+    discarded: usize,
 }
 
 impl<F> Session<F> {
@@ -192,6 +194,7 @@ impl<F> Session<F> {
             finished: false,
             peer_finished: false,
             late_replies: 0,
+            discarded: 0,
         }
     }
 
@@ -231,7 +234,8 @@ impl<F> Session<F> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); also `Full` while as many requests are unanswered as may be.
+    /// As [`send`](Self::send); also `Full` while as many requests are unanswered as may be, and `TooLarge` if the peer
+    /// takes none at all.
     pub fn request<'a>(
         &mut self,
         payload: Payload<&'a [u8], F>,
@@ -242,8 +246,10 @@ impl<F> Session<F> {
         if self.finished {
             return Err(TrySendError::Closed((payload, descriptors)));
         }
-        let most = self.peer.max_requests.min(self.config.settings.max_requests);
-        if self.state == State::Open && self.calls.in_flight() as u64 >= most {
+        if self.state == State::Open && self.calls.in_flight() as u64 >= self.max_requests() {
+            if self.max_requests() == 0 {
+                return Err(TrySendError::TooLarge((payload, descriptors)));
+            }
             self.refused = true;
             return Err(TrySendError::Full((payload, descriptors)));
         }
@@ -252,17 +258,22 @@ impl<F> Session<F> {
         let id = self.calls.begin(deadline);
         let pushed =
             self.push(Lane::Data, Kind::Request, id.to_wire(), &patience.to_le_bytes(), payload, descriptors);
-        if pushed.is_err() {
-            self.calls.answer(id);
+        match pushed {
+            Ok(()) => self.calls.queued(id, self.lanes.end_of_data()),
+            Err(_) => drop(self.calls.answer(id)),
         }
         pushed.map(|()| id)
     }
 
     /// Gives up on a request: it completes as cancelled, and the peer is told. Nothing happens if it has completed.
     pub fn cancel(&mut self, id: CallId) {
-        if self.calls.abandon(id) {
-            self.lanes.push_control(Kind::Cancel, id.to_wire(), &[]);
-            self.events.push(Event::Completed(id, Outcome::Cancelled));
+        self.give_up(id, Outcome::Cancelled);
+    }
+
+    fn give_up(&mut self, id: CallId, outcome: Outcome<Incoming<F>>) {
+        if let Some(end) = self.calls.abandon(id) {
+            self.lanes.push_cancel(id.to_wire(), end);
+            self.events.push(Event::Completed(id, outcome));
         }
     }
 
@@ -327,6 +338,7 @@ impl<F> Session<F> {
         }
         self.state = State::Closed;
         self.partial = None;
+        self.decoder.discard();
         self.requests.clear();
         for id in self.calls.fail_all() {
             self.events.push(Event::Completed(id, Outcome::PeerGone));
@@ -359,7 +371,9 @@ impl<F> Session<F> {
         let cost = Amount::message(len, attached);
         let inline = matches!(payload, Payload::Inline(_));
         let most = match lane {
-            Lane::Control if inline => (config::CHUNK as u64).min(self.peer.control.bytes),
+            Lane::Control if inline => {
+                (config::CHUNK as u64).min(self.peer.control.bytes).min(self.peer.max_message)
+            }
             Lane::Control => 0,
             Lane::Data => self.peer.max_message,
         };
@@ -391,6 +405,12 @@ impl<F> Session<F> {
         self.peer.max_message
     }
 
+    /// How many requests of this side may be unanswered at a time; 0 if the peer takes none, and before the handshake is
+    /// done.
+    pub fn max_requests(&self) -> u64 {
+        self.peer.max_requests.min(self.config.settings.max_requests)
+    }
+
     /// Whether the handshake is done and the end has not come.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
@@ -406,9 +426,16 @@ impl<F> Session<F> {
         self.late_replies
     }
 
-    /// How many bytes wait for the socket to take them.
+    /// How many bytes wait for the socket to take them, or did so when the session ended.
     pub fn unsent(&self) -> usize {
-        self.lanes.len(Lane::Control) + self.lanes.len(Lane::Data)
+        self.discarded + self.lanes.len(Lane::Control) + self.lanes.len(Lane::Data)
+    }
+
+    /// Nothing can be written any more: drops what is queued, descriptors included. They would stay open as long as the
+    /// session is kept.
+    pub fn discard_unsent(&mut self) {
+        self.discarded = self.unsent();
+        self.lanes = Lanes::new(0);
     }
 
     /// What happened next, in order.
@@ -461,8 +488,7 @@ impl<F> Session<F> {
     /// The socket took so many bytes of the last transmit.
     pub fn handle_sent(&mut self, bytes: usize) {
         self.lanes.handle_sent(bytes);
-        // Half empty rather than not quite full, so that who waits can put in more than one message.
-        if self.crowded && self.lanes.len(Lane::Data) <= self.config.outbox / 2 {
+        if self.crowded && !self.is_closed() && self.lanes.are_roomy() {
             self.crowded = false;
             self.events.push(Event::Writable);
         }
@@ -490,9 +516,8 @@ impl<F> Session<F> {
                 self.close(Error::HandshakeTimeout);
             }
             State::Open => {
-                while let Some(id) = self.calls.expire(now) {
-                    self.lanes.push_control(Kind::Cancel, id.to_wire(), &[]);
-                    self.events.push(Event::Completed(id, Outcome::TimedOut));
+                while let Some(id) = self.calls.next_expired(now) {
+                    self.give_up(id, Outcome::TimedOut);
                 }
             }
             State::Parent { .. } | State::Child { .. } | State::Closed => {}

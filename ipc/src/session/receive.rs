@@ -106,9 +106,18 @@ impl<F> Session<F> {
         if self.partial.is_some() && lane == Lane::Data && kind != Kind::Chunk {
             return Err(Error::OutOfPlace { what: "another message between the chunks of one" });
         }
+        if frame.flags & !kind.message_flags() != 0 {
+            return Err(Error::OutOfPlace { what: "a flag that is not known there" });
+        }
         match kind {
             Kind::Message | Kind::Request | Kind::Reply => self.begin_message(frame, lane, now),
+            Kind::Chunk if lane == Lane::Control => {
+                Err(Error::OutOfPlace { what: "a message of several frames in the control lane" })
+            }
             Kind::Chunk => self.handle_chunk(&frame, now),
+            Kind::Gap if self.peer_finished => {
+                Err(Error::OutOfPlace { what: "a gap after the end of messages" })
+            }
             Kind::Gap => {
                 let amount = Amount::message(0, 0);
                 self.credit(lane).theirs.receive(amount)?;

@@ -134,8 +134,11 @@ impl Handle {
     pub(super) async fn until_flushed(&self) -> Result<(), Error> {
         poll_fn(|cx| {
             let mut state = self.shared.lock();
-            let waits = state.routes.connection.wants_flush();
+            let connection = &state.routes.connection;
+            let waits = connection.wants_flush();
             match state.routes.closed() {
+                // What was sent before the end was sent.
+                Some(_) if connection.session().unsent() == 0 => Poll::Ready(Ok(())),
                 Some(error) => Poll::Ready(Err(error.clone())),
                 None if !waits => Poll::Ready(Ok(())),
                 None => {

@@ -10,6 +10,7 @@
 
 mod alone;
 mod ending;
+mod inheritance;
 mod lengths;
 mod reading;
 mod signals;

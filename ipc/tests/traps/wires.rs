@@ -75,11 +75,6 @@ pub(crate) fn expect_closed(end: &mut Connection) -> Error {
     }
 }
 
-/// The error of something that has to fail.
-pub(crate) fn error_of<T: std::fmt::Debug>(result: Result<T>) -> Error {
-    result.expect_err("this has to fail")
-}
-
 pub(crate) fn wait_until_ready(fd: BorrowedFd<'_>, what: PollFlags, at_most: Duration) -> PollFlags {
     let mut watched = [PollFd::new(&fd, what)];
     // Interrupted: the caller looks again.
