@@ -162,7 +162,7 @@ impl<T: Transport> Connection<T> {
         bytes: &[u8],
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), TrySendError<Vec<OwnedFd>>> {
-        let payload = self.payload(lane, bytes);
+        let payload = self.payload(lane, bytes, descriptors.len());
         self.session.send(lane, payload, descriptors).map_err(|unsent| unsent.map(|(_, fds)| fds))
     }
 
@@ -187,7 +187,7 @@ impl<T: Transport> Connection<T> {
         timeout: Option<Duration>,
         now: Instant,
     ) -> Result<CallId, TrySendError<Vec<OwnedFd>>> {
-        let payload = self.payload(Lane::Data, bytes);
+        let payload = self.payload(Lane::Data, bytes, descriptors.len());
         let begun = self.session.request(payload, descriptors, timeout, now);
         begun.map_err(|unsent| unsent.map(|(_, fds)| fds))
     }
@@ -203,13 +203,15 @@ impl<T: Transport> Connection<T> {
         bytes: &[u8],
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), TrySendError<Vec<OwnedFd>>> {
-        let payload = self.payload(Lane::Data, bytes);
+        let payload = self.payload(Lane::Data, bytes, descriptors.len());
         self.session.respond(id, payload, descriptors).map_err(|unsent| unsent.map(|(_, fds)| fds))
     }
 
-    /// Large messages go beside the stream, if the system has memory and a descriptor for it.
-    fn payload<'a>(&self, lane: Lane, bytes: &'a [u8]) -> Payload<&'a [u8], OwnedFd> {
-        let large = bytes.len() > self.memory_above && lane == Lane::Data;
+    /// Large messages go beside the stream, if the peer takes a descriptor more and the system has one, and memory.
+    fn payload<'a>(&self, lane: Lane, bytes: &'a [u8], attached: usize) -> Payload<&'a [u8], OwnedFd> {
+        let large = bytes.len() > self.memory_above
+            && lane == Lane::Data
+            && attached < self.session.max_descriptors();
         if large
             && bytes.len() as u64 <= self.session.max_message()
             && let Ok(descriptor) = memory::seal(bytes)

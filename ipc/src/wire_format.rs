@@ -33,8 +33,8 @@
 //! | 20 | Gap | 1 | how many messages of a broadcast are missing here | none |
 //! | 21 | Finish | 1 | 0 | none: no Message, Request or Gap comes after this |
 //! | 32 | Failure | 0 | the request's | code u8, then a reason in UTF-8 (at most 4 KiB) |
-//! | 33 | Credit | 0 | the lane it is for | totals: bytes u64, messages u64, descriptors u64 |
-//! | 34 | Blocked | 0 | the lane it is for | the totals that the sender waits for, as above |
+//! | 33 | Credit | 0 | what it is for: 0 control lane, 1 data lane, 2 replies | totals: bytes u64, messages u64, descriptors u64 |
+//! | 34 | Blocked | 0 | the same | the totals that the sender waits for, as above |
 //! | 35 | Cancel | 0, or 1 behind its request if that has not left yet | the request's | none |
 //!
 //! Failure codes: 0 the application's own error, 1 nobody handles such requests, 2 the request could not be decoded, 3 the
@@ -65,7 +65,8 @@
 //!
 //! A Message, Request, Reply or Gap costs its bytes (all of them, also in chunks or memory; none for a Gap), one message, and its
 //! descriptors (the memory's included). The sums of all that was ever sent in a lane may not exceed the totals last granted; in
-//! the beginning those are the receiver's settings. One exception: a message with more bytes than the whole window may
+//! the beginning those are the receiver's settings. Replies are not counted in their lane but by themselves, with the
+//! settings of the data lane: who waits for one may be the one who keeps the messages before it. One exception: a message with more bytes than the whole window may
 //! go when everything before it has been handled. Failure, Credit, Blocked, Cancel and Finish cost nothing.
 //!
 //! A receiver grants (window + what was handled) once more than half a window is new, or as soon as it reaches what a Blocked asks for.

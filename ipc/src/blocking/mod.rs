@@ -81,7 +81,10 @@ impl Endpoint {
     ///
     /// [`Error::HandshakeTimeout`], [`Error::Rejected`], [`Error::PeerGone`], or what else the peer did wrong.
     pub fn opened(&self) -> Result<Opened<OwnedFd>, Error> {
-        self.shared.wait(None, |routes| routes.take_opened()).unwrap_or(Err(Error::Closed))
+        let opened = self.shared.wait(None, |routes| routes.take_opened()).unwrap_or(Err(Error::Closed))?;
+        // The answer may be longer than what a socket takes at once. An end meanwhile shows with the next call.
+        self.shared.drain().ok();
+        Ok(opened)
     }
 
     /// Splits it. `Out` and `In` are the types of messages in each direction; requests and replies may be of any.

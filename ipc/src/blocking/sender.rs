@@ -9,11 +9,14 @@ use super::shared::Shared;
 use crate::clock::now;
 use crate::codec::{Decode, Encode, Postcard};
 use crate::frame::Lane;
+use crate::routing::Routes;
 use crate::{DEFAULT_REQUEST_TIMEOUT, Error, TrySendError};
 
 /// Sends messages of type `T`, encoded by `C`. Clones send over the same connection.
 ///
-/// When the last clone and [`Client`] is dropped, the peer's receiver ends with `Ok(None)` after the last message.
+/// When the last clone and [`Client`] is dropped, the peer's receiver ends with `Ok(None)` after the last message. When
+/// the receiver is dropped too, the last of them waits up to a second for a peer that doesn't read;
+/// [`flush`](Self::flush) before for one that may need longer.
 #[derive(Debug)]
 pub struct Sender<T: ?Sized, C = Postcard> {
     shared: Arc<Shared>,
@@ -120,13 +123,19 @@ impl<T: ?Sized, C: Encode<T>> Sender<T, C> {
         T: Sized,
     {
         let mut state = self.shared.lock();
-        let routes = &mut state.routes;
-        let Ok(bytes) = C::encode(&message, &mut routes.scratch) else {
-            return Err(TrySendError::TooLarge(message));
+        let attempt = |routes: &mut Routes<()>| {
+            let Ok(bytes) = C::encode(&message, &mut routes.scratch) else {
+                return Err(TrySendError::TooLarge(()));
+            };
+            routes.connection.send(Lane::Data, bytes, Vec::new()).map_err(|unsent| unsent.map(drop))
         };
-        let sent = routes.connection.send(Lane::Data, bytes, Vec::new());
+        let mut sent = attempt(&mut state.routes);
+        // There may be credit that nobody has read, if nobody waits on this connection.
+        if matches!(sent, Err(TrySendError::Full(()))) && self.shared.catch_up(&mut state) {
+            sent = attempt(&mut state.routes);
+        }
         self.shared.flush(&mut state);
-        sent.map_err(|unsent| unsent.map(|_| message))
+        sent.map_err(|unsent| unsent.map(|()| message))
     }
 
     fn queue(&self, lane: Lane, message: &T, descriptors: Vec<OwnedFd>) -> Result<(), Error> {

@@ -9,17 +9,20 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::clock::now;
 use crate::codec::Encode;
 use crate::routing::Routes;
-use crate::{Connection, Error, Socket, TrySendError};
+use crate::{Connection, Error, Read, Socket, TrySendError};
 
 /// So much may be queued by `feed` before it is written.
 const BATCH: usize = 64 << 10;
+
+/// So long the last handle waits for a peer that doesn't read, as a socket of the kernel would (`SO_LINGER`).
+const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -188,6 +191,16 @@ impl Shared {
         rustix::io::write(&self.bell, &1u64.to_ne_bytes()).ok();
     }
 
+    /// Reads what is there if nobody else does. `true` if there was news.
+    pub(super) fn catch_up(&self, state: &mut State) -> bool {
+        let flushed = self.flush(state);
+        if state.led {
+            return flushed;
+        }
+        while state.routes.connection.read(now()) == Read::Some {}
+        self.route(state) || flushed
+    }
+
     /// Brings every event to its place. `true` if there was any.
     fn route(&self, state: &mut State) -> bool {
         let routed = state.routes.route(|()| {}).any;
@@ -256,19 +269,12 @@ impl Shared {
         let woken = self.poll(room, until.map(|until| until.saturating_duration_since(start)));
         let mut state = self.lock();
         state.led = false;
-        let now = now();
-        let connection = &mut state.routes.connection;
-        if woken.process {
-            connection.handle_exit(now);
-        } else if woken.socket {
-            connection.read(now);
-        }
-        connection.handle_timeout(now);
+        state.take_in(woken);
         self.route(&mut state);
         state
     }
 
-    fn poll(&self, room: bool, timeout: Option<std::time::Duration>) -> Woken {
+    fn poll(&self, room: bool, timeout: Option<Duration>) -> Woken {
         let interest = if room { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = [
             PollFd::new(&*self.socket, interest),
@@ -295,6 +301,20 @@ impl Shared {
     }
 }
 
+impl State {
+    /// What woke the one who polled.
+    fn take_in(&mut self, woken: Woken) {
+        let now = now();
+        let connection = &mut self.routes.connection;
+        if woken.process {
+            connection.handle_exit(now);
+        } else if woken.socket {
+            connection.read(now);
+        }
+        connection.handle_timeout(now);
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Woken {
     socket: bool,
@@ -302,11 +322,25 @@ struct Woken {
 }
 
 impl Drop for Shared {
-    /// The last words: what the socket takes of them now.
+    /// The last words: waits for [`LINGER`] at most until the socket has taken them.
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.routes.connection.wants_flush() {
-            state.routes.connection.flush(now());
+        let until = now().checked_add(LINGER);
+        loop {
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let connection = &mut state.routes.connection;
+            if !connection.wants_flush() || connection.flush(now()) {
+                return;
+            }
+            let rest = until.map(|until| until.saturating_duration_since(now()));
+            if rest.is_none_or(|rest| rest.is_zero()) {
+                return;
+            }
+            let (room, retry) = (connection.wants_write(), connection.poll_timeout());
+            let retry = retry.map(|retry| retry.saturating_duration_since(now()));
+            let woken = self.poll(room, [rest, retry].into_iter().flatten().min());
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            state.take_in(woken);
+            state.routes.route(|()| {});
         }
     }
 }

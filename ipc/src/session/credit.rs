@@ -9,10 +9,47 @@
 //!                                                       or when the sender says what it waits for (Blocked)
 //! ```
 //!
-//! Credit-based flow control as in HTTP/2 (RFC 9113 §5.2), per lane, in three currencies at once.
+//! Credit-based flow control as in HTTP/2 (RFC 9113 §5.2), per quota, in three currencies at once.
 
 use crate::Error;
+use crate::frame::{Kind, Lane};
 use crate::settings::Window;
+
+/// What is counted by itself, with a window of its own.
+///
+/// Replies are apart from the lane they travel in: they were asked for, and who waits for one may be the very
+/// handler that keeps the messages before it from being handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quota {
+    Control,
+    Data,
+    Replies,
+}
+
+impl Quota {
+    pub(super) const ALL: [Self; 3] = [Self::Control, Self::Data, Self::Replies];
+
+    /// What a message of this kind is counted in.
+    pub(super) fn of(kind: Kind, lane: Lane) -> Self {
+        match (kind, lane) {
+            (Kind::Reply, _) => Self::Replies,
+            (_, Lane::Control) => Self::Control,
+            (_, Lane::Data) => Self::Data,
+        }
+    }
+
+    pub(super) fn to_wire(self) -> u64 {
+        match self {
+            Self::Control => 0,
+            Self::Data => 1,
+            Self::Replies => 2,
+        }
+    }
+
+    pub(super) fn from_wire(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|quota| quota.to_wire() == number)
+    }
+}
 
 /// What a message costs, or a sum of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +130,7 @@ fn allowed(used: Amount, cost: Amount, granted: Amount, window: Amount) -> Resul
     }
 }
 
-/// The sender's side of one lane: what it may send.
+/// The sender's side of one quota: what it may send.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Allowance {
     window: Amount,
@@ -152,7 +189,7 @@ impl Allowance {
     }
 }
 
-/// The receiver's side of one lane: what the peer may send.
+/// The receiver's side of one quota: what the peer may send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Account {
     window: Amount,

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use super::credit::Amount;
-use crate::frame::Lane;
+use super::credit::{Amount, Quota};
 
 /// The bytes of a message: themselves, or a descriptor of sealed memory that holds them.
 ///
@@ -28,19 +27,27 @@ pub enum Payload<B, F> {
 pub struct Charge {
     pub(super) control: Amount,
     pub(super) data: Amount,
+    pub(super) replies: Amount,
 }
 
 impl Charge {
-    fn new(lane: Lane, amount: Amount) -> Self {
-        match lane {
-            Lane::Control => Self { control: amount, data: Amount::default() },
-            Lane::Data => Self { control: Amount::default(), data: amount },
+    fn new(quota: Quota, amount: Amount) -> Self {
+        let mut charge = Self::default();
+        match quota {
+            Quota::Control => charge.control = amount,
+            Quota::Data => charge.data = amount,
+            Quota::Replies => charge.replies = amount,
         }
+        charge
     }
 
     /// Both together.
     pub fn and(self, other: Self) -> Self {
-        Self { control: self.control.plus(other.control), data: self.data.plus(other.data) }
+        Self {
+            control: self.control.plus(other.control),
+            data: self.data.plus(other.data),
+            replies: self.replies.plus(other.replies),
+        }
     }
 }
 
@@ -49,7 +56,7 @@ impl Charge {
 pub struct Incoming<F> {
     pub(super) payload: Payload<Bytes, F>,
     pub(super) descriptors: Vec<F>,
-    pub(super) lane: Lane,
+    pub(super) quota: Quota,
 }
 
 impl<F> Incoming<F> {
@@ -60,7 +67,7 @@ impl<F> Incoming<F> {
             Payload::Inline(bytes) => (bytes.len() as u64, 0),
             Payload::Memory { len, .. } => (*len, 1),
         };
-        let charge = Charge::new(self.lane, Amount::message(len, self.descriptors.len() + memory));
+        let charge = Charge::new(self.quota, Amount::message(len, self.descriptors.len() + memory));
         (self.payload, self.descriptors, charge)
     }
 }

@@ -24,7 +24,8 @@
 //!
 //! * **Order** within a lane; data never delays the control lane by more than the frame being written.
 //! * **Bounded**: what the peer may occupy here is the window and one message, counted until the application has
-//!   *handled* it; what waits here for the peer is the outbox and one message.
+//!   *handled* it, and as much again for replies; what waits here for the peer is the outbox and one message.
+//! * **Replies wait for nobody**: they are counted apart, so that one arrives although nobody takes the messages before it.
 //! * **Exactly one completion** per request.
 //! * **Last words first**: what arrived before the end is reported before it.
 //! * Descriptors stay with their message, or are dropped (closed) with it.
@@ -50,7 +51,7 @@ pub use crate::settings::Window;
 
 use self::assembly::Partial;
 use self::calls::{Calls, Requests, Wanted};
-use self::credit::{Account, Allowance, Amount};
+use self::credit::{Account, Allowance, Amount, Quota};
 use self::lanes::Lanes;
 use self::queue::Queue;
 use crate::frame::{Kind, Lane};
@@ -73,7 +74,7 @@ enum State {
     Closed,
 }
 
-/// Both directions of one lane.
+/// Both directions of one quota.
 #[derive(Clone, Copy, Debug)]
 struct Credit {
     ours: Allowance,
@@ -128,6 +129,7 @@ pub struct Session<F> {
     lanes: Lanes<F>,
     data: Credit,
     control: Credit,
+    replies: Credit,
     partial: Option<Partial<F>>,
     pool: Pool,
     calls: Calls,
@@ -184,6 +186,7 @@ impl<F> Session<F> {
             lanes: Lanes::new(config.outbox),
             data: credit(config.settings.data),
             control: credit(config.settings.control),
+            replies: credit(config.settings.data),
             partial: None,
             pool: Pool::default(),
             calls: Calls::default(),
@@ -321,6 +324,7 @@ impl<F> Session<F> {
     pub fn handled(&mut self, charge: Charge) {
         self.control.theirs.release(charge.control);
         self.data.theirs.release(charge.data);
+        self.replies.theirs.release(charge.replies);
     }
 
     /// Tells the peer, after all that was sent before, that no more messages and requests will come. Replies still may.
@@ -377,7 +381,8 @@ impl<F> Session<F> {
             Lane::Control => 0,
             Lane::Data => self.peer.max_message,
         };
-        if len > most || attached > MAX_DESCRIPTORS || !self.credit(lane).ours.is_possible(cost) {
+        let quota = Quota::of(kind, lane);
+        if len > most || attached > MAX_DESCRIPTORS || !self.credit(quota).ours.is_possible(cost) {
             return Err(TrySendError::TooLarge((payload, descriptors)));
         }
         let on_wire = if inline { usize::try_from(len).unwrap_or(usize::MAX) } else { 0 };
@@ -385,7 +390,7 @@ impl<F> Session<F> {
             self.crowded = true;
             return Err(TrySendError::Full((payload, descriptors)));
         }
-        if !self.credit(lane).ours.take(cost) {
+        if !self.credit(quota).ours.take(cost) {
             self.refused = true;
             return Err(TrySendError::Full((payload, descriptors)));
         }
@@ -393,16 +398,22 @@ impl<F> Session<F> {
         Ok(())
     }
 
-    fn credit(&mut self, lane: Lane) -> &mut Credit {
-        match lane {
-            Lane::Control => &mut self.control,
-            Lane::Data => &mut self.data,
+    fn credit(&mut self, quota: Quota) -> &mut Credit {
+        match quota {
+            Quota::Control => &mut self.control,
+            Quota::Data => &mut self.data,
+            Quota::Replies => &mut self.replies,
         }
     }
 
     /// The largest message that the peer takes, in bytes; 0 before the handshake is done.
     pub fn max_message(&self) -> u64 {
         self.peer.max_message
+    }
+
+    /// The most descriptors that a message to the peer may have; 0 before the handshake is done.
+    pub fn max_descriptors(&self) -> usize {
+        usize::try_from(self.peer.data.descriptors).map_or(MAX_DESCRIPTORS, |most| most.min(MAX_DESCRIPTORS))
     }
 
     /// How many requests of this side may be unanswered at a time; 0 if the peer takes none, and before the handshake is
@@ -461,27 +472,27 @@ impl<F> Session<F> {
     /// Whether there is something to write.
     pub fn wants_transmit(&self) -> bool {
         let credit = |credit: &Credit| credit.theirs.is_due() || credit.ours.wants_to_tell();
-        !self.lanes.is_empty() || (self.is_open() && (credit(&self.control) || credit(&self.data)))
+        !self.lanes.is_empty()
+            || (self.is_open() && [&self.control, &self.data, &self.replies].into_iter().any(credit))
     }
 
     /// The next bytes to write, with the descriptors that go out with the first of them. Report what the
     /// socket took with [`handle_sent`](Self::handle_sent).
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_, F>> {
         if self.is_open() {
-            self.push_credit(Lane::Control);
-            self.push_credit(Lane::Data);
+            Quota::ALL.into_iter().for_each(|quota| self.push_credit(quota));
         }
         self.lanes.poll_transmit()
     }
 
-    fn push_credit(&mut self, lane: Lane) {
-        let credit = self.credit(lane);
+    fn push_credit(&mut self, quota: Quota) {
+        let credit = self.credit(quota);
         let (granted, wanted) = (credit.theirs.poll_credit(), credit.ours.poll_blocked());
         if let Some(granted) = granted {
-            self.lanes.push_control(Kind::Credit, u64::from(lane.to_wire()), &[&granted.encode()]);
+            self.lanes.push_control(Kind::Credit, quota.to_wire(), &[&granted.encode()]);
         }
         if let Some(wanted) = wanted {
-            self.lanes.push_control(Kind::Blocked, u64::from(lane.to_wire()), &[&wanted.encode()]);
+            self.lanes.push_control(Kind::Blocked, quota.to_wire(), &[&wanted.encode()]);
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::assembly::{Begun, Body, Partial, begin};
 use super::calls::{Answered, CallId, RequestId};
-use super::credit::{Allowance, Amount};
+use super::credit::{Allowance, Amount, Quota};
 use super::event::{Event, Opened, Outcome};
 use super::message::{Failure, Incoming, Payload};
 use super::{Session, State};
@@ -92,6 +92,7 @@ impl<F> Session<F> {
         self.peer = peer;
         self.data.ours = Allowance::new(peer.data);
         self.control.ours = Allowance::new(peer.control);
+        self.replies.ours = Allowance::new(peer.data);
         self.state = State::Open;
         let schema = u32::try_from(peer.schema).unwrap_or(u32::MAX);
         self.events.push(Event::Opened(Opened { payload, descriptors, schema }));
@@ -120,9 +121,10 @@ impl<F> Session<F> {
             }
             Kind::Gap => {
                 let amount = Amount::message(0, 0);
-                self.credit(lane).theirs.receive(amount)?;
+                let credit = self.credit(Quota::of(kind, lane));
+                credit.theirs.receive(amount)?;
                 // Nobody handles a gap but us.
-                self.credit(lane).theirs.release(amount);
+                credit.theirs.release(amount);
                 self.push_gap(frame.id());
                 Ok(())
             }
@@ -160,11 +162,11 @@ impl<F> Session<F> {
 
     fn handle_credit(&mut self, kind: Kind, frame: &Frame<F>) -> Result<(), Error> {
         let read = || {
-            let lane = u8::try_from(frame.id()).ok().and_then(Lane::from_wire)?;
-            Some((lane, Amount::decode(frame.payload())?))
+            let quota = Quota::from_wire(frame.id())?;
+            Some((quota, Amount::decode(frame.payload())?))
         };
-        let (lane, amount) = read().ok_or(Error::Malformed { what: "credit" })?;
-        let credit = self.credit(lane);
+        let (quota, amount) = read().ok_or(Error::Malformed { what: "credit" })?;
+        let credit = self.credit(quota);
         if kind == Kind::Blocked {
             credit.theirs.handle_blocked(amount);
         } else if credit.ours.handle_credit(amount) {
@@ -182,7 +184,8 @@ impl<F> Session<F> {
         let attached =
             begun.descriptors.len() + usize::from(matches!(body, Body::Whole(Payload::Memory { .. })));
         debug_assert!(attached <= MAX_DESCRIPTORS);
-        self.credit(lane).theirs.receive(Amount::message(begun.len, attached))?;
+        let quota = Quota::of(begun.kind, lane);
+        self.credit(quota).theirs.receive(Amount::message(begun.len, attached))?;
         match body {
             Body::Whole(payload) => self.deliver(begun, payload, now),
             Body::Beginning(bytes) => {
@@ -203,11 +206,12 @@ impl<F> Session<F> {
             let lane = Lane::from_wire(lane).ok_or(Error::OutOfPlace { what: "there are two lanes" })?;
             // A frame may be longer than the longest message.
             self.check_length(bytes.len() as u64)?;
-            self.credit(lane).theirs.receive(Amount::message(bytes.len() as u64, 0))?;
+            let quota = Quota::of(Kind::Message, lane);
+            self.credit(quota).theirs.receive(Amount::message(bytes.len() as u64, 0))?;
             self.events.push_message(Incoming {
                 payload: Payload::Inline(bytes),
                 descriptors: Vec::new(),
-                lane,
+                quota,
             });
         }
         Ok(())
@@ -235,7 +239,7 @@ impl<F> Session<F> {
 
     fn deliver(&mut self, begun: Begun<F>, payload: Payload<Bytes, F>, now: Instant) -> Result<(), Error> {
         let Begun { kind, lane, id, patience, descriptors, .. } = begun;
-        let message = Incoming { payload, descriptors, lane };
+        let message = Incoming { payload, descriptors, quota: Quota::of(kind, lane) };
         match kind {
             Kind::Request => {
                 let id = RequestId(id);

@@ -14,10 +14,10 @@ use crate::stranger::Stranger;
 
 /// What one side begins with.
 #[derive(Debug, Default)]
-pub struct Setup {
-    pub config: Config,
-    pub greeting: Vec<u8>,
-    pub descriptors: Vec<OwnedFd>,
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) greeting: Vec<u8>,
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl From<Config> for Setup {
@@ -27,7 +27,7 @@ impl From<Config> for Setup {
 }
 
 /// A way to move the bytes of a connection.
-pub trait Driver {
+pub(crate) trait Driver {
     type End: End;
 
     /// Two connected ends: the parent and the child.
@@ -41,24 +41,25 @@ pub trait Driver {
 }
 
 /// Two ends with the same limits that know each other.
-pub fn pair<D: Driver>(config: Config) -> (D::End, D::End) {
+pub(crate) fn pair<D: Driver>(config: Config) -> (D::End, D::End) {
     pair_with::<D>(config, config)
 }
 
 /// Two ends with limits of their own.
-pub fn pair_with<D: Driver>(parent: Config, child: Config) -> (D::End, D::End) {
+pub(crate) fn pair_with<D: Driver>(parent: Config, child: Config) -> (D::End, D::End) {
     let (mut parent, mut child) = D::pair(parent.into(), child.into());
     let (one, other) = End::both_opened(&mut parent, &mut child);
-    (one.unwrap(), other.unwrap());
+    one.unwrap();
+    other.unwrap();
     (parent, child)
 }
 
-pub type Opening = Result<Opened<OwnedFd>, Error>;
-pub type Received<R> = Result<Option<Arrival<Bytes, R>>, Error>;
-pub type Answer = Result<(Bytes, Vec<OwnedFd>), Error>;
+pub(crate) type Opening = Result<Opened<OwnedFd>, Error>;
+pub(crate) type Received<R> = Result<Option<Arrival<Bytes, R>>, Error>;
+pub(crate) type Answer = Result<(Bytes, Vec<OwnedFd>), Error>;
 
 /// One end of a connection.
-pub trait End: Sized {
+pub(crate) trait End: Sized {
     /// A message on its way out.
     type Sending;
     /// A request of this end.
@@ -110,12 +111,8 @@ pub trait End: Sized {
     fn answer(&mut self, call: Self::Call) -> Answer;
 
     /// Answers.
-    fn reply(
-        &mut self,
-        request: Self::Request,
-        bytes: &[u8],
-        descriptors: Vec<OwnedFd>,
-    ) -> Result<(), Error>;
+    fn reply(&mut self, request: Self::Request, bytes: &[u8], descriptors: Vec<OwnedFd>)
+    -> Result<(), Error>;
 
     /// Answers with an error.
     fn fail(&mut self, request: Self::Request, reason: &str);
@@ -174,13 +171,13 @@ pub trait End: Sized {
 }
 
 /// An end that can take a request back. A thread that waits for an answer can't.
-pub trait Cancel: End {
+pub(crate) trait Cancel: End {
     /// Gives up on a request.
     fn cancel(&mut self, call: Self::Call);
 }
 
 /// What arrived, for the message of a failed assertion.
-pub fn describe<R>(received: &Received<R>) -> String {
+pub(crate) fn describe<R>(received: &Received<R>) -> String {
     match received {
         Ok(Some(Arrival::Message(message))) => format!("the message {}", text(&message.value)),
         Ok(Some(Arrival::Request(request, _))) => format!("the request {}", text(&request.value)),
@@ -192,6 +189,6 @@ pub fn describe<R>(received: &Received<R>) -> String {
 }
 
 /// The first bytes.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     format!("{:?} ({} bytes)", String::from_utf8_lossy(&bytes[..bytes.len().min(40)]), bytes.len())
 }

@@ -2,52 +2,52 @@
 
 #![allow(dead_code, reason = "each test that includes this uses a part of it")]
 
-pub const WELCOME: u8 = 1;
-pub const ONLINE: u8 = 2;
-pub const REJECT: u8 = 3;
-pub const MESSAGE: u8 = 16;
-pub const REQUEST: u8 = 17;
-pub const REPLY: u8 = 18;
-pub const CHUNK: u8 = 19;
-pub const GAP: u8 = 20;
-pub const FINISH: u8 = 21;
-pub const FAILURE: u8 = 32;
-pub const CREDIT: u8 = 33;
-pub const BLOCKED: u8 = 34;
-pub const CANCEL: u8 = 35;
+pub(crate) const WELCOME: u8 = 1;
+pub(crate) const ONLINE: u8 = 2;
+pub(crate) const REJECT: u8 = 3;
+pub(crate) const MESSAGE: u8 = 16;
+pub(crate) const REQUEST: u8 = 17;
+pub(crate) const REPLY: u8 = 18;
+pub(crate) const CHUNK: u8 = 19;
+pub(crate) const GAP: u8 = 20;
+pub(crate) const FINISH: u8 = 21;
+pub(crate) const FAILURE: u8 = 32;
+pub(crate) const CREDIT: u8 = 33;
+pub(crate) const BLOCKED: u8 = 34;
+pub(crate) const CANCEL: u8 = 35;
 
-pub const SKIPPABLE: u8 = 0;
-pub const MUST_UNDERSTAND: u8 = 1;
-pub const MORE: u8 = 2;
-pub const IN_MEMORY: u8 = 4;
+pub(crate) const SKIPPABLE: u8 = 0;
+pub(crate) const MUST_UNDERSTAND: u8 = 1;
+pub(crate) const MORE: u8 = 2;
+pub(crate) const IN_MEMORY: u8 = 4;
 
-pub const CONTROL: u8 = 0;
-pub const DATA: u8 = 1;
+pub(crate) const CONTROL: u8 = 0;
+pub(crate) const DATA: u8 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawFrame {
-    pub kind: u8,
-    pub flags: u8,
-    pub descriptors: u8,
-    pub lane: u8,
-    pub id: u64,
-    pub payload: Vec<u8>,
+pub(crate) struct RawFrame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) descriptors: u8,
+    pub(crate) lane: u8,
+    pub(crate) id: u64,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl RawFrame {
-    pub fn new(kind: u8, lane: u8, id: u64, payload: &[u8]) -> Self {
+    pub(crate) fn new(kind: u8, lane: u8, id: u64, payload: &[u8]) -> Self {
         Self { kind, flags: MUST_UNDERSTAND, descriptors: 0, lane, id, payload: payload.to_vec() }
     }
 
-    pub fn flags(self, flags: u8) -> Self {
+    pub(crate) fn flags(self, flags: u8) -> Self {
         Self { flags, ..self }
     }
 
-    pub fn descriptors(self, descriptors: u8) -> Self {
+    pub(crate) fn descriptors(self, descriptors: u8) -> Self {
         Self { descriptors, ..self }
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = (self.payload.len() as u32).to_le_bytes().to_vec();
         bytes.extend([self.kind, self.flags, self.descriptors, self.lane]);
         bytes.extend(self.id.to_le_bytes());
@@ -56,7 +56,7 @@ impl RawFrame {
     }
 
     /// Cuts the first frame off, if it is whole.
-    pub fn take(bytes: &mut Vec<u8>) -> Option<Self> {
+    pub(crate) fn take(bytes: &mut Vec<u8>) -> Option<Self> {
         let len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
         if bytes.len() < 16 + len {
             return None;
@@ -69,7 +69,7 @@ impl RawFrame {
     }
 
     /// Cuts a stream into frames; nothing may be left over.
-    pub fn all(mut bytes: Vec<u8>) -> Vec<Self> {
+    pub(crate) fn all(mut bytes: Vec<u8>) -> Vec<Self> {
         let frames = std::iter::from_fn(|| Self::take(&mut bytes)).collect();
         assert!(bytes.is_empty(), "{} bytes of an unfinished frame", bytes.len());
         frames
@@ -77,7 +77,7 @@ impl RawFrame {
 }
 
 /// The settings of somebody who takes a lot, and then the greeting.
-pub fn settings(pairs: &[(u16, u64)], greeting: &[u8]) -> Vec<u8> {
+pub(crate) fn settings(pairs: &[(u16, u64)], greeting: &[u8]) -> Vec<u8> {
     let mut bytes = vec![pairs.len() as u8];
     for (number, value) in pairs {
         bytes.extend(number.to_le_bytes());
@@ -88,7 +88,7 @@ pub fn settings(pairs: &[(u16, u64)], greeting: &[u8]) -> Vec<u8> {
 }
 
 /// Limits like the defaults.
-pub const GENEROUS: [(u16, u64); 9] = [
+pub(crate) const GENEROUS: [(u16, u64); 9] = [
     (1, 64 << 20),
     (2, 4 << 20),
     (3, 16_384),
@@ -101,7 +101,7 @@ pub const GENEROUS: [(u16, u64); 9] = [
 ];
 
 /// The first frame of a parent.
-pub fn welcome(pairs: &[(u16, u64)], greeting: &[u8]) -> RawFrame {
+pub(crate) fn welcome(pairs: &[(u16, u64)], greeting: &[u8]) -> RawFrame {
     let mut payload = b"CLst\x01\0\x01\0".to_vec();
     payload.extend(std::process::id().to_le_bytes());
     payload.extend(settings(pairs, greeting));
@@ -109,23 +109,23 @@ pub fn welcome(pairs: &[(u16, u64)], greeting: &[u8]) -> RawFrame {
 }
 
 /// A child's answer.
-pub fn online(pairs: &[(u16, u64)], greeting: &[u8]) -> RawFrame {
+pub(crate) fn online(pairs: &[(u16, u64)], greeting: &[u8]) -> RawFrame {
     let mut payload = 1u16.to_le_bytes().to_vec();
     payload.extend(settings(pairs, greeting));
     RawFrame::new(ONLINE, CONTROL, 0, &payload)
 }
 
-pub fn message(text: &str) -> RawFrame {
+pub(crate) fn message(text: &str) -> RawFrame {
     RawFrame::new(MESSAGE, DATA, 0, text.as_bytes())
 }
 
 /// A request that is waited for without end.
-pub fn request(id: u64, text: &str) -> RawFrame {
+pub(crate) fn request(id: u64, text: &str) -> RawFrame {
     let mut payload = u64::MAX.to_le_bytes().to_vec();
     payload.extend(text.as_bytes());
     RawFrame::new(REQUEST, DATA, id, &payload)
 }
 
-pub fn reply(id: u64, text: &str) -> RawFrame {
+pub(crate) fn reply(id: u64, text: &str) -> RawFrame {
     RawFrame::new(REPLY, DATA, id, text.as_bytes())
 }

@@ -19,7 +19,6 @@ mod end;
 mod frames;
 mod scenarios;
 mod stranger;
-mod typed;
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -29,7 +28,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a scenario, unless it hangs.
-pub fn run(scenario: impl FnOnce() + Send + 'static) {
+pub(crate) fn run(scenario: impl FnOnce() + Send + 'static) {
     let (done, ended) = channel::<()>();
     let thread = std::thread::spawn(move || {
         let _done = done;
@@ -42,7 +41,7 @@ pub fn run(scenario: impl FnOnce() + Send + 'static) {
 }
 
 macro_rules! suite {
-    ($($driver:ident: $type:ty { $($own:ident::$own_scenario:ident),* $(,)? })* for $scenarios:tt) => {
+    ($(driver $driver:ident: $type:ty { $($own:ident::$own_scenario:ident),* $(,)? })* all $scenarios:tt) => {
         $(mod $driver {
             suite!(@tests $type, $scenarios);
             $(#[test]
@@ -60,21 +59,21 @@ macro_rules! suite {
 }
 
 suite! {
-    memory: crate::drivers::Memory {
+    driver memory: crate::drivers::Memory {
         requests::a_cancelled_request_is_not_wanted_any_more,
         requests::a_request_cancelled_before_it_was_sent_leaves_the_others_alone,
     }
-    mio: crate::drivers::Mio {
+    driver mio: crate::drivers::Mio {
         requests::a_cancelled_request_is_not_wanted_any_more,
         requests::a_request_cancelled_before_it_was_sent_leaves_the_others_alone,
     }
     // A thread that waits for an answer can't be told to stop waiting.
-    blocking: crate::drivers::Blocking {}
-    tokio: crate::drivers::Tokio {
+    driver blocking: crate::drivers::Blocking {}
+    driver tokio: crate::drivers::Tokio {
         requests::a_cancelled_request_is_not_wanted_any_more,
         requests::a_request_cancelled_before_it_was_sent_leaves_the_others_alone,
     }
-    for {
+    all {
         handshake::it_tells_greetings_descriptors_and_schemas,
         handshake::a_long_greeting_arrives_whole,
         handshake::garbage_instead_of_an_answer_is_an_error,

@@ -87,7 +87,15 @@ pub(crate) struct Cost {
     pub(crate) descriptors: u64,
 }
 
-/// What is on its way in one lane: sent, and not yet handled.
+/// What has a window of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Counted {
+    Control,
+    Data,
+    Replies,
+}
+
+/// What is on its way of these: sent, and not yet handled.
 #[derive(Debug)]
 pub(crate) struct Outstanding {
     window: Window,
@@ -149,7 +157,7 @@ pub(crate) struct Way {
     sent: [u64; 2],
     /// The place of what was reported last, gaps excepted: they may be reported with an earlier one.
     reported: Option<u64>,
-    outstanding: [Outstanding; 2],
+    outstanding: [Outstanding; 3],
 }
 
 impl Way {
@@ -165,12 +173,12 @@ impl Way {
             urgent_unwritten: 0,
             sent: [0; 2],
             reported: None,
-            outstanding: [Outstanding::new(control), Outstanding::new(window)],
+            outstanding: [control, window, window].map(Outstanding::new),
         }
     }
 
-    pub(crate) fn outstanding(&mut self, lane: Lane) -> &mut Outstanding {
-        &mut self.outstanding[usize::from(lane == Lane::Data)]
+    pub(crate) fn outstanding(&mut self, counted: Counted) -> &mut Outstanding {
+        &mut self.outstanding[counted as usize]
     }
 
     /// The place of the next that is sent in this lane.

@@ -111,7 +111,7 @@ fn a_flag_that_is_not_known_is_an_error_whatever_the_frame() {
 fn small_frames_have_their_form() {
     is_malformed(raw(FAILURE, *b""));
     for kind in [CREDIT, BLOCKED] {
-        is_malformed(raw(kind, amount(1, 1, 1)).id(2));
+        is_malformed(raw(kind, amount(1, 1, 1)).id(3));
         is_malformed(raw(kind, amount(1, 1, 1)).id(u64::MAX));
         is_malformed(raw(kind, &amount(1, 1, 1)[..23]));
     }

@@ -5,8 +5,13 @@
 //! of the stream that don't look like one, or don't come; signals; flags that others may change; deadlocks of
 //! two writers; identifiers and lengths that lie.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 #![allow(clippy::disallowed_methods, reason = "tests have a clock and threads")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may panic, in its helpers too"
+)]
 
 mod alone;
 mod ending;

@@ -68,7 +68,10 @@ fn interrupt<T>(thread: &std::thread::JoinHandle<T>) {
 fn eintr_does_not_end_an_adoption() {
     if role().as_deref() == Some("child") {
         sys::interrupt_by(Signal::USR1);
-        println!("ready");
+        #[allow(clippy::print_stdout, reason = "this is how the parent knows")]
+        {
+            println!("ready");
+        }
         let (mut channel, welcome, _) = adopt_stdin().unwrap().unwrap().into_parts();
         assert_eq!(welcome.payload().len(), 10_000);
         channel.try_send(Online::frame(sys::handled().to_string())).unwrap();

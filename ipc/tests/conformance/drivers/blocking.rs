@@ -14,11 +14,11 @@ use rustix::net::Shutdown;
 use crate::end::{Answer, Driver, End, Opening, Received, Setup, describe};
 use crate::stranger::Stranger;
 
-pub struct Blocking;
+pub(crate) struct Blocking;
 
 type Job = Box<dyn FnOnce(&Sender<Vec<u8>, Raw>) + Send>;
 
-pub struct BlockingEnd {
+pub(crate) struct BlockingEnd {
     /// Until the first call that needs it split.
     endpoint: Option<Endpoint>,
     halves: Option<Halves>,
@@ -170,7 +170,8 @@ impl End for BlockingEnd {
     }
 
     fn leave(mut self) {
-        self.finish();
+        // The last words wait for the peer, which this thread may be.
+        std::thread::spawn(move || self.finish());
     }
 
     fn die(mut self) {

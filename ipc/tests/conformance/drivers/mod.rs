@@ -4,9 +4,9 @@ mod blocking;
 mod polled;
 mod tokio;
 
-pub use self::blocking::Blocking;
-pub use self::polled::{Memory, Mio};
-pub use self::tokio::Tokio;
+pub(crate) use self::blocking::Blocking;
+pub(crate) use self::polled::{Memory, Mio};
+pub(crate) use self::tokio::Tokio;
 
 use std::time::Instant;
 

@@ -22,7 +22,7 @@ use crate::end::{Answer, Cancel, Driver, End, Opening, Setup, describe};
 use crate::stranger::Stranger;
 
 /// What moves the bytes of a loop's connections.
-pub trait Mover {
+pub(crate) trait Mover {
     type Transport: Transport;
 
     fn now(&self) -> Instant;
@@ -38,7 +38,7 @@ pub trait Mover {
 }
 
 /// A connection, and where its events have gone.
-pub struct Side<T> {
+pub(crate) struct Side<T> {
     connection: Connection<T>,
     is_open: bool,
     opened: Option<Opened<OwnedFd>>,
@@ -47,8 +47,10 @@ pub struct Side<T> {
     unwanted: HashSet<RequestId>,
     finished: bool,
     closed: Option<Error>,
-    /// Something was refused as full, and `Writable` has not come since.
-    refused: bool,
+    /// How often `Writable` has come. Who was refused as full tries again when it has come once more.
+    writable: u64,
+    sends_refused: Option<u64>,
+    requests_refused: Option<u64>,
     sends: VecDeque<Send>,
     requests: VecDeque<Request>,
     sent: HashMap<u64, Result<(), Error>>,
@@ -90,7 +92,9 @@ impl<T: Transport> Side<T> {
             unwanted: HashSet::new(),
             finished: false,
             closed: None,
-            refused: false,
+            writable: 0,
+            sends_refused: None,
+            requests_refused: None,
             sends: VecDeque::new(),
             requests: VecDeque::new(),
             sent: HashMap::new(),
@@ -108,12 +112,12 @@ impl<T: Transport> Side<T> {
     /// Passes on what waits to be sent. `true` if anything was.
     fn pass_on(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while !self.refused
+        while self.sends_refused != Some(self.writable)
             && let Some(Send { ticket, lane, bytes, descriptors }) = self.sends.pop_front()
         {
             match self.connection.send(lane, &bytes, descriptors) {
                 Err(TrySendError::Full(descriptors)) => {
-                    self.refused = true;
+                    self.sends_refused = Some(self.writable);
                     self.sends.push_front(Send { ticket, lane, bytes, descriptors });
                 }
                 done => {
@@ -123,13 +127,13 @@ impl<T: Transport> Side<T> {
                 }
             }
         }
-        while !self.refused
+        while self.requests_refused != Some(self.writable)
             && let Some(Request { ticket, bytes, descriptors, deadline }) = self.requests.pop_front()
         {
             let rest = deadline.map(|deadline| deadline.saturating_duration_since(now));
             match self.connection.request(&bytes, descriptors, rest, now) {
                 Err(TrySendError::Full(descriptors)) => {
-                    self.refused = true;
+                    self.requests_refused = Some(self.writable);
                     self.requests.push_front(Request { ticket, bytes, descriptors, deadline });
                 }
                 done => {
@@ -139,7 +143,22 @@ impl<T: Transport> Side<T> {
                 }
             }
         }
+        // Waiting for room to ask is a part of the time for the answer.
+        let begun = &mut self.begun;
+        self.requests.retain(|request| {
+            let late = request.deadline.is_some_and(|at| at <= now);
+            if late {
+                any = true;
+                begun.insert(request.ticket, Err(Error::TimedOut));
+            }
+            !late
+        });
         any
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let asking = self.requests.iter().filter_map(|request| request.deadline);
+        asking.chain(self.connection.poll_timeout()).min()
     }
 
     fn refusal<X>(&self, refused: &TrySendError<X>) -> Error {
@@ -177,14 +196,15 @@ impl<T: Transport> Side<T> {
                 Event::Completed(id, outcome) => {
                     assert!(self.outcomes.insert(id, outcome).is_none(), "a request completes once");
                 }
-                Event::Writable => self.refused = false,
+                Event::Writable => self.writable += 1,
                 Event::Finished => {
                     assert!(!self.finished, "Finished comes once");
                     self.finished = true;
                 }
                 Event::Closed(error) => {
                     self.closed = Some(error);
-                    self.refused = false;
+                    // Whoever waits for room waits in vain.
+                    self.writable += 1;
                 }
                 other => panic!("an event that this test doesn't know: {other:?}"),
             }
@@ -224,7 +244,7 @@ impl<T: Transport> Side<T> {
 }
 
 /// The loop.
-pub struct World<M: Mover> {
+pub(crate) struct World<M: Mover> {
     mover: M,
     sides: [Option<Side<M::Transport>>; 2],
 }
@@ -265,11 +285,7 @@ impl<M: Mover> World<M> {
         self.sides[place].as_mut().expect("this end has not left yet")
     }
 
-    fn until<R>(
-        &mut self,
-        place: usize,
-        mut ready: impl FnMut(&mut Side<M::Transport>) -> Option<R>,
-    ) -> R {
+    fn until<R>(&mut self, place: usize, mut ready: impl FnMut(&mut Side<M::Transport>) -> Option<R>) -> R {
         let mut in_vain = 0;
         loop {
             self.turn();
@@ -284,7 +300,7 @@ impl<M: Mover> World<M> {
     }
 }
 
-pub struct PolledEnd<M: Mover> {
+pub(crate) struct PolledEnd<M: Mover> {
     world: Rc<RefCell<World<M>>>,
     place: usize,
 }
@@ -400,16 +416,15 @@ impl<M: Mover> End for PolledEnd<M> {
     }
 
     fn reply(&mut self, request: RequestId, bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<(), Error> {
-        let mut descriptors = Some(descriptors);
+        let (mut descriptors, mut refused) = (Some(descriptors), None);
         self.until(|side| {
-            if side.refused && side.closed.is_none() {
+            if refused == Some(side.writable) {
                 return None;
             }
             match side.connection.respond(request, bytes, descriptors.take().unwrap_or_default()) {
                 Ok(()) => Some(Ok(())),
                 Err(TrySendError::Full(unsent)) => {
-                    descriptors = Some(unsent);
-                    side.refused = true;
+                    (descriptors, refused) = (Some(unsent), Some(side.writable));
                     None
                 }
                 Err(error) => {
@@ -440,8 +455,12 @@ impl<M: Mover> End for PolledEnd<M> {
     }
 
     fn finish(&mut self) {
+        self.turn();
         self.with(|side, _| {
-            assert!(side.sends.is_empty() && side.requests.is_empty(), "finish comes after all was passed on");
+            assert!(
+                side.sends.is_empty() && side.requests.is_empty(),
+                "finish comes after all was passed on"
+            );
             side.connection.finish();
         });
         self.turn();
@@ -479,7 +498,7 @@ impl<M: Mover> Cancel for PolledEnd<M> {
 }
 
 /// In memory, through a narrow pipe, with a clock that is turned when there is nothing else to do.
-pub struct Memory {
+pub(crate) struct Memory {
     now: Instant,
 }
 
@@ -520,7 +539,7 @@ impl Mover for Memory {
             // What was looked at last may have left something to do.
             return;
         }
-        let due = sides.iter().flatten().filter_map(|side| side.connection.poll_timeout()).min();
+        let due = sides.iter().flatten().filter_map(|side| side.poll_timeout()).min();
         self.now = due.expect("nothing can happen any more, whatever time passes: this would wait for ever");
         for side in sides.iter_mut().flatten() {
             side.connection.handle_timeout(self.now);
@@ -565,7 +584,7 @@ impl Driver for Memory {
 }
 
 /// Over sockets, in a loop as the documentation of `Connection` and its `Source` has it.
-pub struct Mio {
+pub(crate) struct Mio {
     poll: Poll,
     events: Events,
 }
@@ -618,7 +637,7 @@ impl Mover for Mio {
     }
 
     fn wait(&mut self, sides: &mut [Option<Side<Self::Transport>>; 2], _: u32) {
-        let due = sides.iter().flatten().filter_map(|side| side.connection.poll_timeout()).min();
+        let due = sides.iter().flatten().filter_map(|side| side.poll_timeout()).min();
         self.poll(sides, due.map(|due| due.saturating_duration_since(self.now())));
     }
 }

@@ -20,9 +20,9 @@ use rustix::net::Shutdown;
 use crate::end::{Answer, Cancel, Driver, End, Opening, Received, Setup, describe};
 use crate::stranger::Stranger;
 
-pub struct Tokio;
+pub(crate) struct Tokio;
 
-pub struct TokioEnd {
+pub(crate) struct TokioEnd {
     runtime: Rc<Runtime>,
     endpoint: Option<Endpoint>,
     halves: Option<Halves>,
@@ -107,7 +107,7 @@ impl TokioEnd {
     }
 
     fn pause(&self) {
-        self.runtime.block_on(::tokio::time::sleep(Duration::from_millis(1)));
+        self.runtime.block_on(async { ::tokio::time::sleep(Duration::from_millis(1)).await });
     }
 }
 

@@ -11,7 +11,7 @@ use crate::frames::{
     CONTROL, DATA, GENEROUS, MESSAGE, ONLINE, REJECT, RawFrame, WELCOME, message, online, settings, welcome,
 };
 
-pub fn it_tells_greetings_descriptors_and_schemas<D: Driver>() {
+pub(crate) fn it_tells_greetings_descriptors_and_schemas<D: Driver>() {
     let ((first, one), (second, other)) = (tracked(), tracked());
     let parent = Setup {
         config: Config::new().schema(3),
@@ -35,7 +35,7 @@ pub fn it_tells_greetings_descriptors_and_schemas<D: Driver>() {
     assert!(opened.take_descriptors().is_empty(), "a child sends none");
 }
 
-pub fn a_long_greeting_arrives_whole<D: Driver>() {
+pub(crate) fn a_long_greeting_arrives_whole<D: Driver>() {
     // More than a socket takes at once.
     let (one, other) = (pattern(600_000), pattern(700_001));
     let setup = |greeting: &Vec<u8>| Setup { greeting: greeting.clone(), ..Setup::default() };
@@ -47,7 +47,7 @@ pub fn a_long_greeting_arrives_whole<D: Driver>() {
     assert_eq!(&child.message().value[..], b"and a message");
 }
 
-pub fn garbage_instead_of_an_answer_is_an_error<D: Driver>() {
+pub(crate) fn garbage_instead_of_an_answer_is_an_error<D: Driver>() {
     for garbage in garbage() {
         let (mut parent, mut stranger) = D::parent(Setup::default());
         stranger.say(&garbage);
@@ -57,7 +57,7 @@ pub fn garbage_instead_of_an_answer_is_an_error<D: Driver>() {
     }
 }
 
-pub fn garbage_instead_of_a_welcome_is_an_error<D: Driver>() {
+pub(crate) fn garbage_instead_of_a_welcome_is_an_error<D: Driver>() {
     for garbage in garbage() {
         let (mut child, mut stranger) = D::child(Setup::default());
         stranger.say(&garbage);
@@ -78,8 +78,13 @@ fn garbage() -> Vec<Vec<u8>> {
         RawFrame::new(WELCOME, CONTROL, 0, b"CLst").bytes(),
         RawFrame::new(ONLINE, CONTROL, 0, b"\x01\0\xff\x01").bytes(),
         RawFrame::new(WELCOME, CONTROL, 0, b"CLst\x01\0\x01\0\0\0\0\0\x09\x01").bytes(),
-        RawFrame::new(WELCOME, CONTROL, 0, &[b"XXst\x01\0\x01\0\0\0\0\0", &settings(&GENEROUS, b"")[..]].concat())
-            .bytes(),
+        RawFrame::new(
+            WELCOME,
+            CONTROL,
+            0,
+            &[b"XXst\x01\0\x01\0\0\0\0\0", &settings(&GENEROUS, b"")[..]].concat(),
+        )
+        .bytes(),
     ]
 }
 
@@ -94,28 +99,31 @@ fn is_the_peers_fault(error: &Error) -> bool {
     )
 }
 
-pub fn a_frame_that_has_no_place_before_it_is_an_error<D: Driver>() {
-    let words = [message("too early"), RawFrame::new(MESSAGE, DATA, 0, b""), welcome(&GENEROUS, b"to a parent")];
+pub(crate) fn a_frame_that_has_no_place_before_it_is_an_error<D: Driver>() {
+    let words =
+        [message("too early"), RawFrame::new(MESSAGE, DATA, 0, b""), welcome(&GENEROUS, b"to a parent")];
     for word in words {
         let (mut parent, mut stranger) = D::parent(Setup::default());
         stranger.frame(&word);
         assert!(matches!(parent.opened(), Err(Error::OutOfPlace { .. })));
     }
-    for word in [message("too early"), online(&GENEROUS, b"to a child"), RawFrame::new(REJECT, CONTROL, 0, b"")] {
+    for word in
+        [message("too early"), online(&GENEROUS, b"to a child"), RawFrame::new(REJECT, CONTROL, 0, b"")]
+    {
         let (mut child, mut stranger) = D::child(Setup::default());
         stranger.frame(&word);
         assert!(matches!(child.opened(), Err(Error::OutOfPlace { .. })));
     }
 }
 
-pub fn a_parent_is_told_why_its_child_rejects_it<D: Driver>() {
+pub(crate) fn a_parent_is_told_why_its_child_rejects_it<D: Driver>() {
     let (mut parent, mut stranger) = D::parent(Setup::default());
     stranger.frame(&RawFrame::new(REJECT, CONTROL, 0, b"no such role"));
     let Err(Error::Rejected { reason }) = parent.opened() else { panic!("it was rejected") };
     assert_eq!(reason, "no such role");
 }
 
-pub fn a_child_rejects_a_welcome_of_another_version_readably<D: Driver>() {
+pub(crate) fn a_child_rejects_a_welcome_of_another_version_readably<D: Driver>() {
     let (mut child, mut stranger) = D::child(Setup::default());
     let mut later = welcome(&GENEROUS, b"");
     later.payload[4..8].copy_from_slice(&[2, 0, 3, 0]);
@@ -128,7 +136,7 @@ pub fn a_child_rejects_a_welcome_of_another_version_readably<D: Driver>() {
     stranger.until_end(&mut child);
 }
 
-pub fn a_peer_that_closes_instead_is_gone<D: Driver>() {
+pub(crate) fn a_peer_that_closes_instead_is_gone<D: Driver>() {
     let (mut parent, stranger) = D::parent(Setup::default());
     drop(stranger);
     assert!(matches!(parent.opened(), Err(Error::PeerGone)));
@@ -139,7 +147,7 @@ pub fn a_peer_that_closes_instead_is_gone<D: Driver>() {
     assert!(matches!(child.opened(), Err(Error::PeerGone)));
 }
 
-pub fn its_time_is_limited<D: Driver>() {
+pub(crate) fn its_time_is_limited<D: Driver>() {
     let config = Config::new().handshake_timeout(Duration::from_millis(50));
     let (mut parent, _silent) = D::parent(config.into());
     assert!(matches!(parent.opened(), Err(Error::HandshakeTimeout)));
@@ -148,7 +156,7 @@ pub fn its_time_is_limited<D: Driver>() {
     assert!(matches!(child.opened(), Err(Error::HandshakeTimeout)));
 }
 
-pub fn what_waits_for_it_learns_how_it_failed<D: Driver>() {
+pub(crate) fn what_waits_for_it_learns_how_it_failed<D: Driver>() {
     let (mut parent, mut stranger) = D::parent(Setup::default());
     let sending = parent.begin_send(Lane::Data, b"too early", vec![]);
     let urgent = parent.begin_send(Lane::Control, b"too early too", vec![]);
@@ -163,7 +171,7 @@ pub fn what_waits_for_it_learns_how_it_failed<D: Driver>() {
     assert!(is_rejected(&parent.send(b"too late").unwrap_err()), "who comes later too");
 }
 
-pub fn settings_of_a_later_version_are_passed_over<D: Driver>() {
+pub(crate) fn settings_of_a_later_version_are_passed_over<D: Driver>() {
     let mut later = GENEROUS.to_vec();
     later.insert(0, (77, 1));
     later.push((u16::MAX, u64::MAX));

@@ -1,10 +1,10 @@
 //! What the sessions report, against what must be true.
 
-use cluster_ipc::session::{CallId, Charge, Event, Incoming, Outcome, Payload, RequestId};
-use cluster_ipc::{Error, Lane};
+use cluster_ipc::Error;
+use cluster_ipc::session::{CallId, Event, Incoming, Outcome, Payload, RequestId};
 
 use super::World;
-use crate::model::{Answered, End, Entry, Sent};
+use crate::model::{Answered, Counted, End, Entry, Sent};
 use crate::stream::Descriptor;
 
 type Told = Event<Incoming<Descriptor>, Descriptor>;
@@ -53,7 +53,7 @@ impl World {
                     "the peer knows how long who asked waits"
                 );
                 let sent = call.sent.clone();
-                self.take(side, &sent, message);
+                self.take(side, Counted::Data, &sent, message);
             }
             Event::Cancelled(id) => self.cancelled(side, id),
             Event::Completed(id, outcome) => self.completed(side, id, outcome),
@@ -92,17 +92,14 @@ impl World {
             }
         };
         sent.assert_is(&payload, &descriptors);
-        self.hold(side, &sent, charge);
+        let counted = if urgent { Counted::Control } else { Counted::Data };
+        self.sides[side].held.push((counted, sent.cost(), charge));
     }
 
-    fn take(&mut self, side: usize, sent: &Sent, message: Incoming<Descriptor>) {
+    fn take(&mut self, side: usize, counted: Counted, sent: &Sent, message: Incoming<Descriptor>) {
         let (payload, descriptors, charge) = message.into_parts();
         sent.assert_is(&payload, &descriptors);
-        self.hold(side, sent, charge);
-    }
-
-    fn hold(&mut self, side: usize, sent: &Sent, charge: Charge) {
-        self.sides[side].held.push((sent.lane, sent.cost(), charge));
+        self.sides[side].held.push((counted, sent.cost(), charge));
     }
 
     fn cancelled(&mut self, side: usize, id: RequestId) {
@@ -126,7 +123,7 @@ impl World {
                 way.report(*place);
                 let sent = sent.clone();
                 call.complete(End::Answered);
-                self.take(side, &sent, message);
+                self.take(side, Counted::Replies, &sent, message);
             }
             Outcome::Failed(failure) => {
                 assert!(
@@ -168,7 +165,7 @@ impl World {
             && let Some(Answered::Reply(_, sent)) = &call.answered
         {
             // The session takes it off by itself.
-            self.ways[1 - side].outstanding(Lane::Data).subtract(sent.cost());
+            self.ways[1 - side].outstanding(Counted::Replies).subtract(sent.cost());
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cluster_ipc::session::{CallId, Charge, Failure, Payload, Session};
 use cluster_ipc::{Lane, TrySendError};
 
-use crate::model::{Answered, Call, Cost, Entry, Sent, Way};
+use crate::model::{Answered, Call, Cost, Counted, Entry, Sent, Way};
 use crate::ops::{Answer, Course, Limits, Op, Size};
 use crate::stream::{Descriptor, Ledger, Pipe, numbers};
 use crate::wire::{CHUNK_LEN, beginning_of_time};
@@ -48,8 +48,8 @@ struct Side {
     waiting: VecDeque<Want>,
     /// Something was refused since it was last said that it might fit.
     owed: bool,
-    /// Messages that were not handled yet, by lane.
-    held: Vec<(Lane, Cost, Charge)>,
+    /// Messages that were not handled yet.
+    held: Vec<(Counted, Cost, Charge)>,
     /// Requests that were not answered yet.
     requests: Vec<usize>,
     /// Time was last told to the session.
@@ -235,17 +235,17 @@ impl World {
         match what {
             What::Gap(missed) => way.send(Entry::Gap(missed)),
             What::Message if sent.lane == Lane::Control => {
-                way.outstanding(Lane::Control).add(sent.cost());
+                way.outstanding(Counted::Control).add(sent.cost());
                 way.urgent_unwritten += 1;
                 let place = way.place(Lane::Control);
                 way.urgent.push_back((place, sent));
             }
             What::Message => {
-                way.outstanding(Lane::Data).add(sent.cost());
+                way.outstanding(Counted::Data).add(sent.cost());
                 way.send(Entry::Message(sent));
             }
             What::Request(timeout) => {
-                way.outstanding(Lane::Data).add(sent.cost());
+                way.outstanding(Counted::Data).add(sent.cost());
                 way.send(Entry::Request(self.calls.len()));
                 self.calls.push(Call {
                     owner: side,
@@ -275,7 +275,7 @@ impl World {
             Some(sent) => {
                 let way = &mut self.ways[side];
                 if !call.is_abandoned() {
-                    way.outstanding(Lane::Data).add(sent.cost());
+                    way.outstanding(Counted::Replies).add(sent.cost());
                 }
                 Answered::Reply(way.place(Lane::Data), sent)
             }
@@ -331,8 +331,8 @@ impl World {
             if held.is_empty() {
                 break;
             }
-            let (lane, cost, more) = held.swap_remove(which % held.len());
-            self.ways[1 - side].outstanding(lane).subtract(cost);
+            let (counted, cost, more) = held.swap_remove(which % held.len());
+            self.ways[1 - side].outstanding(counted).subtract(cost);
             charge = charge.and(more);
         }
         self.session(side).handled(charge);
