@@ -278,7 +278,7 @@ enum Word {
     Text(String),
     List(Vec<u64>),
     Map(BTreeMap<u16, Option<String>>),
-    Many { first: Vec<Word>, second: [u8; 4], third: char },
+    Many { first: Vec<Self>, second: [u8; 4], third: char },
 }
 
 /// Messages of an application, as somebody else may encode them.

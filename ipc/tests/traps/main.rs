@@ -13,6 +13,7 @@
     reason = "a test may panic, in its helpers too"
 )]
 
+#[path = "../common/alone.rs"]
 mod alone;
 mod ending;
 mod inheritance;
@@ -20,5 +21,6 @@ mod lengths;
 mod reading;
 mod signals;
 mod sys;
+#[path = "../common/wires.rs"]
 mod wires;
 mod writing;
