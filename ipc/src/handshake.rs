@@ -116,6 +116,14 @@ impl Welcome {
     }
 }
 
+/// A reason longer than that is cut, by who says it and by who hears it.
+pub(crate) const MAX_REASON: usize = 4 << 10;
+
+/// What the peer says is text, and may be short.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..MAX_REASON).unwrap_or(bytes)).into_owned()
+}
+
 /// What follows the first `skip` bytes of a payload.
 fn settings_and_payload<F>(frame: &Frame<F>, skip: usize) -> Option<(Settings, Bytes)> {
     let (settings, rest) = Settings::decode(frame.payload().get(skip..)?)?;
@@ -156,9 +164,7 @@ impl Online {
     pub fn parse<F>(frame: &Frame<F>) -> Result<Self, Error> {
         let malformed = Error::Malformed { what: "answer to the Welcome" };
         match (frame.kind(), frame.payload().split_first_chunk::<2>()) {
-            (Kind::Reject, _) => {
-                Err(Error::Rejected { reason: String::from_utf8_lossy(frame.payload()).into_owned() })
-            }
+            (Kind::Reject, _) => Err(Error::Rejected { reason: text(frame.payload()) }),
             (Kind::Online, Some((version, _))) => match u16::from_le_bytes(*version) {
                 PROTOCOL_VERSION => {
                     let (settings, payload) = settings_and_payload(frame, 2).ok_or(malformed)?;

@@ -25,7 +25,7 @@
 //! |-----:|------|------|----|---------|
 //! | 1 | Welcome | 0 | 0 | see below; descriptors allowed |
 //! | 2 | Online | 0 | 0 | see below |
-//! | 3 | Reject | 0 | 0 | why, in UTF-8 |
+//! | 3 | Reject | 0 | 0 | why, in UTF-8, of which 4 KiB are read |
 //! | 16 | Message | 0 or 1 | 0 | \[total u64 if *more* or *in memory*\] bytes |
 //! | 17 | Request | 1 | caller's | patience u64, in µs, all ones: for ever; \[total u64 as above\] bytes |
 //! | 18 | Reply | 1 | the request's | \[total u64 as above\] bytes |

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::credit::{Amount, Quota};
+use crate::handshake::{MAX_REASON, text};
 
 /// The bytes of a message: themselves, or a descriptor of sealed memory that holds them.
 ///
@@ -92,9 +93,6 @@ pub enum Failure {
     Unanswered,
 }
 
-/// A reason longer than that is cut.
-const MAX_REASON: usize = 4 << 10;
-
 impl Failure {
     /// A code and the text.
     pub(super) fn encode(&self) -> (u8, &str) {
@@ -110,7 +108,7 @@ impl Failure {
     /// A code that this version doesn't know is a refusal whose words are kept.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (code, reason) = bytes.split_first()?;
-        let reason = String::from_utf8_lossy(reason).into_owned();
+        let reason = text(reason);
         Some(match code {
             1 => Self::Unhandled,
             2 => Self::Undecodable { reason },

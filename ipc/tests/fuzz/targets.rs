@@ -265,8 +265,8 @@ pub(crate) fn handshake(input: &[u8]) {
         }
         Welcome::begins(input);
     });
-    // The reason of a rejection is text in which each wrong byte becomes three.
-    let bound = 10_000 + 5 * input.len();
+    // Of the reason of a rejection 4 KiB are read, in which each wrong byte becomes three while a string grows.
+    let bound = 40_000 + 2 * input.len();
     assert!(used.bytes_max as usize <= bound, "{} bytes were allocated", used.bytes_max);
 }
 
