@@ -39,7 +39,11 @@ pub(crate) fn decoder(input: &[u8]) {
     // What the kernel may do as well: return in one read what it returned in several. It never mixes the descriptors of
     // two writes, so neither does this.
     let mut merged = Digest::default();
-    decode(&merge(&reads), |frame| merged.add(&frame)).expect("it was right in smaller pieces");
+    match decode(&merge(&reads), |frame| merged.add(&frame)) {
+        // Who sends more than anybody claims may be caught sooner.
+        Err(Error::DescriptorsUnclaimed { .. }) => return,
+        result => result.expect("it was right in smaller pieces"),
+    }
     assert_eq!(merged, digest, "the cut changes what arrives");
 }
 
