@@ -19,7 +19,7 @@
 //!    answered with [`Failure::Undecodable`](crate::session::Failure::Undecodable). That is the net under rule 3, not
 //!    a replacement for it.
 //!
-//! Bytes left over after a value are an error, so that a changed type shows as one and not as wrong data. `ipc/tests/versions.rs` runs an
+//! Bytes left over after a value are an error, so that a changed type shows as one and not as wrong data. `ipc/tests/versions` runs an
 //! old program against a new one, both ways round.
 //!
 //! The frames beneath have a rule of their own: kinds, flags and settings that were added later are either skipped or
@@ -114,14 +114,15 @@ mod by_postcard {
     }
 
     pub(crate) fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
-        match postcard::take_from_bytes(bytes) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => {
-                let reason = format!("{} bytes are left over: a newer type than ours?", rest.len());
-                Err(Error::Decode { reason })
-            }
-            Err(error) => Err(Error::Decode { reason: error.to_string() }),
-        }
+        let wrong = match postcard::take_from_bytes(bytes) {
+            Ok((value, [])) => return Ok(value),
+            Ok((_, rest)) => format!("{} bytes are left over", rest.len()),
+            // Its words for an unknown variant and the like say less.
+            Err(postcard::Error::SerdeDeCustom) => "these bytes are none".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let wanted = std::any::type_name::<T>();
+        Err(Error::Decode { reason: format!("as {wanted}: {wrong}. Is the peer of another version?") })
     }
 }
 

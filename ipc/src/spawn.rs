@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::clock::now;
@@ -134,6 +135,9 @@ impl Spawn {
     }
 
     fn attach(&mut self, theirs: Socket) -> Result<(), Error> {
+        // For children in other languages, which expect that reading waits. To ours it makes no difference.
+        fcntl_setfl(&theirs, OFlags::empty())
+            .map_err(Error::os("make the child's end of the channel a blocking one"))?;
         #[cfg(feature = "fd-mapping")]
         if let Some(number) = self.number {
             use command_fds::{CommandFdExt, FdMapping};

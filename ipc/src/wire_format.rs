@@ -79,11 +79,11 @@
 //! # Memory
 //!
 //! A memfd, sealed against writing, shrinking, growing and further seals, of exactly `total` bytes. A receiver checks seals
-//! and size before it maps it.
+//! and size before it maps it. (Who reads it instead: from offset 0, wherever the descriptor's own offset is.)
 //!
 //! # A child in another language
 //!
 //! The environment variable `CLUSTER_IPC_FD` is the number of the descriptor: 0 (stdin) unless the parent was told
-//! otherwise. Read the Welcome, check that the pid in it is your parent's, answer Online with settings 1 to 3 at least (and 8 if you
+//! otherwise. Reading from it waits. Read the Welcome, check that the pid in it is your parent's, answer Online with settings 1 to 3 at least (and 8 if you
 //! take requests), send Credit as you handle messages. End when the stream ends. Close the descriptor in your own children. A
-//! complete one in Python's standard library, 100 lines: `ipc/tests/child.py`.
+//! complete one with Python's standard library alone: `ipc/tests/child.py`.
