@@ -181,7 +181,7 @@ fn a_program_that_cannot_be_started_is_named() {
 fn a_child_that_dies_is_noticed_though_a_grandchild_holds_the_channel() {
     alone(|| {
         let mut command = Command::new("sh");
-        command.args(["-c", "sleep 600 <&0 >/dev/null & echo $!"]).stdout(Stdio::piped());
+        command.args(["-c", "exec 3<&0; sleep 600 >/dev/null & echo $!"]).stdout(Stdio::piped());
         let (mut child, connection) = Spawn::from(command).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

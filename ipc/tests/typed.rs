@@ -1,244 +1,158 @@
-//! Values of serde's types over both drivers that wait.
+//! Values of serde's types over both drivers that wait: what arrives, what can't be read, what is asked and answered.
 
-#![allow(clippy::disallowed_methods, reason = "tests start threads and look at the clock")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::disallowed_methods, reason = "tests have a clock and threads")]
 
 use std::time::Duration;
 
-use cluster_ipc::session::{Config, Failure};
-use cluster_ipc::{Arrival, Connection, DEFAULT_REQUEST_TIMEOUT, Error, Lane, blocking, tokio as tasks};
+use bytes::Bytes;
+use cluster_ipc::codec::{Decode, Encode, Postcard};
+use cluster_ipc::session::{Config, Failure, Window};
+use cluster_ipc::{DEFAULT_REQUEST_TIMEOUT, Error, MAX_DESCRIPTORS};
 use serde::{Deserialize, Serialize};
 
+/// How long anything may take that happens at once on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Much longer than any test takes.
+const HOUR: Duration = Duration::from_secs(3600);
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Job {
-    Resize { width: u32, name: String },
+enum Order {
+    Start { program: String, arguments: Vec<String>, environment: Option<Vec<(String, String)>> },
+    Weigh(f64, i64, Option<char>),
     Stop,
 }
 
-/// The same as it stands in the message, without a copy.
-#[derive(Debug, PartialEq, Deserialize)]
-enum Borrowed<'a> {
-    Resize { width: u32, name: &'a str },
-    Stop,
+fn orders() -> Vec<Order> {
+    let environment = Some(vec![("LANG".to_owned(), "ȷ̃".to_owned()), (String::new(), String::new())]);
+    let arguments: Vec<String> = (0..1000).map(|n| format!("--number={n}")).collect();
+    vec![
+        Order::Start { program: "worker".to_owned(), arguments, environment },
+        Order::Start { program: String::new(), arguments: Vec::new(), environment: None },
+        Order::Weigh(-0.5, i64::MIN, Some('\u{10ffff}')),
+        Order::Stop,
+    ]
 }
 
-fn job(number: u32) -> Job {
-    Job::Resize { width: number, name: format!("picture {number}") }
+fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    Postcard::encode(value, &mut Vec::new()).unwrap().to_vec()
 }
 
-/// Something that is no `Job`.
-const NOT_A_JOB: &[u8] = &[9, 9, 9];
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+/// Bytes that are no [`Order`]: a variant that doesn't exist, a string that isn't there, one byte too many, nothing.
+fn no_orders() -> [Vec<u8>; 4] {
+    [vec![9], vec![0, 200], [encoded(&Order::Stop), vec![0]].concat(), vec![]]
 }
 
-/// A connection of which one end is driven by hand, to say what no typed sender would.
-fn with_a_hand() -> (Connection, Connection) {
-    let (mut here, mut there) = Connection::pair(Config::new()).unwrap();
-    let now = std::time::Instant::now();
-    while there.read(now) == cluster_ipc::Read::Some {}
-    there.flush(now);
-    while here.read(now) == cluster_ipc::Read::Some {}
-    assert!(here.session().is_open());
-    (here, there)
+#[derive(Serialize, Deserialize)]
+struct Owned {
+    name: String,
+    data: Vec<u8>,
 }
 
-/// Says: a job, something that is none, a request that is none, another job, and that this was all.
-fn say(here: &mut Connection) {
-    let mut scratch = Vec::new();
-    let now = std::time::Instant::now();
-    let mut encoded = |number| {
-        use cluster_ipc::codec::{Encode, Postcard};
-        Postcard::encode(&job(number), &mut scratch).unwrap().to_vec()
-    };
-    here.send(Lane::Data, &encoded(1), vec![]).unwrap();
-    here.send(Lane::Data, NOT_A_JOB, vec![]).unwrap();
-    here.request(NOT_A_JOB, vec![], None, now).unwrap();
-    here.send(Lane::Data, &encoded(2), vec![]).unwrap();
-    here.finish();
-    assert!(here.flush(now));
+fn owned() -> Owned {
+    Owned { name: "a name".to_owned(), data: (0..=255).cycle().take(100_000).collect() }
 }
 
-/// What has become of the request that was none.
-fn assert_was_told(here: &mut Connection) {
-    use cluster_ipc::session::{Event, Outcome};
-    while here.read(std::time::Instant::now()) == cluster_ipc::Read::Some {}
-    let events: Vec<_> = std::iter::from_fn(|| here.poll_event()).collect();
-    let told = events.iter().any(|event| {
-        matches!(event, Event::Completed(_, Outcome::Failed(Failure::Undecodable { reason })) if reason.contains("Job"))
-    });
-    assert!(told, "{events:?}");
+/// The same on the wire.
+#[derive(Serialize, Deserialize)]
+struct Borrowed<'a> {
+    name: &'a str,
+    data: &'a [u8],
 }
 
-#[test]
-fn what_cannot_be_decoded_costs_only_itself_on_threads() {
-    let (mut here, there) = with_a_hand();
-    say(&mut here);
-    let (_sender, mut receiver): (blocking::Sender<()>, blocking::Receiver<Job>) =
-        blocking::Endpoint::new(there).unwrap().split();
-    assert_eq!(receiver.recv().unwrap(), Some(job(1)));
-    assert!(matches!(receiver.recv(), Err(Error::Decode { .. })));
-    assert!(matches!(receiver.next(), Err(Error::Decode { .. })), "the request, which was answered");
-    assert_eq!(receiver.recv().unwrap(), Some(job(2)));
-    assert_eq!(receiver.recv().unwrap(), None);
-    assert_was_told(&mut here);
+/// Whether it is what was sent, and lies where it arrived.
+fn assert_borrowed(message: &cluster_ipc::Message) {
+    let Borrowed { name, data } = message.decode().unwrap();
+    assert_eq!((name, data), (&*owned().name, &*owned().data));
+    let place = message.bytes().as_ptr_range();
+    assert!(place.contains(&name.as_ptr()) && place.contains(&data.as_ptr()), "nothing was copied");
 }
 
-#[test]
-fn what_cannot_be_decoded_costs_only_itself_on_tasks() {
-    let (mut here, there) = with_a_hand();
-    say(&mut here);
-    runtime().block_on(async {
-        let (_sender, mut receiver): (tasks::Sender<()>, tasks::Receiver<Job>) =
-            tasks::Endpoint::new(there).unwrap().split();
-        assert_eq!(receiver.recv().await.unwrap(), Some(job(1)));
-        assert!(matches!(receiver.recv().await, Err(Error::Decode { .. })));
-        assert!(
-            matches!(receiver.next().await, Err(Error::Decode { .. })),
-            "the request, which was answered"
-        );
-        assert_eq!(receiver.recv().await.unwrap(), Some(job(2)));
-        assert_eq!(receiver.recv().await.unwrap(), None);
-        tokio::task::yield_now().await;
-    });
-    assert_was_told(&mut here);
+/// What a server of [`Order`]s answers in these tests.
+fn answer(order: &Order) -> Result<String, String> {
+    match order {
+        Order::Stop => Err("not now".to_owned()),
+        order => Ok(format!("{order:?}")),
+    }
+}
+
+/// Whether the answers of such a server are right: to requests that can't be read, to good ones and to refused ones.
+fn assert_answer(request: &[u8], got: Result<Bytes, Error>) {
+    let order = <Postcard as Decode<Order>>::decode(Bytes::copy_from_slice(request));
+    match (order.as_ref().map(answer), got) {
+        (Ok(Ok(text)), Ok(got)) => assert_eq!(<Postcard as Decode<String>>::decode(got).unwrap(), text),
+        (Ok(Err(words)), Err(Error::Failed(Failure::Refused { reason }))) => assert_eq!(reason, words),
+        (Err(error), Err(Error::Failed(Failure::Undecodable { reason }))) => {
+            assert_eq!(reason, error.to_string(), "who asked learns why");
+        }
+        (_, got) => panic!("{got:?} is no answer to {request:?}"),
+    }
+}
+
+/// Good requests between such that can't be read.
+fn requests() -> Vec<Vec<u8>> {
+    no_orders().into_iter().zip(orders()).flat_map(|(bad, good)| [bad, encoded(&good)]).collect()
+}
+
+/// Few messages, so that many senders wait for credit.
+fn narrow() -> Config {
+    Config::new().window(Window { bytes: 1 << 20, messages: 8, descriptors: 8 })
+}
+
+/// Takes note of message `n` of sender `from`: each sender's messages stay in order.
+fn count(next: &mut [u32], (from, n): (u32, u32)) {
+    assert_eq!(next[from as usize], n, "the next of sender {from}");
+    next[from as usize] += 1;
 }
 
 #[test]
-fn a_message_is_decoded_with_borrowed_parts() {
-    let (here, there) = blocking::Endpoint::pair(Config::new()).unwrap();
-    let sending = std::thread::spawn(move || {
-        let (sender, _receiver): (blocking::Sender<Job>, blocking::Receiver<()>) = here.split();
-        sender.send(&job(7)).unwrap();
-        sender.send(&Job::Stop).unwrap();
-    });
-    let (_sender, mut receiver): (blocking::Sender<()>, blocking::Receiver<Job>) = there.split();
-    let message = receiver.recv_raw().unwrap().unwrap();
-    let Borrowed::Resize { width, name } = message.decode::<Borrowed<'_>>().unwrap() else {
-        panic!("resize")
-    };
-    assert_eq!((width, name), (7, "picture 7"));
-    let within = message.bytes().as_ptr_range();
-    assert!(within.contains(&name.as_ptr()), "no copy was made");
-    let message = receiver.recv_raw().unwrap().unwrap();
-    assert_eq!(message.decode::<Borrowed<'_>>().unwrap(), Borrowed::Stop);
-    sending.join().unwrap();
-}
-
-#[test]
-fn serving_ends_with_the_last_client() {
-    let (here, there) = blocking::Endpoint::pair(Config::new()).unwrap();
-    let server = std::thread::spawn(move || {
-        let (_sender, receiver): (blocking::Sender<()>, blocking::Receiver<Job>) = there.split();
-        receiver.serve(|job| match job {
-            Job::Resize { width, .. } => Ok(width * 2),
-            Job::Stop => Err("never".to_owned()),
-        })
-    });
-    let (sender, _receiver): (blocking::Sender<Job>, blocking::Receiver<()>) = here.split();
-    let asking: Vec<_> = (0..8)
-        .map(|number| {
-            let client = sender.client::<u32>();
-            std::thread::spawn(move || client.request(&job(number)).unwrap())
-        })
-        .collect();
-    let mut answers: Vec<u32> = asking.into_iter().map(|thread| thread.join().unwrap()).collect();
-    answers.sort_unstable();
-    assert_eq!(answers, [0, 2, 4, 6, 8, 10, 12, 14]);
-    let refused = sender.client::<u32>().request(&Job::Stop).unwrap_err();
-    assert_eq!(refused.to_string(), "the request failed: never");
-    drop(sender);
-    server.join().unwrap().unwrap();
+fn errors_say_what_is_wrong() {
     assert_eq!(DEFAULT_REQUEST_TIMEOUT, Some(Duration::from_secs(5)));
-}
-
-/// `recv` may be dropped at any time, as `select!` does: nothing is lost, and the order stays.
-#[test]
-fn receiving_is_cancel_safe() {
-    runtime().block_on(async {
-        let (here, there) = tasks::Endpoint::pair(Config::new()).unwrap();
-        let sending = tokio::spawn(async move {
-            let (sender, _receiver): (tasks::Sender<Job>, tasks::Receiver<()>) = here.split();
-            for number in 0..500 {
-                sender.send(&job(number)).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-        });
-        let (_sender, mut receiver): (tasks::Sender<()>, tasks::Receiver<Job>) = there.split();
-        let (mut received, mut dropped) = (0, 0);
-        while received < 500 {
-            tokio::select! {
-                biased;
-                next = receiver.recv() => {
-                    assert_eq!(next.unwrap(), Some(job(received)));
-                    received += 1;
-                }
-                () = tokio::task::yield_now() => dropped += 1,
-            }
-        }
-        assert!(dropped > 0, "nothing was dropped: the test shows nothing");
-        sending.await.unwrap();
-        assert_eq!(receiver.recv().await.unwrap(), None);
-    });
-}
-
-#[test]
-fn several_connections_are_waited_for_at_once_by_channels() {
-    const EACH: u32 = 50;
-    let mut channels = Vec::new();
-    let senders: Vec<_> = (0..2)
-        .map(|_| {
-            let (here, there) = blocking::Endpoint::pair(Config::new()).unwrap();
-            let (_sender, receiver): (blocking::Sender<()>, blocking::Receiver<Job>) = there.split();
-            channels.push(receiver.into_channel(4));
-            std::thread::spawn(move || {
-                let (sender, _receiver): (blocking::Sender<Job>, blocking::Receiver<()>) = here.split();
-                (0..EACH).for_each(|number| sender.send(&job(number)).unwrap());
-            })
-        })
-        .collect();
-    let mut received = [0; 2];
-    let mut open = crossbeam_channel::Select::new();
-    for channel in &channels {
-        open.recv(channel);
+    let too_large = Error::TooLarge { max: 100, descriptors: MAX_DESCRIPTORS };
+    let words = format!("the message is too large for the peer: at most 100 bytes, {MAX_DESCRIPTORS} descriptors");
+    for (error, display, debug) in [
+        (too_large, &*words, "TooLarge"),
+        (Error::PeerGone, "the peer is gone", "PeerGone"),
+        (Error::TimedOut, "the request timed out", "TimedOut"),
+        (Error::Failed(Failure::Unhandled), "the request failed: the peer has no handler for it", "Unhandled"),
+    ] {
+        assert_eq!(error.to_string(), display);
+        assert!(format!("{error:?}").contains(debug), "{error:?}");
     }
-    let mut ended = 0;
-    while ended < 2 {
-        let ready = open.select();
-        let which = ready.index();
-        match ready.recv(&channels[which]) {
-            Ok(Ok(Arrival::Message(parcel))) => {
-                assert_eq!(parcel.value, job(received[which]));
-                received[which] += 1;
-            }
-            // It was said that this was all.
-            Err(crossbeam_channel::RecvError) => {
-                open.remove(which);
-                ended += 1;
-            }
-            other => panic!("{other:?}"),
+}
+
+mod threads {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::thread::{scope, spawn};
+    use std::time::Instant;
+
+    use cluster_ipc::blocking::{Broadcast, Endpoint, Receiver, Sender};
+    use cluster_ipc::codec::Raw;
+    use cluster_ipc::hub::{Policy, Subscription};
+    use cluster_ipc::{Arrival, Connection};
+
+    use super::*;
+
+    /// Does something in a thread, but not for ever.
+    fn limited(body: impl FnOnce() + Send + 'static) {
+        let (done, result) = channel();
+        let thread = spawn(move || done.send(body()));
+        match result.recv_timeout(PATIENCE) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => panic!("it is stuck"),
+            Err(RecvTimeoutError::Disconnected) => drop(thread.join().map_err(std::panic::resume_unwind)),
         }
     }
-    assert_eq!(received, [EACH; 2]);
-    senders.into_iter().for_each(|sender| sender.join().unwrap());
-}
 
-#[test]
-fn errors_say_what_is_wrong_and_what_the_limit_is() {
-    let (here, there) = blocking::Endpoint::pair(Config::new().max_message(1000)).unwrap();
-    let opening = std::thread::spawn(move || there.opened().map(|_| there));
-    here.opened().unwrap();
-    let there = opening.join().unwrap().unwrap();
-    let (sender, _receiver): (blocking::Sender<str>, blocking::Receiver<()>) = here.split();
-    let large = sender.send(&"x".repeat(2000)).unwrap_err();
-    assert_eq!(
-        large.to_string(),
-        "the message is too large for the peer: at most 1000 bytes, 253 descriptors"
-    );
-    let client = sender.client::<String>().timeout(Duration::from_millis(1));
-    assert_eq!(client.request("anybody?").unwrap_err().to_string(), "the request timed out");
-    drop(there);
-    let gone = sender.client::<String>().request("anybody?").unwrap_err();
-    assert!(matches!(gone, Error::PeerGone), "{gone:?}");
+    fn pair<Out, In, C>(config: Config) -> (Sender<Out, C>, Receiver<In, Postcard>)
+    where
+        Out: ?Sized,
+    {
+        let (here, there) = Endpoint::pair(config).unwrap();
+        let (sender, mut unused) = here.split::<Out, Bytes, C>();
+        // Somebody has to look at what comes back.
+        drop(unused.recv_raw as fn(_) -> _);
+        (sender, there.split::<(), In, Postcard>().1)
+    }
 }
