@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// Accept on this socket, under this number. It must be non-blocking.
     Listen { listener: u8, socket: TcpListener },
     /// A worker was started; this is its data channel and board.
-    Attach { worker: WorkerId, channel: Channel, board: Arc<PrimaryBoard> },
+    Attach { worker: WorkerId, channel: Box<Channel>, board: Arc<PrimaryBoard> },
     /// The worker may get connections of these listeners: at first, again, or of others than before. It can hold
     /// `capacity` of them.
     Admit { worker: WorkerId, capacity: u32, listeners: Classes },

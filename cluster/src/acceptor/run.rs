@@ -150,7 +150,7 @@ impl Run {
             Command::Attach { worker, channel, board } => {
                 let token = Token(self.next_token);
                 self.next_token += 1;
-                match Lane::new(channel, board, self.poll.registry(), token) {
+                match Lane::new(*channel, board, self.poll.registry(), token) {
                     Ok(lane) => {
                         self.tokens.insert(token, worker);
                         let seat = Seat { lane, token, unheard: false, rests_until: None };

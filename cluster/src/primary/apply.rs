@@ -70,7 +70,7 @@ impl Core {
         let newborn = self.cradle.bear(id)?;
         let board = std::sync::Arc::clone(&newborn.board);
         let (link, data) = Link::new(id, newborn, self.reports.clone(), now)?;
-        self.acceptor.command(Command::Attach { worker: id, channel: data, board });
+        self.acceptor.command(Command::Attach { worker: id, channel: Box::new(data), board });
         Ok(link)
     }
 
