@@ -19,7 +19,8 @@
 //!    answered with [`Failure::Undecodable`](crate::session::Failure::Undecodable). That is the net under rule 3, not
 //!    a replacement for it.
 //!
-//! Bytes left over after a value are an error, so that a changed type shows as one and not as wrong data. `ipc/tests/versions` runs an
+//! Bytes left over after a value are an error, so that most changed types show as one. The rest, such as two fields of one
+//! type that change places, reads as wrong data, which is why the rule has to be kept. `ipc/tests/versions` runs an
 //! old program against a new one, both ways round.
 //!
 //! The frames beneath have a rule of their own: kinds, flags and settings that were added later are either skipped or

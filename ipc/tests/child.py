@@ -1,241 +1,329 @@
 #!/usr/bin/env python3
-"""A child of `cluster_ipc::Spawn` in another language: Python, with its standard library alone.
+"""A child of `cluster_ipc::Spawn` in another language: Python 3.8, with its standard library alone.
 
-It joins by what the page `wire_format` of cluster-ipc says and nothing else. It answers requests (a number doubles, the
-text "fail" fails), sends every message back as it came, with its descriptors, asks one question itself, and ends when
-the parent says that this was all.
+It joins by what the page `wire_format` of cluster-ipc says and nothing else. It answers requests (the question,
+twice; the question "fail" fails), sends every message back as it came, with its descriptors, asks one question itself,
+and ends when the parent says that this was all.
 """
 
 import array
-import mmap
+import collections
+import fcntl
 import os
 import socket
 import struct
 import sys
 
+# Kinds of frames ("Frames").
 WELCOME, ONLINE, REJECT = 1, 2, 3
 MESSAGE, REQUEST, REPLY, CHUNK, GAP, FINISH = 16, 17, 18, 19, 20, 21
 FAILURE, CREDIT, BLOCKED, CANCEL = 32, 33, 34, 35
 
 MUST_UNDERSTAND, MORE, IN_MEMORY = 1, 2, 4
-CONTROL, DATA = 0, 1
+CONTROL, DATA, REPLIES = 0, 1, 2  # two lanes, and what credit is for: replies have their own
 
 HEADER = struct.Struct("<IBBBBQ")  # length, kind, flags, descriptors, lane, id
+NUMBER = struct.Struct("<Q")
 AMOUNT = struct.Struct("<QQQ")  # bytes, messages, descriptors
 FOR_EVER = 2**64 - 1
-CHUNK_LEN = 16 << 10
 MAX_FRAME = 1 << 20
+CHUNK_LEN = 16 << 10
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
-# What this side takes, by the numbers of the settings. Small, so that credit has to be given back again and again.
-WINDOW = [64 << 10, 100, 16]
-SETTINGS = {1: 1 << 20, 2: WINDOW[0], 3: WINDOW[1], 4: WINDOW[2], 5: 1 << 16, 6: 16, 7: 0, 8: 8}
+# What this side takes ("Handshake"). The windows are small, so that the tests see credit come back again and again.
+MAX_MESSAGE = 1 << 20
+WINDOWS = {CONTROL: (64 << 10, 16, 0), DATA: (64 << 10, 100, 16), REPLIES: (64 << 10, 100, 16)}
+SETTINGS = {1: MAX_MESSAGE, **dict(zip(range(2, 8), WINDOWS[DATA] + WINDOWS[CONTROL])), 8: 8}
 
 
 class Gone(Exception):
     """The stream has ended."""
 
 
-class Frame:
-    def __init__(self, kind, flags, lane, id, payload, descriptors):
-        self.kind, self.flags, self.lane, self.id = kind, flags, lane, id
-        self.payload, self.descriptors = payload, descriptors
+class Wrong(Exception):
+    """The parent has sent something that has no place there."""
+
+
+def plus(one, other):
+    return tuple(a + b for a, b in zip(one, other))
+
+
+def within(amount, limit):
+    return all(a <= b for a, b in zip(amount, limit))
+
+
+class Quota:
+    """Credit for one lane, or for replies, in both directions ("Credit"). All are totals since the beginning."""
+
+    def __init__(self, ours, theirs):
+        nothing = (0, 0, 0)
+        # What the parent may send: window, what was handled here, what of it the parent knows, what it waits for.
+        self.ours, self.handled, self.announced, self.wanted = ours, nothing, nothing, None
+        # What we may send.
+        self.theirs, self.granted, self.used = theirs, theirs, nothing
+
+    def may_go(self, cost):
+        if within(plus(self.used, cost), self.granted):
+            return True
+        # A message with more bytes than the window goes alone: when all before it has been handled.
+        return self.is_oversize(cost) and plus(self.used, self.theirs) == self.granted
+
+    def is_oversize(self, cost):
+        return cost[0] > self.theirs[0] and within(cost[1:], self.theirs[1:])
+
+    def needed(self, cost):
+        """The totals that a message of this cost waits for."""
+        return plus(self.used, self.theirs if self.is_oversize(cost) else cost)
+
+    def is_due(self):
+        """Whether the parent should be told what was handled."""
+        news = zip(self.handled, self.announced, self.ours)
+        reaches = self.wanted is not None and within(self.wanted, plus(self.handled, self.ours))
+        return reaches or any(2 * (handled - announced) > window for handled, announced, window in news)
+
+
+class Message:
+    """Something for the program: a Message, Request, Reply, Failure or Finish, whole."""
+
+    def __init__(self, kind, lane, id, payload, descriptors):
+        self.kind, self.id, self.payload, self.descriptors = kind, id, payload, descriptors
+        self.quota = REPLIES if kind == REPLY else lane
+        self.total = self.cost = None
+
+    def close(self):
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors = []
 
 
 class Connection:
-    """Frames over the socket, and the credit in both directions."""
-
     def __init__(self, channel):
         self.channel = channel
-        self.bytes = bytearray()
-        self.descriptors = []
-        # Totals since the beginning: what the peer has granted, and what was used of it.
-        self.granted, self.used = {}, {DATA: [0, 0, 0], "replies": [0, 0, 0]}
-        # What the peer sent and this side has handled, and what of it the peer knows.
-        self.handled, self.announced = [0, 0, 0], [0, 0, 0]
-        self.handled_replies = [0, 0, 0]
-        self.waiting = []
+        self.bytes, self.descriptors = bytearray(), []
+        self.quotas, self.max_message = {}, 0
+        self.partial = None  # a message of which chunks are missing
+        self.arrived = collections.deque()
+
+    # Frames.
 
     def read(self):
-        """Reads the next frame, whatever it is."""
+        """Waits for the next frame: kind, flags, lane, id, payload, descriptors."""
         while True:
             if len(self.bytes) >= HEADER.size:
                 length, kind, flags, count, lane, id = HEADER.unpack_from(self.bytes)
                 if length > MAX_FRAME:
-                    raise ValueError(f"a frame of {length} bytes")
+                    raise Wrong(f"a frame of {length} bytes")
                 end = HEADER.size + length
                 if len(self.bytes) >= end:
                     payload = bytes(self.bytes[HEADER.size : end])
                     del self.bytes[:end]
-                    # Which read they came with means nothing: their number is in the header.
+                    # Which read they came with means nothing: how many are the frame's is in its header.
+                    if count > len(self.descriptors):
+                        raise Wrong("descriptors are missing")
                     descriptors, self.descriptors = self.descriptors[:count], self.descriptors[count:]
-                    return Frame(kind, flags, lane, id, payload, descriptors)
-            room = socket.CMSG_LEN(253 * array.array("i").itemsize)
-            data, ancillary, _, _ = self.channel.recvmsg(64 << 10, room, socket.MSG_CMSG_CLOEXEC)
-            for level, type, body in ancillary:
-                if (level, type) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    received = array.array("i")
-                    received.frombytes(body[: len(body) - len(body) % received.itemsize])
-                    self.descriptors.extend(received)
-            if not data:
-                raise Gone
-            self.bytes += data
+                    return kind, flags, lane, id, payload, descriptors
+            self.receive()
+
+    def receive(self):
+        room = socket.CMSG_LEN(253 * array.array("i").itemsize)
+        try:
+            data, ancillary, flags, _ = self.channel.recvmsg(64 << 10, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            raise Gone from None
+        for level, type, body in ancillary:
+            if (level, type) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                received = array.array("i")
+                received.frombytes(body[: len(body) - len(body) % received.itemsize])
+                self.descriptors.extend(received)
+        if flags & socket.MSG_CTRUNC:
+            raise Wrong("descriptors were lost: raise `ulimit -n`")
+        if not data:
+            raise Gone
+        self.bytes += data
 
     def write(self, kind, payload=b"", id=0, lane=CONTROL, flags=0, descriptors=()):
+        """Writes a frame, waiting for room. A parent that waits for room itself reads meanwhile, so this ends."""
         header = HEADER.pack(len(payload), kind, MUST_UNDERSTAND | flags, len(descriptors), lane, id)
         data = memoryview(header + payload)
         ancillary = []
         if descriptors:
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-        # They go with the first byte, and never again.
-        sent = self.channel.sendmsg([data], ancillary)
-        while sent < len(data):
-            sent += self.channel.send(data[sent:])
+        try:
+            # They go with the first byte, and never again.
+            sent = self.channel.sendmsg([data], ancillary)
+            while sent < len(data):
+                sent += self.channel.send(data[sent:])
+        except (BrokenPipeError, ConnectionResetError):
+            raise Gone from None
+
+    # What arrives.
 
     def next(self):
-        """The next message, request or reply, put together if it came in several frames."""
-        if self.waiting:
-            return self.waiting.pop(0)
-        while True:
-            frame = self.read()
-            if frame.kind == CREDIT:
-                granted = list(AMOUNT.unpack(frame.payload))
-                quota = {0: CONTROL, 1: DATA, 2: "replies"}[frame.id]
-                self.granted[quota] = [max(pair) for pair in zip(self.granted[quota], granted)]
-            elif frame.kind in (BLOCKED, CANCEL, GAP):
-                if frame.kind == BLOCKED:
-                    self.announce()
-            else:
-                return self.whole(frame)
+        """Waits for the next message. Call `handled` for it, and close its descriptors."""
+        while not self.arrived:
+            self.take(*self.read())
+        return self.arrived.popleft()
 
-    def whole(self, frame):
-        if frame.kind in (MESSAGE, REQUEST, REPLY):
-            head = 8 if frame.kind == REQUEST else 0
-            if frame.flags & IN_MEMORY:
-                (total,) = struct.unpack_from("<Q", frame.payload, head)
-                memory = frame.descriptors.pop()
-                with mmap.mmap(memory, total, access=mmap.ACCESS_READ) as mapped:
-                    frame.payload = frame.payload[:head] + mapped[:]
-                os.close(memory)
-            elif frame.flags & MORE:
-                (total,) = struct.unpack_from("<Q", frame.payload, head)
-                parts = [frame.payload[:head], frame.payload[head + 8 :]]
-                more = True
-                while more:
-                    chunk = self.read()
-                    if chunk.kind == CHUNK:
-                        parts.append(chunk.payload)
-                        more = chunk.flags & MORE
-                    elif chunk.lane == CONTROL:
-                        # Those may come in between. Here it is enough to look at them later.
-                        self.waiting.append(self.whole(chunk)) if chunk.kind not in (CREDIT, BLOCKED, CANCEL) else None
-                frame.payload = b"".join(parts)
-                assert len(frame.payload) == head + total
-        return frame
+    def take(self, kind, flags, lane, id, payload, descriptors):
+        """Each frame to its place. Those of the control lane may come between the chunks of a message."""
+        if kind == CREDIT:
+            quota = self.quotas[id]
+            quota.granted = tuple(map(max, quota.granted, AMOUNT.unpack_from(payload)))
+        elif kind == BLOCKED:
+            self.quotas[id].wanted = AMOUNT.unpack_from(payload)
+            self.grant(id)
+        elif kind == GAP:
+            # Left out here, but it costs one message.
+            self.release(lane, (0, 1, 0))
+        elif kind == CANCEL:
+            pass  # It has to be answered all the same.
+        elif kind in (MESSAGE, REQUEST, REPLY):
+            self.begin(Message(kind, lane, id, payload, descriptors), flags)
+        elif kind == CHUNK:
+            if self.partial is None or self.partial.id != id:
+                raise Wrong("a chunk of no message")
+            self.partial.payload += payload
+            if not flags & MORE or len(self.partial.payload) > self.partial.total:
+                message, self.partial = self.partial, None
+                self.deliver(message)
+        elif kind in (FAILURE, FINISH):
+            self.arrived.append(Message(kind, lane, id, payload, descriptors))
+        elif flags & MUST_UNDERSTAND:
+            raise Wrong(f"a frame of kind {kind}")
+        else:
+            # Of a later version, and not important.
+            Message(kind, lane, id, payload, descriptors).close()
 
-    def handle(self, frame):
-        """Says that a message, request or reply has been handled: the peer may send as much again."""
-        head = 8 if frame.kind == REQUEST else 0
-        cost = [len(frame.payload) - head, 1, len(frame.descriptors)]
-        totals = self.handled_replies if frame.kind == REPLY else self.handled
-        for currency in range(3):
-            totals[currency] += cost[currency]
-        due = any(2 * (new - old) > window for new, old, window in zip(self.handled, self.announced, WINDOW))
-        if due:
-            self.announce()
-        if frame.kind == REPLY:
-            self.write(CREDIT, AMOUNT.pack(*(t + w for t, w in zip(totals, WINDOW))), id=2)
+    def begin(self, message, flags):
+        """The head of a message: a request's patience, which this program doesn't use, and the length of a long one."""
+        at = NUMBER.size if message.kind == REQUEST else 0
+        message.total = len(message.payload) - at
+        if flags & (MORE | IN_MEMORY):
+            (message.total,) = NUMBER.unpack_from(message.payload, at)
+            at += NUMBER.size
+        if message.total > MAX_MESSAGE:
+            raise Wrong(f"a message of {message.total} bytes")
+        message.cost = (message.total, 1, len(message.descriptors))  # the memory's included
+        message.payload = message.payload[at:]
+        if flags & IN_MEMORY:
+            message.payload = self.read_memory(message.descriptors.pop(), message.total)
+        if flags & MORE:
+            self.partial = message
+        else:
+            self.deliver(message)
 
-    def announce(self):
-        self.announced = list(self.handled)
-        self.write(CREDIT, AMOUNT.pack(*(total + window for total, window in zip(self.handled, WINDOW))), id=1)
+    def read_memory(self, memory, total):
+        """("Memory") It is read, not mapped, but what could still change is refused all the same."""
+        try:
+            if fcntl.fcntl(memory, fcntl.F_GET_SEALS) & SEALS != SEALS or os.fstat(memory).st_size != total:
+                raise Wrong("memory that is not sealed, or of another length")
+            return os.pread(memory, total, 0)
+        finally:
+            os.close(memory)
 
-    def send(self, kind, payload, id=0, head=b"", descriptors=()):
-        """Sends a message, request or reply: waits for credit, and cuts it up if it is long."""
-        quota = "replies" if kind == REPLY else DATA
-        cost = [len(payload), 1, len(descriptors)]
-        wanted = [used + more for used, more in zip(self.used[quota], cost)]
-        blocked = False
-        while any(want > most for want, most in zip(wanted, self.granted[quota])):
-            if not blocked:
-                blocked = True
-                self.write(BLOCKED, AMOUNT.pack(*wanted), id=2 if kind == REPLY else 1)
-            frame = self.read()
-            if frame.kind == CREDIT:
-                self.granted[{0: CONTROL, 1: DATA, 2: "replies"}[frame.id]] = list(AMOUNT.unpack(frame.payload))
-            elif frame.kind == BLOCKED:
-                self.announce()
-            elif frame.kind != CANCEL:
-                # What comes meanwhile is for later.
-                self.waiting.append(self.whole(frame))
-        self.used[quota] = wanted
+    def deliver(self, message):
+        if len(message.payload) != message.total:
+            raise Wrong("chunks that don't fit their message")
+        self.arrived.append(message)
+
+    def handled(self, message):
+        """A message has been handled: the parent may send as much again."""
+        self.release(message.quota, message.cost)
+
+    def release(self, number, cost):
+        self.quotas[number].handled = plus(self.quotas[number].handled, cost)
+        self.grant(number)
+
+    def grant(self, number):
+        quota = self.quotas[number]
+        if quota.is_due():
+            quota.announced, quota.wanted = quota.handled, None
+            self.write(CREDIT, AMOUNT.pack(*plus(quota.handled, quota.ours)), id=number)
+
+    # What is sent.
+
+    def send(self, kind, payload, id=0, descriptors=()):
+        """Sends a message, request or reply in the data lane: waits for credit, and cuts it up if it is long."""
+        if len(payload) > self.max_message:
+            raise ValueError(f"the parent takes {self.max_message} bytes")
+        number = REPLIES if kind == REPLY else DATA
+        quota, cost = self.quotas[number], (len(payload), 1, len(descriptors))
+        while not quota.may_go(cost):
+            self.write(BLOCKED, AMOUNT.pack(*quota.needed(cost)), id=number)
+            granted = quota.granted
+            while quota.granted == granted:
+                # Other things come meanwhile and wait in `arrived`: no more of them than our windows hold.
+                self.take(*self.read())
+        quota.used = plus(quota.used, cost)
+        head = NUMBER.pack(FOR_EVER) if kind == REQUEST else b""
         if len(payload) <= CHUNK_LEN:
             return self.write(kind, head + payload, id, DATA, descriptors=descriptors)
-        parts = [payload[at : at + CHUNK_LEN] for at in range(0, len(payload), CHUNK_LEN)]
-        total = struct.pack("<Q", len(payload))
-        self.write(kind, head + total + parts[0], id, DATA, MORE, descriptors)
-        for at, part in enumerate(parts[1:], 2):
-            self.write(CHUNK, part, id, DATA, MORE if at < len(parts) else 0)
+        first, *rest = (payload[at : at + CHUNK_LEN] for at in range(0, len(payload), CHUNK_LEN))
+        self.write(kind, head + NUMBER.pack(len(payload)) + first, id, DATA, MORE, descriptors)
+        for left, part in zip(range(len(rest) - 1, -1, -1), rest):
+            self.write(CHUNK, part, id, DATA, MORE if left else 0)
 
 
-def settings(pairs):
-    return bytes([len(pairs)]) + b"".join(struct.pack("<HQ", number, value) for number, value in pairs.items())
-
-
-def join():
-    """Finds the channel, reads the Welcome and answers it. Returns the connection and the parent's greeting."""
-    number = os.environ.get("CLUSTER_IPC_FD")
+def find_channel():
+    """The socket, where no child of this process finds it."""
+    number = os.environ.pop("CLUSTER_IPC_FD", None)
     if number is None:
         sys.exit("CLUSTER_IPC_FD is not set: this program has to be started by a parent that speaks cluster-ipc")
-    connection = Connection(socket.socket(fileno=int(number)))
-    os.set_inheritable(int(number), False)
-    welcome = connection.read()
-    if welcome.kind != WELCOME or welcome.payload[:4] != b"CLst":
-        sys.exit(f"descriptor {number} is no channel of cluster-ipc")
-    lowest, highest, parent = struct.unpack_from("<HHI", welcome.payload, 4)
+    inherited = int(number)
+    channel = socket.socket(fileno=os.dup(inherited))  # a copy is closed on exec
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, inherited)  # so that the number isn't taken for the channel, and stdin is something
+    os.close(null)
+    return channel
+
+
+def join(connection, greeting):
+    """Reads the Welcome and answers it. Returns what the parent's program says in it."""
+    kind, _, _, _, payload, descriptors = connection.read()
+    if kind != WELCOME or payload[:4] != b"CLst":
+        sys.exit("the channel doesn't begin with a Welcome of cluster-ipc")
+    lowest, highest, parent = struct.unpack_from("<HHI", payload, 4)
     if not lowest <= 1 <= highest:
         connection.write(REJECT, b"this child speaks version 1")
-        sys.exit(1)
+        sys.exit("the parent speaks another version")
     if parent != os.getppid():
         sys.exit("the parent has died")
-    count, theirs, at = welcome.payload[12], {}, 13
-    for _ in range(count):
-        key, value = struct.unpack_from("<HQ", welcome.payload, at)
-        theirs[key] = value
-        at += 10
-    # What may be sent in the beginning: the parent's windows. Replies have one like that of the data lane.
-    connection.granted = {
-        CONTROL: [theirs.get(n, 0) for n in (5, 6, 7)],
-        DATA: [theirs.get(n, 0) for n in (2, 3, 4)],
-        "replies": [theirs.get(n, 0) for n in (2, 3, 4)],
-    }
-    connection.write(ONLINE, struct.pack("<H", 1) + settings(SETTINGS) + b"python")
-    return connection, welcome.payload[at:]
+    count, at = payload[12], 13
+    theirs = dict(struct.unpack_from("<HQ", payload, at + 10 * n) for n in range(count))
+    # A setting that isn't there is 0, and one that we don't know is passed over.
+    connection.max_message = theirs.get(1, 0)
+    for number, first in ((CONTROL, 5), (DATA, 2), (REPLIES, 2)):
+        window = tuple(theirs.get(first + n, 0) for n in range(3))
+        connection.quotas[number] = Quota(WINDOWS[number], window)
+    settings = bytes([len(SETTINGS)]) + b"".join(struct.pack("<HQ", *pair) for pair in SETTINGS.items())
+    connection.write(ONLINE, struct.pack("<H", 1) + settings + greeting)
+    for descriptor in descriptors:
+        os.close(descriptor)  # this program has no use for them
+    return payload[at + 10 * count :]
 
 
 def main():
-    connection, greeting = join()
+    connection = Connection(find_channel())
+    greeting = join(connection, b"python")
     # A question of its own: the answer comes among everything else.
-    connection.send(REQUEST, b"what is my name?", id=7, head=struct.pack("<Q", FOR_EVER))
-    name = None
+    connection.send(REQUEST, b"what is my name?", id=7)
+    name = b"nobody"
     while True:
-        frame = connection.next()
-        if frame.kind == MESSAGE:
-            connection.handle(frame)
-            connection.send(MESSAGE, frame.payload, descriptors=frame.descriptors)
-            for descriptor in frame.descriptors:
-                os.close(descriptor)
-        elif frame.kind == REQUEST:
-            connection.handle(frame)
-            question = frame.payload[8:]
-            if question == b"fail":
-                connection.write(FAILURE, b"\0" + b"as you wish", frame.id)
-            else:
-                connection.send(REPLY, question * 2, frame.id)
-        elif frame.kind == REPLY:
-            connection.handle(frame)
-            name = frame.payload
-        elif frame.kind == FINISH:
+        message = connection.next()
+        if message.kind == FINISH:
             break
+        if message.kind == FAILURE:
+            continue  # a code and a reason; costs nothing
+        connection.handled(message)
+        if message.kind == MESSAGE:
+            connection.send(MESSAGE, message.payload, descriptors=message.descriptors)
+        elif message.kind == REPLY:
+            name = message.payload
+        elif message.payload == b"fail":
+            connection.write(FAILURE, b"\0as you wish", message.id)
+        else:
+            connection.send(REPLY, message.payload * 2, message.id)
+        message.close()
     connection.send(MESSAGE, greeting + b" " + name)
     connection.write(FINISH, lane=DATA)
 
@@ -245,3 +333,5 @@ if __name__ == "__main__":
         main()
     except Gone:
         sys.exit("the parent is gone")
+    except Wrong as error:
+        sys.exit(f"the parent has sent {error}")

@@ -1,4 +1,4 @@
-//! Children with a channel: real processes, of this binary, of a shell, of Python.
+//! Children with a channel: real processes, of this binary, and of a shell.
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 #![allow(
@@ -12,20 +12,16 @@
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod alone;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use bytes::Bytes;
 use cluster_ipc::blocking::{Endpoint, Receiver, Sender};
-use cluster_ipc::codec::Raw;
 use cluster_ipc::session::{Config, Failure};
-use cluster_ipc::{Arrival, Error, Spawn, adopt, adopt_stdin};
+use cluster_ipc::{Channel, Error, Socket, Spawn, Welcome, adopt, adopt_stdin};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::alone::{alone, copy, role};
-
-type Halves = (Sender<[u8], Raw>, Receiver<Bytes, Raw>);
 
 /// More than a socket takes at once: the child reads the beginning while the parent writes the rest.
 const LONG: usize = 300_000;
@@ -116,23 +112,30 @@ fn a_process_that_nobody_gave_a_channel_is_told_so() {
         // A socket in which somebody speaks, but no parent of this kind.
         (&ours).write_all(b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n").unwrap();
         let stdins = [
-            Stdio::null(),
-            Stdio::from(OwnedFd::from(theirs)),
-            Stdio::from(std::fs::File::open("/dev/zero").unwrap()),
+            OwnedFd::from(std::fs::File::open("/dev/null").unwrap()),
+            OwnedFd::from(theirs),
+            OwnedFd::from(std::fs::File::open("/dev/zero").unwrap()),
         ];
-        for stdin in stdins {
-            for variable in [None, Some("0"), Some("7"), Some("nonsense")] {
+        for stdin in &stdins {
+            for variable in [None, Some("0"), Some("7"), Some("-1"), Some("nonsense")] {
                 let mut command = quiet("child");
-                command.env_remove("CLUSTER_IPC_FD");
+                command.env_remove("CLUSTER_IPC_FD").stdin(stdin.try_clone().unwrap());
                 if let Some(value) = variable {
                     command.env("CLUSTER_IPC_FD", value);
                 }
-                let status = command.stdin(Stdio::null()).status().unwrap();
-                assert!(status.success(), "{variable:?}");
+                assert!(command.status().unwrap().success(), "{variable:?}, {stdin:?}");
             }
-            assert!(quiet("child").stdin(stdin).status().unwrap().success());
         }
     });
+}
+
+/// The same command with its stdin as descriptor 7, and nothing on stdin.
+fn on_seven(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$@\" 7<&0 </dev/null", "sh"]).arg(command.get_program());
+    shell.args(command.get_args()).stdout(Stdio::null());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
 }
 
 /// The variable is inherited, the channel is not; and what now has its number is not taken for it.
@@ -141,8 +144,17 @@ fn a_grandchild_inherits_the_variable_and_is_no_child_by_that() {
     match role().as_deref() {
         Some("child") => {
             let adopted = adopt().unwrap();
-            let grandchild = quiet("grandchild").stdin(Stdio::null()).status().unwrap();
-            assert!(grandchild.success());
+            assert!(quiet("grandchild").stdin(Stdio::null()).status().unwrap().success());
+            // On the same number: a channel, but one that the parent of another left there.
+            let (ours, theirs) = Socket::pair().unwrap();
+            let mut other = Channel::new(ours);
+            other.try_send(Welcome::frame(1, b"for another", vec![])).unwrap();
+            other.flush().unwrap();
+            let copied = theirs.into_fd();
+            let grandchild = on_seven(&quiet("grandchild")).stdin(copied.try_clone().unwrap()).status();
+            assert!(grandchild.unwrap().success());
+            let left = Channel::new(Socket::from_fd(copied)).poll_frame().unwrap().unwrap();
+            assert_eq!(Welcome::parse(&left).unwrap().parent(), 1, "it was looked at and not taken");
             return double(Endpoint::new(adopted.connect(Config::new(), b"").unwrap()).unwrap());
         }
         Some("grandchild") => {
@@ -206,81 +218,5 @@ fn a_child_that_does_not_know_the_protocol_is_not_waited_for_long() {
         assert!(matches!(opened, Err(Error::HandshakeTimeout)), "{opened:?}");
         child.kill().unwrap();
         child.wait().unwrap();
-    });
-}
-
-fn has_python() -> bool {
-    let version = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
-}
-
-fn is_message(
-    arrival: Option<Arrival<Bytes, cluster_ipc::blocking::Responder<Raw>>>,
-) -> (Bytes, Vec<OwnedFd>) {
-    match arrival {
-        Some(Arrival::Message(parcel)) => (parcel.value, parcel.descriptors),
-        other => panic!("{other:?} instead of a message"),
-    }
-}
-
-/// Written by the page on the wire format, and by nothing else.
-#[test]
-fn a_child_in_python_joins_by_the_wire_format_alone() {
-    if !has_python() {
-        eprintln!("skipped: python3 is not installed (apt-get install python3)");
-        return;
-    }
-    alone(|| {
-        let mut command = Command::new("python3");
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/child.py"));
-        // Memory above 100 kB, so that each way to send a message is used.
-        let config = Config::new().memory_above(100_000);
-        let spawn = Spawn::from(command).config(config).greeting("you are");
-        let (mut child, connection) = spawn.spawn().unwrap();
-        let endpoint = Endpoint::new(connection).unwrap();
-        assert_eq!(&endpoint.opened().unwrap().payload()[..], b"python");
-        let (sender, mut receiver): Halves = endpoint.split();
-
-        let Some(Arrival::Request(question, responder)) = receiver.next().unwrap() else {
-            panic!("a question")
-        };
-        assert_eq!(&question.value[..], b"what is my name?");
-        responder.reply(&b"Monty"[..]).unwrap();
-
-        let client = sender.client::<Bytes>().timeout(None);
-        assert_eq!(&client.request(&b"again "[..]).unwrap()[..], b"again again ");
-        let refused = client.request(&b"fail"[..]).unwrap_err();
-        assert!(matches!(refused, Error::Failed(Failure::Refused { reason }) if reason == "as you wish"));
-        let long = vec![5; 50_000];
-        assert_eq!(client.request(&long[..]).unwrap().len(), 100_000);
-
-        // In one frame, in several, in memory, larger than its window.
-        for len in [0, 1, 16 << 10, (16 << 10) + 1, 60_000, 200_000] {
-            let bytes = vec![len as u8; len];
-            let (mut reader, writer) = std::io::pipe().unwrap();
-            sender.send_with(&bytes, vec![OwnedFd::from(writer)]).unwrap();
-            let (back, mut descriptors) = is_message(receiver.next().unwrap());
-            assert!(back == bytes, "{len} bytes came back as {}", back.len());
-            std::fs::File::from(descriptors.remove(0)).write_all(b"through it").unwrap();
-            let mut through = String::new();
-            reader.read_to_string(&mut through).unwrap();
-            assert_eq!(through, "through it", "the very same pipe, and the child has closed its copy");
-        }
-
-        // Far more than either window.
-        let sending = std::thread::spawn(move || {
-            for number in 0..3000u32 {
-                sender.send(&number.to_le_bytes()[..]).unwrap();
-            }
-        });
-        for number in 0..3000u32 {
-            assert_eq!(is_message(receiver.next().unwrap()).0[..], number.to_le_bytes());
-        }
-        sending.join().unwrap();
-        drop(client);
-        assert_eq!(&is_message(receiver.next().unwrap()).0[..], b"you are Monty");
-        assert!(receiver.next().unwrap().is_none(), "it said that this was all");
-        drop(receiver);
-        assert!(child.wait().unwrap().success());
     });
 }

@@ -182,8 +182,13 @@ impl Allowance {
 
     /// Takes the receiver's word. `true` if somebody who waited may now try again.
     pub(super) fn handle_credit(&mut self, granted: Amount) -> bool {
-        // Totals only grow; an older frame can't take credit away.
-        self.granted = self.granted.most(granted);
+        // Totals only grow; an older frame can't take credit away, and one that grants nothing new is no reason to try again:
+        // with a peer that answers each question with it that would never end.
+        let granted = self.granted.most(granted);
+        if granted == self.granted {
+            return false;
+        }
+        self.granted = granted;
         self.told = false;
         self.wanted.take().is_some()
     }

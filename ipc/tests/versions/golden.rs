@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_ipc::session::{Config, Event, Failure, Payload, Session};
+use cluster_ipc::session::{Config, Event, Failure, Outcome, Payload, Session};
 use cluster_ipc::{Error, Lane, PROTOCOL_VERSION};
 
 use crate::frames::{
@@ -160,6 +160,106 @@ fn credit_gaps_and_the_end_are_these_bytes() {
     assert_eq!(hex(&written(&mut one)), "00 00 00 00 14 01 00 01 42 00 00 00 00 00 00 00");
     one.finish();
     assert_eq!(hex(&written(&mut one)), "00 00 00 00 15 01 00 01 00 00 00 00 00 00 00 00");
+}
+
+/// The head of a long one: patience first, then the length of all.
+#[test]
+fn long_requests_and_replies_are_these_bytes() {
+    let now = Instant::now();
+    let mut one = Session::<u32>::parent(Config::new(), b"", vec![], now);
+    let mut other = Session::<u32>::child(Config::new(), b"", now);
+    other.handle_input(&written(&mut one), [], now);
+    one.handle_input(&written(&mut other), [], now);
+    let patience = Some(Duration::from_micros(0x0102));
+    one.request(Payload::Inline(&[7; 0x4001]), vec![], patience, now).unwrap();
+    let request = written(&mut one);
+    let head = "10 40 00 00 11 03 00 01 00 00 00 00 00 00 00 00 \
+        02 01 00 00 00 00 00 00 01 40 00 00 00 00 00 00 07";
+    assert_eq!(hex(&request[..33]), head);
+    assert_eq!(hex(&request[32 + 0x4000..]), "01 00 00 00 13 01 00 01 00 00 00 00 00 00 00 00 07");
+    one.request(Payload::Memory { len: 0x0123, descriptor: 9 }, vec![], None, now).unwrap();
+    let in_memory = written(&mut one);
+    assert_eq!(
+        hex(&in_memory),
+        "10 00 00 00 11 05 01 01 01 00 00 00 00 00 00 00 \
+        ff ff ff ff ff ff ff ff 23 01 00 00 00 00 00 00"
+    );
+    other.handle_input(&request, [], now);
+    other.handle_input(&in_memory, [9], now);
+    assert!(matches!(other.poll_event(), Some(Event::Opened(_))));
+    let Some(Event::Request { .. }) = other.poll_event() else { panic!("a request") };
+    let Some(Event::Request { id, .. }) = other.poll_event() else { panic!("a request") };
+    other.respond(id, Payload::Inline(&[8; 0x4001]), vec![3]).unwrap();
+    let reply = written(&mut other);
+    let head = "08 40 00 00 12 03 01 01 01 00 00 00 00 00 00 00 01 40 00 00 00 00 00 00 08";
+    assert_eq!(hex(&reply[..25]), head);
+    // The chunks have the id of their message.
+    assert_eq!(hex(&reply[24 + 0x4000..]), "01 00 00 00 13 01 00 01 01 00 00 00 00 00 00 00 08");
+}
+
+#[test]
+fn each_way_to_fail_has_its_code() {
+    let now = Instant::now();
+    let (mut one, mut other) = pair();
+    let reason = || "no".to_owned();
+    let failures = [
+        (Failure::Refused { reason: reason() }, "03 00 00 00", "00 6e 6f"),
+        (Failure::Unhandled, "01 00 00 00", "01"),
+        (Failure::Undecodable { reason: reason() }, "03 00 00 00", "02 6e 6f"),
+        (Failure::Unanswered, "01 00 00 00", "03"),
+    ];
+    for (failure, len, payload) in failures {
+        one.request(Payload::Inline(b""), vec![], None, now).unwrap();
+        let request = written(&mut one);
+        other.handle_input(&request, [], now);
+        let Some(Event::Request { id, .. }) = other.poll_event() else { panic!("a request") };
+        other.fail(id, &failure);
+        let bytes = written(&mut other);
+        // The id is the caller's choice, and comes back as it is.
+        let id = hex(&request[8..16]);
+        assert_eq!(hex(&bytes), format!("{len} 20 01 00 00 {id} {payload}"));
+        one.handle_input(&bytes, [], now);
+        let Some(Event::Completed(_, outcome)) = one.poll_event() else { panic!("an answer") };
+        assert_eq!(outcome, Outcome::Failed(failure));
+    }
+}
+
+/// A cancellation overtakes data, but not its own request.
+#[test]
+fn a_cancellation_behind_its_request_is_these_bytes() {
+    let (mut one, _) = pair();
+    let id = one.request(Payload::Inline(b"?"), vec![], None, Instant::now()).unwrap();
+    one.cancel(id);
+    let bytes = written(&mut one);
+    assert_eq!(hex(&bytes[25..]), "00 00 00 00 23 01 00 01 00 00 00 00 00 00 00 00");
+}
+
+/// What credit is for stands in the place of an id.
+#[test]
+fn credit_for_the_control_lane_and_for_replies_is_these_bytes() {
+    let now = Instant::now();
+    let (mut one, mut other) = pair();
+    for _ in 0..129 {
+        one.send(Lane::Control, Payload::Inline(b"!"), vec![]).unwrap();
+    }
+    other.handle_input(&written(&mut one), [], now);
+    while let Some(Event::Message(message)) = other.poll_event() {
+        other.handled(message.into_parts().2);
+    }
+    let control = "18 00 00 00 21 01 00 00 00 00 00 00 00 00 00 00 \
+        81 00 04 00 00 00 00 00 81 01 00 00 00 00 00 00 10 00 00 00 00 00 00 00";
+    assert_eq!(hex(&written(&mut other)), control);
+
+    one.request(Payload::Inline(b""), vec![], None, now).unwrap();
+    other.handle_input(&written(&mut one), [], now);
+    let Some(Event::Request { id, .. }) = other.poll_event() else { panic!("a request") };
+    other.respond(id, Payload::Inline(&[0; 0x801]), vec![]).unwrap();
+    one.handle_input(&written(&mut other), [], now);
+    let Some(Event::Completed(_, Outcome::Reply(reply))) = one.poll_event() else { panic!("a reply") };
+    one.handled(reply.into_parts().2);
+    let replies = "18 00 00 00 21 01 00 00 02 00 00 00 00 00 00 00 \
+        01 18 00 00 00 00 00 00 01 01 00 00 00 00 00 00 10 00 00 00 00 00 00 00";
+    assert_eq!(hex(&written(&mut one)), replies);
 }
 
 /// A Welcome that offers these versions.

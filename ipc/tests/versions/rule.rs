@@ -86,6 +86,54 @@ fn a_variant_that_was_removed_makes_others_of_those_after_it() {
     assert!(matches!(read::<Shorter>(&resize), Err(Error::Decode { .. })), "what is left over is an error");
 }
 
+/// Of the same form: nothing is left over, nothing is missing, and the value is a wrong one. No decoder can tell, so the
+/// rule has to be kept.
+#[test]
+fn what_was_inserted_or_reordered_is_misread_without_an_error() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Order {
+        Start,
+        Stop,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Inserted {
+        Start,
+        Pause,
+        Stop,
+    }
+    assert_eq!(read::<Order>(&written(&Inserted::Pause)).unwrap(), Order::Stop);
+    assert_eq!(read::<Inserted>(&written(&Order::Stop)).unwrap(), Inserted::Pause);
+    assert!(read::<Order>(&written(&Inserted::Stop)).is_err(), "this number the old one doesn't know");
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Size {
+        width: u16,
+        height: u16,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Turned {
+        height: u16,
+        width: u16,
+    }
+    let size = written(&Size { width: 80, height: 24 });
+    assert_eq!(read::<Turned>(&size).unwrap(), Turned { height: 80, width: 24 });
+    // A wider number is written alike; what the old one can't hold is an error.
+    assert_eq!(read::<(u64, u64)>(&size).unwrap(), (80, 24));
+    assert!(read::<Size>(&written(&(80u64, 1u64 << 16))).is_err());
+}
+
+/// A field inserted in the middle shifts those after it.
+#[test]
+fn a_field_that_was_inserted_is_an_error_or_a_wrong_value() {
+    let old = (7u32, "name".to_owned());
+    let inserted = (7u32, 9u8, "name".to_owned());
+    assert!(read::<(u32, String)>(&written(&inserted)).is_err());
+    assert!(read::<(u32, u8, String)>(&written(&old)).is_err());
+    // By bad luck what is shifted fits: here the number of a field is taken for the length of the next.
+    let unlucky = (7u32, 5u8, "name".to_owned());
+    assert_eq!(read::<(u32, String)>(&written(&unlucky)).unwrap(), (7, "\u{4}name".to_owned()));
+}
+
 #[test]
 fn a_struct_that_was_changed_does_not_read_as_what_it_was() {
     #[derive(Debug, Serialize, Deserialize)]
