@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cluster_ipc::hub::{Figures, Policy, Subscription};
 use cluster_ipc::session::{Config, Window};
-use cluster_ipc::{Arrival, Error, blocking, tokio as tasks};
+use cluster_ipc::{Arrival, Error, TrySendError, blocking, tokio as tasks};
 use serde::{Serialize, Serializer};
 
 /// What is published: a number and some weight, so that sockets fill up.
@@ -256,6 +256,60 @@ fn a_slow_one_that_must_not_miss_anything_is_cut_off() {
             "what it got, it got whole"
         );
     }
+}
+
+/// All credit is used up, and the subscriber reads nothing: its pump is in the middle of sending when it is cut off.
+#[test]
+fn one_that_hangs_is_cut_off_too() {
+    let narrow = || Config::new().window(Window { bytes: 1 << 20, messages: 2, descriptors: 0 });
+    let (sender, _receiver) = threads::connect(narrow());
+    (0..2).for_each(|number| sender.send(&news(number)).unwrap());
+    let broadcast = blocking::Broadcast::<News>::new();
+    let id = broadcast.subscribe(&sender, Subscription::new(Policy::Disconnect).max_messages(1));
+    while broadcast.figures(id).is_some() {
+        broadcast.publish(&news(2)).unwrap();
+        std::thread::yield_now();
+    }
+    let deadline = patience();
+    while !matches!(sender.try_send(news(3)), Err(TrySendError::Closed(_))) {
+        assert!(Instant::now() < deadline, "its connection stays open");
+        std::thread::yield_now();
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (sender, _receiver) = on_tokio::connect(narrow()).await;
+        for number in 0..2 {
+            sender.send(&news(number)).await.unwrap();
+        }
+        let broadcast = tasks::Broadcast::<News>::new();
+        let id = broadcast.subscribe(&sender, Subscription::new(Policy::Disconnect).max_messages(1));
+        while broadcast.figures(id).is_some() {
+            broadcast.publish(&news(2)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let deadline = patience();
+        while !matches!(sender.try_send(news(3)), Err(TrySendError::Closed(_))) {
+            assert!(Instant::now() < deadline, "its connection stays open");
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Who is unsubscribed while it hangs keeps nothing open: its peer is told that this was all.
+#[test]
+fn one_that_hangs_can_be_unsubscribed() {
+    let (sender, mut receiver) = threads::connect(narrow());
+    let broadcast = blocking::Broadcast::<News>::new();
+    let id = broadcast.subscribe(&sender, Subscription::new(Policy::DropNewest).max_messages(1));
+    let deadline = patience();
+    while broadcast.figures(id).unwrap().dropped == 0 {
+        assert!(Instant::now() < deadline, "it never fills up");
+        broadcast.publish(&news(0)).unwrap();
+    }
+    assert!(broadcast.unsubscribe(id));
+    drop(sender);
+    while receiver.next().unwrap().is_some() {}
 }
 
 /// One that is slow, but reads: everybody waits, nobody misses anything.

@@ -126,6 +126,24 @@ fn a_message_is_decoded_with_borrowed_parts() {
     sending.join().unwrap();
 }
 
+/// A deadline that has passed is no reason not to look.
+#[test]
+fn what_is_there_is_received_without_waiting() {
+    let (here, there) = blocking::Endpoint::pair(Config::new()).unwrap();
+    let opening = std::thread::spawn(move || there.opened().map(|_| there));
+    here.opened().unwrap();
+    let there = opening.join().unwrap().unwrap();
+    let (sender, _receiver): (blocking::Sender<Job>, blocking::Receiver<()>) = here.split();
+    let (_sender, mut receiver): (blocking::Sender<()>, blocking::Receiver<Job>) = there.split();
+    let past = std::time::Instant::now();
+    assert!(matches!(receiver.next_before(past), Err(Error::TimedOut)));
+    for number in 0..3 {
+        sender.send(&job(number)).unwrap();
+        let Ok(Some(Arrival::Message(got))) = receiver.next_before(past) else { panic!("it is there") };
+        assert_eq!(got.value, job(number));
+    }
+}
+
 #[test]
 fn serving_ends_with_the_last_client() {
     let (here, there) = blocking::Endpoint::pair(Config::new()).unwrap();

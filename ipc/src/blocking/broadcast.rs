@@ -1,7 +1,7 @@
 //! Broadcast to many connections.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use super::shared::Shared;
 use crate::codec::{Encode, Postcard, Raw};
 use crate::hub::pumps::{Pumps, Turn};
 use crate::hub::{Delivery, Figures, Published, SubscriberId, Subscription};
-use crate::{Error, TrySendError};
+use crate::{Error, Lane, TrySendError};
 
 /// Sends messages of type `T` to many connections; each is encoded once. Clones share the subscribers.
 ///
@@ -42,30 +42,42 @@ pub struct Broadcast<T: ?Sized, C = Postcard> {
     types: PhantomData<fn(&T, C)>,
 }
 
+/// The connection that a pump sends by, and may be stuck in. Who holds a connection's lock may take that of the pumps,
+/// not the other way round.
+type Sending = Weak<Shared>;
+
 #[derive(Debug)]
 struct Waiting {
-    pumps: Mutex<Pumps<()>>,
+    pumps: Mutex<Pumps<Sending>>,
     news: Condvar,
 }
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Pumps<()>> {
+    fn lock(&self) -> MutexGuard<'_, Pumps<Sending>> {
         self.pumps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes something, and wakes all who wait to see whether it is for them.
-    fn with<R>(&self, change: impl FnOnce(&mut Pumps<()>) -> R) -> R {
-        let result = change(&mut self.lock());
-        self.news.notify_all();
+    fn with<R>(&self, change: impl FnOnce(&mut Pumps<Sending>, &mut Vec<Sending>) -> R) -> R {
+        let mut woken = Vec::new();
+        let result = change(&mut self.lock(), &mut woken);
+        self.tell(&woken);
         result
     }
 
-    fn wait_until<R>(&self, mut ready: impl FnMut(&mut Pumps<()>) -> Option<R>) -> R {
+    fn tell(&self, woken: &[Sending]) {
+        self.news.notify_all();
+        let connections = woken.iter().filter_map(Weak::upgrade);
+        connections.for_each(|connection| connection.wake_all());
+    }
+
+    fn wait_until<R>(&self, mut ready: impl FnMut(&mut Pumps<Sending>, &mut Vec<Sending>) -> Option<R>) -> R {
         let mut pumps = self.lock();
+        let mut woken = Vec::new();
         loop {
-            if let Some(result) = ready(&mut pumps) {
+            if let Some(result) = ready(&mut pumps, &mut woken) {
                 drop(pumps);
-                self.news.notify_all();
+                self.tell(&woken);
                 return result;
             }
             pumps = self.news.wait(pumps).unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +101,7 @@ impl<T: ?Sized, C> Clone for Broadcast<T, C> {
 impl<T: ?Sized, C> Drop for Broadcast<T, C> {
     /// What is queued is still sent.
     fn drop(&mut self) {
-        self.pumps.with(|pumps| pumps.remove_handle(|()| {}));
+        self.pumps.with(|pumps, woken| pumps.remove_handle(|sending| woken.push(sending)));
     }
 }
 
@@ -112,7 +124,7 @@ impl<T: ?Sized, C> Broadcast<T, C> {
 
     /// Removes a subscriber; what is queued for it is dropped. `false` if there is none of this id.
     pub fn unsubscribe(&self, id: SubscriberId) -> bool {
-        self.pumps.with(|pumps| pumps.unsubscribe(id, |()| {}))
+        self.pumps.with(|pumps, woken| pumps.unsubscribe(id, |sending| woken.push(sending)))
     }
 
     /// What a subscriber has got and missed. `None` if there is none of this id.
@@ -143,41 +155,64 @@ impl<T: ?Sized, C: Encode<T>> Broadcast<T, C> {
 
     fn publish_encoded(&self, topic: Option<Bytes>, message: &T) -> Result<Published, Error> {
         let message = C::encode(message, &mut Vec::new()).map(Bytes::copy_from_slice)?;
-        Ok(self.pumps.wait_until(|pumps| pumps.publish(topic.clone(), message.clone(), |()| {}).ok()))
+        Ok(self.pumps.wait_until(|pumps, woken| {
+            pumps.publish(topic.clone(), message.clone(), |sending| woken.push(sending)).ok()
+        }))
     }
 }
 
 /// Carries a subscriber's queue to its connection.
 fn pump(pumps: &Waiting, id: SubscriberId, sender: &Sender<[u8], Raw>) {
+    let shared = sender.shared();
+    // It may be one that doesn't read, and then nobody should wait for it any more.
+    let is_over = || {
+        let mut pumps = pumps.lock();
+        let is_over = pumps.is_over(id);
+        if !is_over {
+            pumps.wait(id, Arc::downgrade(&shared));
+        }
+        is_over
+    };
     loop {
-        let turn = pumps.wait_until(|pumps| match pumps.next(id) {
+        let turn = pumps.wait_until(|pumps, _| match pumps.next(id) {
             Turn::Wait => None,
             turn => Some(turn),
         });
-        let sent = match turn {
-            Turn::Send(Delivery::Message(bytes)) => match sender.send(&bytes) {
-                // Not for this one: it is told that it misses something.
-                Err(Error::TooLarge { .. }) => send_gap(&sender.shared(), 1),
-                sent => sent,
-            },
-            Turn::Send(Delivery::Gap { missed }) => send_gap(&sender.shared(), missed),
-            Turn::Cut => return sender.shared().close(),
+        let delivery = match turn {
+            Turn::Send(delivery) => delivery,
+            Turn::Cut => return shared.close(),
             Turn::Stop | Turn::Wait => return,
         };
-        if sent.is_err() {
-            pumps.with(|pumps| pumps.unsubscribe(id, |()| {}));
-            return;
-        }
-        pumps.with(|pumps| pumps.handle_sent(id, |()| {}));
+        let sent = match send(&shared, &delivery, is_over) {
+            // Not for this one: it is told that it misses something.
+            Err(Error::TooLarge { .. }) => send(&shared, &Delivery::Gap { missed: 1 }, is_over),
+            sent => sent,
+        };
+        pumps.with(|pumps, woken| match sent {
+            Ok(()) => pumps.handle_sent(id, |sending| woken.push(sending)),
+            Err(_) => drop(pumps.unsubscribe(id, |sending| woken.push(sending))),
+        });
     }
 }
 
-fn send_gap(shared: &Shared, missed: u64) -> Result<(), Error> {
-    let sent = shared.wait(None, |routes| match routes.connection.send_gap(missed) {
-        Ok(()) => Some(Ok(())),
-        Err(TrySendError::Full(())) => None,
-        Err(error) => Some(Err(routes.refusal(&error))),
+/// Sends, unless it is over.
+fn send(shared: &Shared, delivery: &Delivery, is_over: impl Fn() -> bool) -> Result<(), Error> {
+    let sent = shared.wait(None, |routes| {
+        if is_over() {
+            return Some(Ok(()));
+        }
+        let sent = match delivery {
+            Delivery::Message(bytes) => {
+                routes.connection.send(Lane::Data, bytes, Vec::new()).map_err(|unsent| unsent.map(drop))
+            }
+            Delivery::Gap { missed } => routes.connection.send_gap(*missed),
+        };
+        match sent {
+            Ok(()) => Some(Ok(())),
+            Err(TrySendError::Full(())) => None,
+            Err(error) => Some(Err(routes.refusal(&error))),
+        }
     });
     sent.unwrap_or(Err(Error::Closed))?;
-    shared.drain()
+    shared.drain_unless(is_over)
 }

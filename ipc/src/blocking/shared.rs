@@ -75,12 +75,17 @@ impl Shared {
         mut ready: impl FnMut(&mut Routes<()>) -> Option<R>,
     ) -> Option<R> {
         let mut state = self.lock();
+        let mut looked = false;
         loop {
             if let Some(result) = ready(&mut state.routes) {
                 self.leave(state);
                 return Some(result);
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
+                // Who has no time to wait gets what is there.
+                if !std::mem::replace(&mut looked, true) && self.catch_up(&mut state) {
+                    continue;
+                }
                 self.leave(state);
                 return None;
             }
@@ -151,7 +156,15 @@ impl Shared {
 
     /// Writes what is queued, and waits until the socket has taken it.
     pub(super) fn drain(&self) -> Result<(), Error> {
+        self.drain_unless(|| false)
+    }
+
+    /// The same, or until `is_over`; [`wake_all`](Self::wake_all) has it asked again.
+    pub(super) fn drain_unless(&self, mut is_over: impl FnMut() -> bool) -> Result<(), Error> {
         let drained = self.wait(None, |routes| {
+            if is_over() {
+                return Some(Ok(()));
+            }
             if routes.connection.wants_flush() {
                 routes.connection.flush(now());
             }
@@ -183,6 +196,14 @@ impl Shared {
         state.routes.connection.close(Error::Closed);
         self.route(&mut state);
         self.ring();
+    }
+
+    /// Wakes all who wait, to see whether they still have to.
+    pub(super) fn wake_all(&self) {
+        // With the lock, so that nobody is between looking and going to sleep.
+        let _state = self.lock();
+        self.ring();
+        self.news.notify_all();
     }
 
     /// Wakes the leader.

@@ -100,6 +100,11 @@ impl<W> Pumps<W> {
         }
     }
 
+    /// Whether a pump should give up what it is sending.
+    pub(crate) fn is_over(&self, id: SubscriberId) -> bool {
+        !self.hub.contains(id)
+    }
+
     pub(crate) fn wait(&mut self, id: SubscriberId, pump: W) {
         self.waiting.insert(id, pump);
     }

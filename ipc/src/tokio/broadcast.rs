@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -155,10 +156,18 @@ async fn pump(pumps: Arc<Mutex<Pumps<Waker>>>, id: SubscriberId, sender: Sender<
             Turn::Cut => return handle.with(|routes| routes.connection.close(Error::Closed)),
             Turn::Stop | Turn::Wait => return,
         };
-        let sent = match delivery {
-            Delivery::Message(bytes) => send(handle, &bytes).await,
-            Delivery::Gap { missed } => send_gap(handle, missed).await,
-        };
+        let mut sending = pin!(send(handle, &delivery));
+        let sent = poll_fn(|cx| {
+            let mut pumps = lock(&pumps);
+            // It may be one that doesn't read, and then nobody should wait for it any more.
+            if pumps.is_over(id) {
+                return Poll::Ready(None);
+            }
+            pumps.wait(id, cx.waker().clone());
+            drop(pumps);
+            sending.as_mut().poll(cx).map(Some)
+        });
+        let Some(sent) = sent.await else { continue };
         let mut pumps = lock(&pumps);
         if sent.is_err() {
             pumps.unsubscribe(id, Waker::wake);
@@ -168,7 +177,11 @@ async fn pump(pumps: Arc<Mutex<Pumps<Waker>>>, id: SubscriberId, sender: Sender<
     }
 }
 
-async fn send(handle: &Handle, bytes: &Bytes) -> Result<(), Error> {
+async fn send(handle: &Handle, delivery: &Delivery) -> Result<(), Error> {
+    let bytes = match delivery {
+        Delivery::Message(bytes) => bytes,
+        Delivery::Gap { missed } => return send_gap(handle, *missed).await,
+    };
     let sent = handle.offer::<Raw, [u8], ()>(bytes, Vec::new(), |routes, bytes, descriptors| {
         routes.connection.send(Lane::Data, bytes, descriptors)
     });

@@ -28,6 +28,8 @@ pub(crate) fn alone<F: FnOnce()>(check: F) {
     let name = name_of::<F>();
     if role().as_deref() == Some("check") {
         watch();
+        // What a runtime opens once for the whole process, for signals, is nobody's leak.
+        drop(tokio::runtime::Builder::new_current_thread().enable_all().build());
         let before = open_descriptors();
         check();
         let after = open_descriptors();
