@@ -73,7 +73,8 @@ pub(crate) fn what_was_sent_before_leaving_arrives<D: Driver>() {
     }
     other.end().expect("it left in good order");
     other.end().expect("and it stays so");
-    other.send(b"is anybody there?").expect_err("nobody is");
+    // It may be gone a moment after it said so.
+    while other.send(b"is anybody there?").is_ok() {}
 }
 
 pub(crate) fn what_was_accepted_before_leaving_arrives_though_the_transport_was_full<D: Driver>() {
