@@ -11,7 +11,7 @@
 #[path = "common/alone.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod alone;
-#[path = "conformance/frames.rs"]
+#[path = "common/frames.rs"]
 mod frames;
 #[path = "common/wires.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]

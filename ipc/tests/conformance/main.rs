@@ -16,6 +16,7 @@
 
 mod drivers;
 mod end;
+#[path = "../common/frames.rs"]
 mod frames;
 mod scenarios;
 mod stranger;

@@ -271,7 +271,7 @@ fn a_peer_that_ignores_credit_is_cut_off() {
     cut_off(window(100, 10, 5), &[message(0), message(0).claims(6)], "descriptors");
     let control: Vec<_> = (0..257).map(|_| message(0).lane(0)).collect();
     cut_off(Config::new(), &control, "messages");
-    let memory = raw(MESSAGE, 90u64.to_le_bytes()).flags(wire::IN_MEMORY).claims(1);
+    let memory = raw(MESSAGE, 90u64.to_le_bytes()).adding(wire::IN_MEMORY).claims(1);
     cut_off(window(100, 10, 10), &[memory.clone(), memory], "bytes");
     let request = |id| raw(wire::REQUEST, wire::patient(b"")).id(id);
     cut_off(Config::new().max_requests(2), &[request(1), request(2), request(3)], "requests");

@@ -127,7 +127,7 @@ fn urgent_messages_pass_between_the_chunks_of_a_long_one() {
     side.gets(&beginning(4, b"ab"));
     side.gets(&raw(MESSAGE, *b"urgent").lane(0));
     side.gets(&raw(wire::CREDIT, wire::amount(0, 0, 0)).id(1));
-    side.gets(&raw(wire::CHUNK, *b"c").flags(MORE));
+    side.gets(&raw(wire::CHUNK, *b"c").adding(MORE));
     side.gets(&raw(MESSAGE, *b"more").lane(0));
     side.gets(&raw(wire::CHUNK, *b"d"));
     let expected = [&b"urgent"[..], b"more", b"abcd"];

@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod credit;
+#[path = "../common/frames.rs"]
+mod frames;
 mod handshake;
 mod lanes;
 mod model;

@@ -33,7 +33,7 @@ fn is_malformed(frame: Raw) {
 
 #[test]
 fn chunks_belong_to_a_message() {
-    let chunk = |payload: &[u8], flags| raw(CHUNK, payload).flags(flags);
+    let chunk = |payload: &[u8], flags| raw(CHUNK, payload).adding(flags);
     is_out_of_place(&[chunk(b"of nothing", 0)]);
     is_out_of_place(&[beginning(5, b"ab"), chunk(b"cde", 0).id(1)]);
     is_out_of_place(&[beginning(5, b"ab"), chunk(b"cde", 0).claims(1)]);
@@ -62,17 +62,17 @@ fn a_beginning_says_truly_how_much_follows() {
     is_malformed(beginning(2, b"ab"));
     is_malformed(beginning(1, b"ab"));
     is_malformed(beginning(0, b""));
-    is_malformed(raw(MESSAGE, *b"short").flags(MORE));
-    is_malformed(raw(MESSAGE, *b"short").flags(IN_MEMORY).claims(1));
+    is_malformed(raw(MESSAGE, *b"short").adding(MORE));
+    is_malformed(raw(MESSAGE, *b"short").adding(IN_MEMORY).claims(1));
     is_malformed(raw(REQUEST, *b"short"));
     is_out_of_place(&[beginning(10, b"ab").lane(0)]);
-    is_out_of_place(&[raw(MESSAGE, amount(1, 1, 1)).flags(MORE | IN_MEMORY).claims(1)]);
-    is_out_of_place(&[raw(MESSAGE, *b"").flags(0x40)]);
+    is_out_of_place(&[raw(MESSAGE, amount(1, 1, 1)).adding(MORE | IN_MEMORY).claims(1)]);
+    is_out_of_place(&[raw(MESSAGE, *b"").adding(0x40)]);
 }
 
 #[test]
 fn memory_is_a_descriptor() {
-    let error = ends_with(&[raw(MESSAGE, 7u64.to_le_bytes()).flags(IN_MEMORY)]);
+    let error = ends_with(&[raw(MESSAGE, 7u64.to_le_bytes()).adding(IN_MEMORY)]);
     assert!(matches!(error, Error::BadMemory { .. }), "{error}");
 }
 
@@ -102,9 +102,9 @@ fn after_the_end_of_messages_none_are_missing() {
 #[test]
 fn a_flag_that_is_not_known_is_an_error_whatever_the_frame() {
     for kind in [GAP, FINISH, CREDIT, BLOCKED, CANCEL] {
-        is_out_of_place(&[raw(kind, amount(1, 1, 1)).flags(0x40)]);
+        is_out_of_place(&[raw(kind, amount(1, 1, 1)).adding(0x40)]);
     }
-    is_out_of_place(&[beginning(4, b"ab"), raw(CHUNK, *b"cd").flags(0x40)]);
+    is_out_of_place(&[beginning(4, b"ab"), raw(CHUNK, *b"cd").adding(0x40)]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn small_frames_have_their_form() {
 #[test]
 fn a_message_above_the_limit_is_refused_before_it_has_arrived() {
     let config = Config::new().max_message(1000);
-    let memory = raw(MESSAGE, 1001u64.to_le_bytes()).flags(IN_MEMORY).claims(1);
+    let memory = raw(MESSAGE, 1001u64.to_le_bytes()).adding(IN_MEMORY).claims(1);
     let request = raw(REQUEST, patient(&[0; 1001]));
     for frame in
         [raw(MESSAGE, vec![0; 1001]), beginning(1001, b"a"), beginning(u64::MAX, b"a"), memory, request]
@@ -165,7 +165,7 @@ fn a_frame_that_claims_more_descriptors_than_a_frame_may_carry_ends_the_conversa
                 Config::new().window(Window { bytes: 1 << 20, messages: 10, descriptors: 1000 }),
                 Config::new(),
             );
-            let frame = raw(MESSAGE, 7u64.to_le_bytes()).flags(flags).claims(claimed).bytes();
+            let frame = raw(MESSAGE, 7u64.to_le_bytes()).adding(flags).claims(claimed).bytes();
             side.session.handle_input(&frame[..1], vec![0; 253], side.now);
             side.session.handle_input(&frame[1..], vec![0; 253], side.now);
             assert!(side.session.is_closed(), "{claimed} descriptors in one frame");

@@ -5,69 +5,18 @@ use std::time::{Duration, Instant};
 use cluster_ipc::session::{Config, Event, Failure, Incoming, Outcome, Payload, Session};
 use cluster_ipc::{Error, HEADER_LEN, Lane};
 
-/// The numbers of `frame.rs`: here they are written down once more, since they are a format and not a detail.
-pub(crate) const WELCOME: u8 = 1;
-pub(crate) const ONLINE: u8 = 2;
-pub(crate) const REJECT: u8 = 3;
-pub(crate) const MESSAGE: u8 = 16;
-pub(crate) const REQUEST: u8 = 17;
-pub(crate) const REPLY: u8 = 18;
-pub(crate) const CHUNK: u8 = 19;
-pub(crate) const GAP: u8 = 20;
-pub(crate) const FINISH: u8 = 21;
-pub(crate) const FAILURE: u8 = 32;
-pub(crate) const CREDIT: u8 = 33;
-pub(crate) const BLOCKED: u8 = 34;
-pub(crate) const CANCEL: u8 = 35;
-
-pub(crate) const MUST_UNDERSTAND: u8 = 1;
-pub(crate) const MORE: u8 = 2;
-pub(crate) const IN_MEMORY: u8 = 4;
+pub(crate) use crate::frames::{
+    BLOCKED, CANCEL, CHUNK, CREDIT, FAILURE, FINISH, GAP, IN_MEMORY, MESSAGE, MORE, MUST_UNDERSTAND, ONLINE,
+    REJECT, REPLY, REQUEST, RawFrame as Raw, WELCOME,
+};
 
 /// The most bytes of a message that an honest session puts into one frame.
 pub(crate) const CHUNK_LEN: usize = 16 << 10;
-
-/// A frame as it stands in the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Raw {
-    pub(crate) kind: u8,
-    pub(crate) flags: u8,
-    pub(crate) descriptors: u8,
-    pub(crate) lane: u8,
-    pub(crate) id: u64,
-    pub(crate) payload: Vec<u8>,
-}
 
 /// A frame in the lane where its kind belongs.
 pub(crate) fn raw(kind: u8, payload: impl Into<Vec<u8>>) -> Raw {
     let lane = u8::from((MESSAGE..=FINISH).contains(&kind));
     Raw { kind, flags: MUST_UNDERSTAND, descriptors: 0, lane, id: 0, payload: payload.into() }
-}
-
-impl Raw {
-    pub(crate) fn flags(self, flags: u8) -> Self {
-        Self { flags: self.flags | flags, ..self }
-    }
-
-    pub(crate) fn claims(self, descriptors: u8) -> Self {
-        Self { descriptors, ..self }
-    }
-
-    pub(crate) fn lane(self, lane: u8) -> Self {
-        Self { lane, ..self }
-    }
-
-    pub(crate) fn id(self, id: u64) -> Self {
-        Self { id, ..self }
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = (self.payload.len() as u32).to_le_bytes().to_vec();
-        bytes.extend([self.kind, self.flags, self.descriptors, self.lane]);
-        bytes.extend(self.id.to_le_bytes());
-        bytes.extend(&self.payload);
-        bytes
-    }
 }
 
 /// Cuts a stream into the frames that begin in it.
@@ -96,7 +45,7 @@ pub(crate) fn patient(payload: &[u8]) -> Vec<u8> {
 
 /// The first frame of a long message.
 pub(crate) fn beginning(total: u64, payload: &[u8]) -> Raw {
-    raw(MESSAGE, [&total.to_le_bytes(), payload].concat()).flags(MORE)
+    raw(MESSAGE, [&total.to_le_bytes(), payload].concat()).adding(MORE)
 }
 
 #[allow(clippy::disallowed_methods, reason = "where the time that these tests move by hand begins")]

@@ -316,7 +316,7 @@ fn what_a_later_version_adds_is_passed_over() {
     payload.extend(settings(&later, b"and a greeting"));
     let answer = RawFrame::new(ONLINE, CONTROL, 0, &payload);
     let mut parent = Session::<u32>::parent(config(), b"", vec![], now);
-    let news = RawFrame::new(200, DATA, 5, b"of a later version").flags(SKIPPABLE).descriptors(1);
+    let news = RawFrame::new(200, DATA, 5, b"of a later version").flags(SKIPPABLE).claims(1);
     let message = RawFrame::new(16, DATA, 0, b"of this").flags(MUST_UNDERSTAND);
     parent.handle_input(&[answer.bytes(), news.bytes(), message.bytes()].concat(), [1], now);
     let Some(Event::Opened(opened)) = parent.poll_event() else { panic!("it opens") };

@@ -182,7 +182,7 @@ pub(crate) fn wrong_words_end_it_with_an_error_after_what_was_right<D: Driver>()
             raw(MESSAGE, DATA, 0, &long(1 << 40, b"a part")).flags(MUST_UNDERSTAND | MORE).bytes(),
             |e| matches!(e, Error::FrameTooLarge { max: 1000, .. }),
         ),
-        ("descriptors that aren't there", message("here").descriptors(2).bytes(), |e| {
+        ("descriptors that aren't there", message("here").claims(2).bytes(), |e| {
             matches!(e, Error::DescriptorsMissing { claimed: 2, waiting: 0 })
         }),
         ("a request without a time", raw(REQUEST, DATA, 1, b"short").bytes(), is_malformed),
@@ -244,7 +244,7 @@ pub(crate) fn memory_that_could_change_is_refused<D: Driver>() {
     let sealed = SealFlags::SHRINK | SealFlags::WRITE;
     let in_memory = |len: u64| {
         let frame = RawFrame::new(MESSAGE, DATA, 0, &len.to_le_bytes());
-        frame.flags(MUST_UNDERSTAND | IN_MEMORY).descriptors(1).bytes()
+        frame.flags(MUST_UNDERSTAND | IN_MEMORY).claims(1).bytes()
     };
     let (pipe, _writer) = std::io::pipe().unwrap();
     for (what, memory) in [

@@ -191,7 +191,7 @@ pub(crate) fn a_late_answer_is_dropped_and_the_next_request_works<D: Driver>() {
         let (tracker, descriptor) = tracked();
         let answer = RawFrame::new(late, if late == REPLY { DATA } else { CONTROL }, heard.id, b"\0too late");
         if late == REPLY {
-            stranger.say_with(&answer.descriptors(1).bytes(), &lend(&[descriptor]));
+            stranger.say_with(&answer.claims(1).bytes(), &lend(&[descriptor]));
         } else {
             stranger.frame(&answer);
         }

@@ -43,8 +43,22 @@ impl RawFrame {
         Self { flags, ..self }
     }
 
-    pub(crate) fn descriptors(self, descriptors: u8) -> Self {
+    /// The same with these flags besides.
+    pub(crate) fn adding(self, flags: u8) -> Self {
+        Self { flags: self.flags | flags, ..self }
+    }
+
+    /// The same that claims so many descriptors.
+    pub(crate) fn claims(self, descriptors: u8) -> Self {
         Self { descriptors, ..self }
+    }
+
+    pub(crate) fn lane(self, lane: u8) -> Self {
+        Self { lane, ..self }
+    }
+
+    pub(crate) fn id(self, id: u64) -> Self {
+        Self { id, ..self }
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
