@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use crate::queue::{Queue, Waiting};
 use crate::roster::Roster;
-use crate::{Batch, Classes, Limits, Overloaded, Strategy, Ticket};
+use crate::{Batch, Classes, Limits, Overloaded, Request, Strategy, Ticket};
 
 /// Hands items out to members and owns each one until a member took it.
 ///
@@ -37,10 +37,10 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// have room for (0: only what can be assigned at once is accepted).
     pub fn new(strategy: Box<dyn Strategy>, queue_limit: usize) -> Self {
         Self {
+            roster: Roster::for_strategy(&strategy),
             strategy,
             queue: Queue::new(),
             queue_limit,
-            roster: Roster::new(),
             round: VecDeque::new(),
             next_sequence: 1,
         }
@@ -257,13 +257,8 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
         }
     }
 
-    /// Asks the strategy and does not trust it: see [`Strategy::pick`].
     fn pick(&mut self, class: u8) -> Option<usize> {
-        let among = self.roster.candidates(class);
-        let picked = self.strategy.pick(&among);
-        picked
-            .filter(|index| among.get(*index).is_some_and(|candidate| candidate.is_eligible()))
-            .or_else(|| among.eligible_from(0).next().map(|(index, _)| index))
+        self.roster.pick(&mut self.strategy, Request::new().class(class))
     }
 
     /// Puts back what a member was assigned in this round and the driver has not seen.

@@ -57,26 +57,33 @@
 
 pub mod strategy;
 
+mod candidate;
+mod candidates;
 mod class;
+mod decorators;
 mod dispatcher;
-mod least_loaded;
+mod hash;
+mod index;
 mod limits;
 mod member;
-mod named;
+mod members;
 mod overloaded;
+mod pool;
 mod queue;
 mod roster;
-mod round_robin;
+mod strategies;
+mod sync;
 mod ticket;
 
 pub use class::Classes;
 pub use dispatcher::Dispatcher;
-pub use least_loaded::LeastLoaded;
+pub use hash::hash_of;
 pub use limits::Limits;
-pub use named::UnknownStrategy;
 pub use overloaded::Overloaded;
-pub use round_robin::RoundRobin;
-pub use strategy::{Candidate, Candidates, Strategy};
+pub use pool::{Guard, MemberId, MemberStatus, Pool, SharedPool, Status};
+pub use strategy::{
+    Candidate, Candidates, Ended, Figures, LeastLoaded, Request, RoundRobin, Strategy, UnknownStrategy,
+};
 pub use ticket::{Batch, Ticket};
 
 /// Runs the example in the README.

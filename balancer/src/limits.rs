@@ -16,12 +16,13 @@ pub struct Limits {
     pub(crate) capacity: u32,
     pub(crate) weight: u32,
     pub(crate) classes: Classes,
+    pub(crate) identity: Option<u64>,
 }
 
 impl Limits {
     /// A window of 32, no limit on outstanding items, weight 1, every class.
     pub fn new() -> Self {
-        Self { window: 32, capacity: u32::MAX, weight: 1, classes: Classes::all() }
+        Self { window: 32, capacity: u32::MAX, weight: 1, classes: Classes::all(), identity: None }
     }
 
     /// Items that it may have without having taken them, at most. Default: 32.
@@ -43,6 +44,13 @@ impl Limits {
     #[must_use]
     pub fn weight(self, share: u32) -> Self {
         Self { weight: share.max(1), ..self }
+    }
+
+    /// What it is known by to strategies that remember, [`Maglev`](crate::strategy::Maglev) say: the number of a slot, so that
+    /// a successor gets the keys of its predecessor. Default: the hash of its key.
+    #[must_use]
+    pub fn identity(self, number: u64) -> Self {
+        Self { identity: Some(number), ..self }
     }
 
     /// The classes of items that it takes. Default: all.

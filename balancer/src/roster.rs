@@ -4,22 +4,28 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::member::Member;
-use crate::{Candidate, Candidates};
+use crate::members::Members;
+use crate::{Request, Strategy, hash_of};
 
 /// All members. Every change goes through [`update`](Self::update), which keeps candidates and room true.
 pub(crate) struct Roster<K, C> {
     /// A member keeps its place while it stays, so that strategies may remember indices.
     places: Vec<Option<Member<K, C>>>,
     place_of: HashMap<K, usize>,
-    /// What strategies see of `places`, index by index. Kept, so that a pick has nothing to build.
-    candidates: Vec<Candidate>,
+    /// What strategies see of `places`, index by index.
+    members: Members,
     /// The sum over all members.
     room: usize,
 }
 
 impl<K: Copy + Eq + Hash, C> Roster<K, C> {
-    pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), place_of: HashMap::new(), candidates: Vec::new(), room: 0 }
+    pub(crate) fn for_strategy<S: Strategy + ?Sized>(strategy: &S) -> Self {
+        Self {
+            places: Vec::new(),
+            place_of: HashMap::new(),
+            members: Members::for_strategy(strategy),
+            room: 0,
+        }
     }
 
     /// Makes sure that there is a member with this key. A new one gets the first vacant place.
@@ -35,10 +41,10 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
             }
             None => {
                 self.places.push(member);
-                self.candidates.push(vacant());
-                self.places.len() - 1
+                self.members.add_place()
             }
         };
+        self.members.occupy(place, hash_of(key), std::time::Duration::ZERO);
         self.place_of.insert(key, place);
     }
 
@@ -46,9 +52,7 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
         let place = self.place_of.remove(&key)?;
         let member = self.places.get_mut(place)?.take()?;
         self.room -= member.room();
-        if let Some(candidate) = self.candidates.get_mut(place) {
-            *candidate = vacant();
-        }
+        self.members.vacate(place);
         Some(member)
     }
 
@@ -73,15 +77,13 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
         let before = member.room();
         let result = change(member);
         self.room = self.room - before + member.room();
-        if let Some(candidate) = self.candidates.get_mut(place) {
-            *candidate = member.candidate();
-        }
+        self.members.set(place, member.candidate());
         Some(result)
     }
 
-    /// The members as one who picks for an item of this class sees them.
-    pub(crate) fn candidates(&self, class: u8) -> Candidates<'_> {
-        Candidates::of_class(&self.candidates, class)
+    /// Picks a place for this request.
+    pub(crate) fn pick<S: Strategy + ?Sized>(&self, strategy: &mut S, request: Request) -> Option<usize> {
+        self.members.pick(strategy, request)
     }
 
     /// How many items of a class could be assigned now.
@@ -93,8 +95,4 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
     pub(crate) fn room(&self) -> usize {
         self.room
     }
-}
-
-fn vacant() -> Candidate {
-    Candidate::new(0, 1).ineligible()
 }

@@ -30,8 +30,9 @@ fn count(receivers: &[u8], key: u8) -> usize {
 }
 
 #[test]
-fn equal_idle_members_take_turns_under_every_strategy() {
-    for name in strategy::names() {
+fn equal_idle_members_take_turns_unless_chance_decides() {
+    let by_chance = ["random", "weighted-random", "power-of-two", "peak-ewma"];
+    for name in strategy::names().filter(|name| !by_chance.contains(name)) {
         let mut dispatcher = Dispatcher::new(strategy::by_name(name).expect("listed"), 1);
         (0..3).for_each(|key| dispatcher.admit(key, Limits::new()));
         for finished in 1..=10 {

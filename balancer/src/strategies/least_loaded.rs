@@ -1,6 +1,6 @@
 //! Exact least-loaded: the default.
 
-use crate::strategy::{Candidate, Candidates, Strategy};
+use crate::strategy::{Candidates, Strategy};
 
 /// Picks the member with the least load, `(outstanding + 1) / weight`; equals take turns.
 ///
@@ -8,7 +8,7 @@ use crate::strategy::{Candidate, Candidates, Strategy};
 /// in simulation, power-of-two-choices has 1.06 to 2.7 times its tail latency, and round-robin has no
 /// bound at all with one slow member. With equal idle members it is round-robin.
 ///
-/// O(n) per pick, without allocation.
+/// In a pool or dispatcher O(1) per pick with equal weights and O(log n) otherwise; alone O(n). Without allocation.
 ///
 /// ```
 /// use cluster_balancer::{Candidate, Candidates, LeastLoaded, Strategy};
@@ -38,23 +38,20 @@ impl Strategy for LeastLoaded {
     }
 
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
-        let mut best: Option<(usize, Candidate)> = None;
-        // A loop rather than `min_by`, which takes four times as long here. Of equals the first stays,
-        // which the rotating start makes a different one each time.
-        for (index, candidate) in among.eligible_from(self.start) {
-            if best.is_none_or(|(_, best)| candidate.compare_load(&best).is_lt()) {
-                best = Some((index, candidate));
-            }
-        }
-        let (index, _) = best?;
+        let index = among.least_loaded_from(self.start)?;
         self.start = index + 1;
         Some(index)
+    }
+
+    fn ranks_by_load(&self) -> bool {
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Candidate;
 
     #[test]
     fn the_least_loaded_eligible_candidate_wins() {

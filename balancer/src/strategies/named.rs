@@ -1,17 +1,31 @@
 //! Strategies by name, as they stand in configuration files and on command lines.
 
-use crate::{LeastLoaded, RoundRobin, Strategy};
+use crate::Strategy;
+use crate::strategies::{
+    LeastLoaded, LeastUsed, Maglev, PeakEwma, PowerOfTwoChoices, Random, Rendezvous, RoundRobin,
+    SmoothWeighted, WeightedRandom,
+};
 
-type Make = fn() -> Box<dyn Strategy>;
+/// Makes a strategy from a seed, which most don't need.
+type Make = fn(u64) -> Box<dyn Strategy>;
 
 /// A second name for a strategy is a second line.
 const TABLE: &[(&str, Make)] = &[
-    ("least-loaded", || Box::new(LeastLoaded::new())),
-    ("least-connections", || Box::new(LeastLoaded::new())),
-    ("round-robin", || Box::new(RoundRobin::new())),
+    ("least-loaded", |_| Box::new(LeastLoaded::new())),
+    ("least-connections", |_| Box::new(LeastLoaded::new())),
+    ("round-robin", |_| Box::new(RoundRobin::new())),
+    ("smooth-weighted", |_| Box::new(SmoothWeighted::new())),
+    ("random", |seed| Box::new(Random::seeded(seed))),
+    ("weighted-random", |seed| Box::new(WeightedRandom::seeded(seed))),
+    ("power-of-two", |seed| Box::new(PowerOfTwoChoices::seeded(seed))),
+    ("peak-ewma", |seed| Box::new(PeakEwma::seeded(seed))),
+    ("least-memory", |_| Box::new(LeastUsed::memory())),
+    ("least-cpu", |_| Box::new(LeastUsed::cpu())),
+    ("maglev", |_| Box::new(Maglev::new())),
+    ("rendezvous", |_| Box::new(Rendezvous::new())),
 ];
 
-/// Makes the strategy with this name: `least-loaded` (also called `least-connections`) or `round-robin`.
+/// Makes the strategy with this name; see [`names`].
 ///
 /// # Errors
 ///
@@ -21,15 +35,22 @@ const TABLE: &[(&str, Make)] = &[
 /// use cluster_balancer::strategy;
 ///
 /// assert_eq!(strategy::by_name("round-robin")?.name(), "round-robin");
-/// assert_eq!(
-///     strategy::by_name("fastest").unwrap_err().to_string(),
-///     "unknown strategy \"fastest\": there are least-loaded, least-connections, round-robin",
-/// );
+/// let error = strategy::by_name("fastest").unwrap_err().to_string();
+/// assert!(error.starts_with("unknown strategy \"fastest\": there are least-loaded, least-connections, round-robin, "));
 /// # Ok::<(), strategy::UnknownStrategy>(())
 /// ```
 pub fn by_name(name: &str) -> Result<Box<dyn Strategy>, UnknownStrategy> {
+    by_name_seeded(name, fastrand::u64(..))
+}
+
+/// The same with a seed for what is random about it: the same seed gives the same picks.
+///
+/// # Errors
+///
+/// As [`by_name`].
+pub fn by_name_seeded(name: &str, seed: u64) -> Result<Box<dyn Strategy>, UnknownStrategy> {
     match TABLE.iter().find(|(known, _)| *known == name) {
-        Some((_, make)) => Ok(make()),
+        Some((_, make)) => Ok(make(seed)),
         None => Err(UnknownStrategy { name: name.to_owned() }),
     }
 }

@@ -1,0 +1,94 @@
+//! The table of members as strategies see it, index by index.
+
+use std::time::Duration;
+
+use crate::Strategy;
+use crate::candidate::{Candidate, Figures};
+use crate::candidates::{Candidates, Request};
+use crate::index::LoadIndex;
+
+/// Kept, so that a pick has nothing to build. Every change goes through here, which keeps the index true.
+#[derive(Debug)]
+pub(crate) struct Members {
+    candidates: Vec<Candidate>,
+    figures: Vec<Figures>,
+    /// Only for strategies that ask for it.
+    index: Option<LoadIndex>,
+    /// Counts changes of membership and weights, from 1.
+    version: u64,
+}
+
+impl Members {
+    pub(crate) fn for_strategy<S: Strategy + ?Sized>(strategy: &S) -> Self {
+        let index = strategy.ranks_by_load().then(|| LoadIndex::new(&[]));
+        Self { candidates: Vec::new(), figures: Vec::new(), index, version: 1 }
+    }
+
+    pub(crate) fn get(&self, place: usize) -> Option<&Candidate> {
+        self.candidates.get(place)
+    }
+
+    pub(crate) fn figures(&self, place: usize) -> Option<&Figures> {
+        self.figures.get(place)
+    }
+
+    pub(crate) fn figures_mut(&mut self, place: usize) -> Option<&mut Figures> {
+        self.figures.get_mut(place)
+    }
+
+    /// A place more, without a member.
+    pub(crate) fn add_place(&mut self) -> usize {
+        self.candidates.push(Candidate::vacant());
+        self.figures.push(Figures::default());
+        self.renew();
+        self.candidates.len() - 1
+    }
+
+    /// A member moves in, known by `identity`.
+    pub(crate) fn occupy(&mut self, place: usize, identity: u64, now: Duration) {
+        if let Some(figures) = self.figures.get_mut(place) {
+            *figures = Figures::new(identity).admitted(now);
+        }
+        self.set(place, Candidate::new(0, 1).ineligible());
+    }
+
+    pub(crate) fn vacate(&mut self, place: usize) {
+        self.set(place, Candidate::vacant());
+    }
+
+    /// Changes what strategies see of the member at `place`.
+    pub(crate) fn set(&mut self, place: usize, candidate: Candidate) {
+        let Some(now) = self.candidates.get_mut(place) else { return };
+        let before = std::mem::replace(now, candidate);
+        let other = (before.weight(), before.is_present(), before.classes())
+            != (candidate.weight(), candidate.is_present(), candidate.classes());
+        if other {
+            self.renew();
+        } else if let Some(index) = &mut self.index
+            && before != candidate
+        {
+            index.update(&self.candidates, place, &before);
+        }
+    }
+
+    fn renew(&mut self) {
+        self.version += 1;
+        if self.index.is_some() {
+            self.index = Some(LoadIndex::new(&self.candidates));
+        }
+    }
+
+    pub(crate) fn view(&self, request: Request) -> Candidates<'_> {
+        Candidates::kept(&self.candidates, &self.figures, self.index.as_ref(), self.version)
+            .for_request(request)
+    }
+
+    /// Asks the strategy and does not trust it: see [`Strategy::pick`].
+    pub(crate) fn pick<S: Strategy + ?Sized>(&self, strategy: &mut S, request: Request) -> Option<usize> {
+        let among = self.view(request);
+        let may = |place: &usize| {
+            among.get(*place).is_some_and(|candidate| candidate.is_present() && candidate.is_available())
+        };
+        strategy.pick(&among).filter(may).or_else(|| among.eligible_from(0).next().map(|(place, _)| place))
+    }
+}

@@ -1,0 +1,270 @@
+//! A pool: members, a strategy, and exact counts of who has what.
+
+mod shared;
+mod status;
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+pub use self::shared::{Guard, SharedPool};
+pub use self::status::{MemberStatus, Status};
+
+use crate::candidate::Candidate;
+use crate::candidates::Request;
+use crate::members::Members;
+use crate::strategy::Ended;
+use crate::{Limits, Strategy, hash_of};
+
+/// Members by key, and who is picked next. For one thread; [`SharedPool`] is for several.
+///
+/// A pick counts at once, and until it is [`release`](Self::release)d. Ids carry a generation: what is released late, after the
+/// member has left, never touches its successor.
+///
+/// Unlike a [`Dispatcher`](crate::Dispatcher) a pool has no items and no queue: when nobody can be picked, the caller knows.
+///
+/// ```
+/// use cluster_balancer::{LeastLoaded, Limits, Pool};
+///
+/// let mut pool = Pool::new(LeastLoaded::new());
+/// pool.add("10.0.0.1:80", Limits::new());
+/// pool.add("10.0.0.2:80", Limits::new().weight(2));
+/// let picked = pool.pick().expect("both have room");
+/// assert_eq!(pool.key(picked), Some(&"10.0.0.2:80"));
+/// assert_eq!(pool.outstanding(picked), Some(1));
+/// pool.release(picked);
+/// ```
+#[derive(Debug)]
+pub struct Pool<K, S = Box<dyn Strategy>> {
+    strategy: S,
+    members: Members,
+    slots: Vec<Slot<K>>,
+    vacant: Vec<usize>,
+    by_key: HashMap<K, usize>,
+}
+
+/// A member of a pool, in one life of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MemberId {
+    index: u32,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Slot<K> {
+    key: Option<K>,
+    generation: u32,
+    limits: Limits,
+    paused: bool,
+    picked: u64,
+    failed: u64,
+}
+
+impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
+    /// A pool without members.
+    pub fn new(strategy: S) -> Self {
+        let members = Members::for_strategy(&strategy);
+        Self { strategy, members, slots: Vec::new(), vacant: Vec::new(), by_key: HashMap::new() }
+    }
+
+    /// Adds a member, or changes the limits of the one with this key, which keeps its counts. Of the limits, `window` has no
+    /// meaning here: what is picked is taken.
+    pub fn add(&mut self, key: K, limits: Limits) -> MemberId {
+        self.add_at(key, limits, Duration::ZERO)
+    }
+
+    /// The same at this time, for [`SlowStart`](crate::strategy::SlowStart).
+    pub fn add_at(&mut self, key: K, limits: Limits, now: Duration) -> MemberId {
+        let index = match self.by_key.get(&key) {
+            Some(index) => *index,
+            None => self.occupy(key, limits, now),
+        };
+        self.change(index, |slot, candidate| {
+            slot.limits = limits;
+            candidate.with_weight(limits.weight).of(limits.classes)
+        });
+        self.id(index)
+    }
+
+    fn occupy(&mut self, key: K, limits: Limits, now: Duration) -> usize {
+        let identity = limits.identity.unwrap_or_else(|| hash_of(&key));
+        let slot = |generation| Slot {
+            key: Some(key.clone()),
+            generation,
+            limits,
+            paused: false,
+            picked: 0,
+            failed: 0,
+        };
+        let index = match self.vacant.pop() {
+            Some(index) => index,
+            None => self.members.add_place(),
+        };
+        match self.slots.get_mut(index) {
+            Some(vacant) => *vacant = slot(vacant.generation),
+            None => self.slots.push(slot(0)),
+        }
+        self.members.occupy(index, identity, now);
+        self.by_key.insert(key, index);
+        index
+    }
+
+    /// Removes a member. What it has can still be released; that does nothing then. Returns its key, `None` if it was removed
+    /// before.
+    pub fn remove(&mut self, id: MemberId) -> Option<K> {
+        let index = self.index(id)?;
+        let slot = self.slots.get_mut(index)?;
+        let key = slot.key.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.by_key.remove(&key);
+        self.members.vacate(index);
+        self.vacant.push(index);
+        Some(key)
+    }
+
+    /// Gives a member nothing new, but what [sticks](crate::strategy::Sticky) to it; what it has it keeps.
+    pub fn drain(&mut self, id: MemberId) {
+        self.mark(id, Candidate::draining);
+    }
+
+    /// Says whether a member is well. One that isn't is avoided; see [`PanicThreshold`](crate::strategy::PanicThreshold).
+    pub fn set_healthy(&mut self, id: MemberId, healthy: bool) {
+        self.mark(id, |candidate| if healthy { candidate.healthy() } else { candidate.unhealthy() });
+    }
+
+    /// Skips a member, or ends that.
+    pub fn set_paused(&mut self, id: MemberId, paused: bool) {
+        if let Some(index) = self.index(id) {
+            self.change(index, |slot, candidate| {
+                slot.paused = paused;
+                candidate
+            });
+        }
+    }
+
+    /// Tells what a member uses of what is measured, for [`LeastUsed`](crate::strategy::LeastUsed).
+    pub fn report(&mut self, id: MemberId, used: u64) {
+        if let Some(index) = self.index(id)
+            && let Some(figures) = self.members.figures_mut(index)
+        {
+            (figures.gauge, figures.since_report) = (Some(used), 0);
+        }
+    }
+
+    fn mark(&mut self, id: MemberId, change: impl FnOnce(Candidate) -> Candidate) {
+        if let Some(index) = self.index(id) {
+            self.change(index, |_, candidate| change(candidate));
+        }
+    }
+
+    /// Changes a member, and what follows from it.
+    fn change(&mut self, index: usize, change: impl FnOnce(&mut Slot<K>, Candidate) -> Candidate) {
+        if let (Some(slot), Some(candidate)) = (self.slots.get_mut(index), self.members.get(index)) {
+            let candidate = change(slot, *candidate);
+            let room = candidate.outstanding() < slot.limits.capacity && !slot.paused;
+            self.members.set(index, candidate.with_available(room));
+        }
+    }
+
+    /// Picks a member, which has one item more from now on. `None` when nobody has room.
+    pub fn pick(&mut self) -> Option<MemberId> {
+        self.pick_for(Request::new())
+    }
+
+    /// The same for a request with a key, a class, or a time.
+    #[inline]
+    pub fn pick_for(&mut self, request: Request) -> Option<MemberId> {
+        let index = self.members.pick(&mut self.strategy, request)?;
+        let slot = self.slots.get_mut(index)?;
+        slot.picked += 1;
+        let id = MemberId { index: index as u32, generation: slot.generation };
+        let candidate = *self.members.get(index)?;
+        let outstanding = candidate.outstanding().saturating_add(1);
+        let room = outstanding < slot.limits.capacity && !slot.paused;
+        self.members.set(index, candidate.with_outstanding(outstanding).with_available(room));
+        if let Some(figures) = self.members.figures_mut(index) {
+            figures.since_report = figures.since_report.saturating_add(1);
+        }
+        Some(id)
+    }
+
+    /// An item of the member has ended. Nothing happens for a member that has left.
+    #[inline]
+    pub fn release(&mut self, id: MemberId) {
+        if let Some(index) = self.index(id) {
+            self.change(index, |_, candidate| {
+                candidate.with_outstanding(candidate.outstanding().saturating_sub(1))
+            });
+        }
+    }
+
+    /// The same, and how: for strategies that learn from it.
+    pub fn finish(&mut self, id: MemberId, ended: Ended) {
+        if let Some(index) = self.index(id) {
+            self.strategy.observe(index, ended);
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.failed += u64::from(ended.failed());
+            }
+        }
+        self.release(id);
+    }
+
+    fn id(&self, index: usize) -> MemberId {
+        let generation = self.slots.get(index).map_or(0, |slot| slot.generation);
+        MemberId { index: index as u32, generation }
+    }
+
+    #[inline]
+    fn index(&self, id: MemberId) -> Option<usize> {
+        let index = id.index as usize;
+        let slot = self.slots.get(index)?;
+        (slot.generation == id.generation && slot.key.is_some()).then_some(index)
+    }
+
+    /// The member with this key.
+    pub fn id_of(&self, key: &K) -> Option<MemberId> {
+        self.by_key.get(key).map(|index| self.id(*index))
+    }
+
+    /// The key of a member, `None` if it has left.
+    pub fn key(&self, id: MemberId) -> Option<&K> {
+        self.slots.get(self.index(id)?)?.key.as_ref()
+    }
+
+    /// How many items it has, `None` if it has left.
+    pub fn outstanding(&self, id: MemberId) -> Option<u32> {
+        self.members.get(self.index(id)?).map(Candidate::outstanding)
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// The strategy and every member, for people and for monitoring.
+    pub fn status(&self) -> Status<K> {
+        let places = self.slots.iter().enumerate();
+        let members = places.filter_map(|(index, slot)| {
+            let (candidate, figures) = (self.members.get(index)?, self.members.figures(index)?);
+            Some(MemberStatus {
+                key: slot.key.clone()?,
+                weight: candidate.weight(),
+                outstanding: candidate.outstanding(),
+                capacity: (slot.limits.capacity != u32::MAX).then_some(slot.limits.capacity),
+                eligible: candidate.is_eligible(),
+                healthy: candidate.is_healthy(),
+                draining: candidate.is_draining(),
+                paused: slot.paused,
+                picked: slot.picked,
+                failed: slot.failed,
+                gauge: figures.gauge,
+            })
+        });
+        Status { strategy: self.strategy.name(), members: members.collect() }
+    }
+}

@@ -1,0 +1,63 @@
+//! Smooth weighted round-robin: everyone in proportion, evenly spread.
+
+use crate::strategy::{Candidates, Strategy};
+
+/// Over as many picks as the weights sum up to, picks each member exactly as often as its weight, and spreads them.
+///
+/// nginx's algorithm (Igor Sysoev, commit 52327e0, 2012): at each pick every current value grows by the member's weight; the
+/// largest is picked and loses the sum. At any point, nobody is off its share by a pick or more.
+///
+/// Like round-robin it is blind to load: with members that are slower than their weight says it is unstable.
+///
+/// O(n), without allocation but for a newcomer.
+///
+/// ```
+/// use cluster_balancer::strategy::{Candidate, Candidates, SmoothWeighted, Strategy};
+///
+/// let among = [Candidate::new(0, 5), Candidate::new(0, 1), Candidate::new(0, 1)];
+/// let mut strategy = SmoothWeighted::new();
+/// let picks: Vec<_> = (0..7).filter_map(|_| strategy.pick(&Candidates::new(&among))).collect();
+/// assert_eq!(picks, [0, 0, 1, 0, 2, 0, 0]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SmoothWeighted {
+    /// By how much each is behind, and who that is.
+    current: Vec<(u64, i64)>,
+}
+
+impl SmoothWeighted {
+    /// Starts with the heaviest.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Strategy for SmoothWeighted {
+    fn name(&self) -> &'static str {
+        "smooth-weighted"
+    }
+
+    fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
+        self.current.resize(among.len(), (0, 0));
+        let (mut sum, mut best) = (0, None);
+        for (index, candidate) in among.eligible_from(0) {
+            let identity = among.figures(index).identity();
+            let Some((known, current)) = self.current.get_mut(index) else { continue };
+            if *known != identity {
+                // Somebody else had this place.
+                (*known, *current) = (identity, 0);
+            }
+            let weight = i64::from(candidate.weight());
+            *current += weight;
+            sum += weight;
+            if best.is_none_or(|(_, most)| *current > most) {
+                best = Some((index, *current));
+            }
+        }
+        let (index, _) = best?;
+        if let Some((_, current)) = self.current.get_mut(index) {
+            *current -= sum;
+        }
+        Some(index)
+    }
+}
