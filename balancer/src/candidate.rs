@@ -14,29 +14,44 @@ pub struct Candidate {
     classes: Classes,
 }
 
-/// Why a member may be picked, or not.
+/// Why a member may be picked, or not: bits, so that it is written and read as a whole. (Written in parts and read as a
+/// whole, it would cost a dozen cycles each time, since the processor can't forward such a store.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing {
+struct Standing(u8);
+
+impl Standing {
     /// There is a member here at all.
-    present: bool,
+    const PRESENT: u8 = 1;
     /// It is admitted, not paused, and has room for one more item.
-    available: bool,
+    const AVAILABLE: u8 = 2;
     /// Nobody thinks badly of it.
-    healthy: bool,
-    /// It keeps what it has and what sticks to it, and gets nothing new.
-    draining: bool,
+    const HEALTHY: u8 = 4;
+    /// It is not draining: then it keeps what it has and what sticks to it, and gets nothing new.
+    const STAYING: u8 = 8;
+    /// All that must be so for it to be picked.
+    const ELIGIBLE: u8 = Self::AVAILABLE | Self::HEALTHY | Self::STAYING;
+
+    #[inline]
+    fn has(self, bits: u8) -> bool {
+        self.0 & bits == bits
+    }
+
+    #[inline]
+    fn with(self, bit: u8, set: bool) -> Self {
+        Self(if set { self.0 | bit } else { self.0 & !bit })
+    }
 }
 
 impl Candidate {
     /// An eligible candidate with so many items assigned and not finished. A weight of 0 counts as 1.
     pub fn new(outstanding: u32, weight: u32) -> Self {
-        let standing = Standing { present: true, available: true, healthy: true, draining: false };
+        let standing = Standing(Standing::PRESENT | Standing::ELIGIBLE);
         Self { outstanding, weight: weight.max(1), standing, classes: Classes::all() }
     }
 
     /// A place without a member.
     pub(crate) fn vacant() -> Self {
-        let standing = Standing { present: false, available: false, healthy: true, draining: false };
+        let standing = Standing(Standing::HEALTHY | Standing::STAYING);
         Self { outstanding: 0, weight: 1, standing, classes: Classes::all() }
     }
 
@@ -44,33 +59,47 @@ impl Candidate {
         Self { classes, ..self }
     }
 
-    pub(crate) fn with_outstanding(self, outstanding: u32) -> Self {
-        Self { outstanding, ..self }
+    /// It has so much outstanding now, and room for more or not.
+    #[inline]
+    pub(crate) fn count(&mut self, outstanding: u32, available: bool) {
+        self.outstanding = outstanding;
+        self.standing = self.standing.with(Standing::AVAILABLE, available);
+    }
+
+    /// What decides its rank among others of its weight: how much it has, if it may be picked.
+    #[inline]
+    pub(crate) fn rank(&self) -> Option<u32> {
+        self.is_eligible().then_some(self.outstanding)
     }
 
     pub(crate) fn with_weight(self, weight: u32) -> Self {
         Self { weight: weight.max(1), ..self }
     }
 
+    #[inline]
     pub(crate) fn with_available(mut self, available: bool) -> Self {
-        self.standing.available = available;
+        self.standing = self.standing.with(Standing::AVAILABLE, available);
         self
     }
 
+    #[inline]
     pub(crate) fn classes(&self) -> Classes {
         self.classes
     }
 
+    #[inline]
     pub(crate) fn takes(&self, class: Option<u8>) -> bool {
         class.is_none_or(|class| self.classes.contains(class))
     }
 
+    #[inline]
     pub(crate) fn seen_for(self, class: Option<u8>) -> Self {
         if self.takes(class) { self } else { self.ineligible() }
     }
 
     /// The same candidate, not to be picked.
     #[must_use]
+    #[inline]
     pub fn ineligible(self) -> Self {
         self.with_available(false)
     }
@@ -79,56 +108,61 @@ impl Candidate {
     /// [`PanicThreshold`](crate::strategy::PanicThreshold).
     #[must_use]
     pub fn unhealthy(mut self) -> Self {
-        self.standing.healthy = false;
+        self.standing = self.standing.with(Standing::HEALTHY, false);
         self
     }
 
     /// The same candidate, of which nobody thinks badly.
     pub(crate) fn healthy(mut self) -> Self {
-        self.standing.healthy = true;
+        self.standing = self.standing.with(Standing::HEALTHY, true);
         self
     }
 
     /// The same candidate, to be picked only for what sticks to it; see [`Sticky`](crate::strategy::Sticky).
     #[must_use]
     pub fn draining(mut self) -> Self {
-        self.standing.draining = true;
+        self.standing = self.standing.with(Standing::STAYING, false);
         self
     }
 
     /// How many items it has that are not finished, taken or not.
+    #[inline]
     pub fn outstanding(&self) -> u32 {
         self.outstanding
     }
 
     /// Its share of the work relative to the others, at least 1.
+    #[inline]
     pub fn weight(&self) -> u32 {
         self.weight
     }
 
     /// Whether it may be picked: available, healthy and not draining.
+    #[inline]
     pub fn is_eligible(&self) -> bool {
-        self.standing.available && self.standing.healthy && !self.standing.draining
+        self.standing.has(Standing::ELIGIBLE)
     }
 
     /// Whether it could have one more item: admitted, not paused, with room for it. Health and draining don't matter here.
+    #[inline]
     pub fn is_available(&self) -> bool {
-        self.standing.available
+        self.standing.has(Standing::AVAILABLE)
     }
 
     /// Whether nobody thinks badly of it.
     pub fn is_healthy(&self) -> bool {
-        self.standing.healthy
+        self.standing.has(Standing::HEALTHY)
     }
 
     /// Whether it gets only what sticks to it.
     pub fn is_draining(&self) -> bool {
-        self.standing.draining
+        !self.standing.has(Standing::STAYING)
     }
 
     /// Whether there is a member at all in this place.
+    #[inline]
     pub fn is_present(&self) -> bool {
-        self.standing.present
+        self.standing.has(Standing::PRESENT)
     }
 
     /// Compares the load that each of two candidates would have with one more item: `(outstanding + 1) /
@@ -144,6 +178,7 @@ impl Candidate {
     /// let (small, large) = (Candidate::new(0, 1), Candidate::new(2, 4));
     /// assert_eq!(large.compare_load(&small), Ordering::Less, "3/4 of its capacity against 1/1");
     /// ```
+    #[inline]
     pub fn compare_load(&self, other: &Self) -> Ordering {
         // Cross multiplication: no division, no floats. 2^32 * (2^32 - 1) fits into 64 bits.
         let scaled =
@@ -157,7 +192,9 @@ impl Candidate {
 pub struct Figures {
     pub(crate) identity: u64,
     pub(crate) gauge: Option<u64>,
-    pub(crate) since_report: u32,
+    /// Items it ever got, and how many that were when its gauge was read.
+    pub(crate) picked: u64,
+    pub(crate) picked_at_report: u64,
     pub(crate) admitted: Duration,
 }
 
@@ -176,7 +213,7 @@ impl Figures {
     /// The same with so many items assigned since the gauge was read.
     #[must_use]
     pub fn since_report(self, items: u32) -> Self {
-        Self { since_report: items, ..self }
+        Self { picked: self.picked_at_report + u64::from(items), ..self }
     }
 
     /// The same, there since then.

@@ -23,12 +23,14 @@ pub struct Request {
 
 impl Request {
     /// Anything, now.
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// An item of this class; see [`Classes`](crate::Classes). By default every member takes it.
     #[must_use]
+    #[inline]
     pub fn class(self, class: u8) -> Self {
         Self { class: Some(class), ..self }
     }
@@ -36,12 +38,14 @@ impl Request {
     /// An item that belongs with others of the same key: the hash of a session, a client's address, a name.
     /// [`hash_of`](crate::hash_of) makes one that is the same in every process.
     #[must_use]
+    #[inline]
     pub fn key(self, hash: u64) -> Self {
         Self { key: Some(hash), ..self }
     }
 
     /// The time of the pick, since any moment that stays the same. Strategies without a sense of time ignore it.
     #[must_use]
+    #[inline]
     pub fn at(self, now: Duration) -> Self {
         Self { now, ..self }
     }
@@ -65,6 +69,7 @@ impl<'a> Candidates<'a> {
         Self { all, figures: &[], index: None, request: Request::new(), version: 0 }
     }
 
+    #[inline]
     pub(crate) fn kept(
         all: &'a [Candidate],
         figures: &'a [Figures],
@@ -82,6 +87,7 @@ impl<'a> Candidates<'a> {
 
     /// The same for this request.
     #[must_use]
+    #[inline]
     pub fn for_request(self, request: Request) -> Self {
         Self { request, ..self }
     }
@@ -96,6 +102,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// How many there are, ineligible ones included.
+    #[inline]
     pub fn len(&self) -> usize {
         self.all.len()
     }
@@ -106,26 +113,45 @@ impl<'a> Candidates<'a> {
     }
 
     /// The candidate at `index`.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<Candidate> {
         self.all.get(index).map(|candidate| candidate.seen_for(self.request.class))
     }
 
+    /// The same in place, whatever the item's class.
+    #[inline]
+    pub(crate) fn at(&self, index: usize) -> Option<&'a Candidate> {
+        self.all.get(index)
+    }
+
+    /// Whether the candidate at `index` could have the item, be it for a strategy that looks beyond health.
+    #[inline]
+    pub(crate) fn is_possible(&self, index: usize) -> bool {
+        self.all.get(index).is_some_and(|candidate| {
+            candidate.is_present() && candidate.is_available() && candidate.takes(self.request.class)
+        })
+    }
+
     /// What else is known of it. Without figures, a member is known by its index.
+    #[inline]
     pub fn figures(&self, index: usize) -> Figures {
         self.figures.get(index).copied().unwrap_or_else(|| Figures::new(index as u64))
     }
 
     /// The hash of the item's key, if it has one.
+    #[inline]
     pub fn key(&self) -> Option<u64> {
         self.request.key
     }
 
     /// The time of the pick.
+    #[inline]
     pub fn now(&self) -> Duration {
         self.request.now
     }
 
     /// A number that changes whenever a member comes, goes, or gets another weight; `None` if nobody counts.
+    #[inline]
     pub fn version(&self) -> Option<u64> {
         (self.version != 0).then_some(self.version)
     }
@@ -148,6 +174,7 @@ impl<'a> Candidates<'a> {
     /// let order: Vec<usize> = Candidates::new(&all).eligible_from(1).map(|(index, _)| index).collect();
     /// assert_eq!(order, [2, 0]);
     /// ```
+    #[inline]
     pub fn eligible_from(&self, start: usize) -> impl Iterator<Item = (usize, Candidate)> + use<'a> {
         let start = if start < self.all.len() { start } else { 0 };
         let (before, from) = self.all.split_at(start);
@@ -158,6 +185,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Whether the candidate at `index` may be picked.
+    #[inline]
     pub fn is_eligible(&self, index: usize) -> bool {
         self.all
             .get(index)
@@ -168,6 +196,7 @@ impl<'a> Candidates<'a> {
     ///
     /// In a pool or dispatcher whose strategy [ranks by load](crate::Strategy::ranks_by_load) this takes constant or
     /// logarithmic time, otherwise a scan.
+    #[inline]
     pub fn least_loaded_from(&self, start: usize) -> Option<usize> {
         let start = if start < self.all.len() { start } else { 0 };
         if let Some(index) = self.index

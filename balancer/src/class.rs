@@ -22,6 +22,7 @@ impl Classes {
     pub const COUNT: u8 = 64;
 
     /// Every class.
+    #[inline]
     pub const fn all() -> Self {
         Self { bits: u64::MAX }
     }
@@ -44,6 +45,7 @@ impl Classes {
     }
 
     /// Whether `class` is among them.
+    #[inline]
     pub const fn contains(self, class: u8) -> bool {
         self.bits & Self::bit(class) != 0
     }
@@ -53,6 +55,7 @@ impl Classes {
         self.bits == 0
     }
 
+    #[inline]
     const fn bit(class: u8) -> u64 {
         if class < Self::COUNT { 1 << class } else { 0 }
     }

@@ -24,6 +24,7 @@ impl Members {
         Self { candidates: Vec::new(), figures: Vec::new(), index, version: 1 }
     }
 
+    #[inline]
     pub(crate) fn get(&self, place: usize) -> Option<&Candidate> {
         self.candidates.get(place)
     }
@@ -32,6 +33,7 @@ impl Members {
         self.figures.get(place)
     }
 
+    #[inline]
     pub(crate) fn figures_mut(&mut self, place: usize) -> Option<&mut Figures> {
         self.figures.get_mut(place)
     }
@@ -67,7 +69,18 @@ impl Members {
         } else if let Some(index) = &mut self.index
             && before != candidate
         {
-            index.update(&self.candidates, place, &before);
+            index.update(&self.candidates, place, before.rank());
+        }
+    }
+
+    /// The member at `place` has so much outstanding now, and room for more or not.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, place: usize, outstanding: u32, room: bool) {
+        let Some(now) = self.candidates.get_mut(place) else { return };
+        let before = now.rank();
+        now.count(outstanding, room);
+        if let Some(index) = &mut self.index {
+            index.update(&self.candidates, place, before);
         }
     }
 
@@ -78,17 +91,19 @@ impl Members {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn view(&self, request: Request) -> Candidates<'_> {
         Candidates::kept(&self.candidates, &self.figures, self.index.as_ref(), self.version)
             .for_request(request)
     }
 
     /// Asks the strategy and does not trust it: see [`Strategy::pick`].
+    #[inline(always)]
     pub(crate) fn pick<S: Strategy + ?Sized>(&self, strategy: &mut S, request: Request) -> Option<usize> {
         let among = self.view(request);
-        let may = |place: &usize| {
-            among.get(*place).is_some_and(|candidate| candidate.is_present() && candidate.is_available())
-        };
-        strategy.pick(&among).filter(may).or_else(|| among.eligible_from(0).next().map(|(place, _)| place))
+        strategy
+            .pick(&among)
+            .filter(|place| among.is_possible(*place))
+            .or_else(|| among.eligible_from(0).next().map(|(place, _)| place))
     }
 }

@@ -21,8 +21,9 @@ pub(super) struct Levels {
     lowest: usize,
 }
 
-fn level_of(candidate: &Candidate) -> usize {
-    (candidate.outstanding() as usize).min(TOP)
+#[inline]
+fn level_of(outstanding: u32) -> usize {
+    (outstanding as usize).min(TOP)
 }
 
 impl Levels {
@@ -30,23 +31,24 @@ impl Levels {
         let words = all.len().div_ceil(64);
         let mut levels = Self { words, bits: vec![0; words * FIRST], set: vec![0; FIRST], lowest: 0 };
         for (index, candidate) in all.iter().enumerate() {
-            levels.insert(index, candidate);
+            levels.insert(index, candidate.rank().map(level_of));
         }
         levels
     }
 
-    pub(super) fn update(&mut self, index: usize, before: &Candidate, now: Option<&Candidate>) {
-        self.remove(index, before);
-        if let Some(now) = now {
+    #[inline]
+    pub(super) fn update(&mut self, index: usize, before: Option<u32>, now: Option<u32>) {
+        let (before, now) = (before.map(level_of), now.map(level_of));
+        if before != now {
+            // In this order: then the lowest level moves least.
             self.insert(index, now);
+            self.remove(index, before);
         }
     }
 
-    fn insert(&mut self, index: usize, candidate: &Candidate) {
-        if !candidate.is_eligible() {
-            return;
-        }
-        let level = level_of(candidate);
+    #[inline]
+    fn insert(&mut self, index: usize, level: Option<usize>) {
+        let Some(level) = level else { return };
         if level >= self.set.len() {
             let levels = (level + 1).next_power_of_two().min(TOP + 1);
             self.set.resize(levels, 0);
@@ -60,11 +62,9 @@ impl Levels {
         }
     }
 
-    fn remove(&mut self, index: usize, candidate: &Candidate) {
-        if !candidate.is_eligible() {
-            return;
-        }
-        let level = level_of(candidate);
+    #[inline]
+    fn remove(&mut self, index: usize, level: Option<usize>) {
+        let Some(level) = level else { return };
         let place = level * self.words + index / 64;
         if let (Some(word), Some(set)) = (self.bits.get_mut(place), self.set.get_mut(level)) {
             *word &= !(1 << (index % 64));
@@ -76,6 +76,7 @@ impl Levels {
         }
     }
 
+    #[inline]
     pub(super) fn least(&self, all: &[Candidate], start: usize) -> Option<usize> {
         if self.lowest >= TOP {
             return super::scan(all, start);

@@ -24,6 +24,7 @@ impl Tree {
         tree
     }
 
+    #[inline]
     pub(super) fn update(&mut self, all: &[Candidate], index: usize) {
         self.set_leaf(all, index);
         let mut node = (self.leaves() + index) / 2;
@@ -33,6 +34,7 @@ impl Tree {
         }
     }
 
+    #[inline]
     pub(super) fn least(&self, all: &[Candidate], start: usize) -> Option<usize> {
         let winner = self.at(1);
         let from = self.best_from(all, start);
@@ -43,6 +45,7 @@ impl Tree {
     }
 
     /// The best from this index to the end.
+    #[inline]
     fn best_from(&self, all: &[Candidate], start: usize) -> u32 {
         let mut node = self.leaves() + start;
         let mut best = self.at(node);
@@ -56,14 +59,17 @@ impl Tree {
         best
     }
 
+    #[inline]
     fn leaves(&self) -> usize {
         self.best.len() / 2
     }
 
+    #[inline]
     fn at(&self, node: usize) -> u32 {
         self.best.get(node).copied().unwrap_or(NOBODY)
     }
 
+    #[inline]
     fn set_leaf(&mut self, all: &[Candidate], index: usize) {
         let eligible = all.get(index).is_some_and(Candidate::is_eligible);
         let leaf = self.leaves() + index;
@@ -72,6 +78,7 @@ impl Tree {
         }
     }
 
+    #[inline]
     fn play(&mut self, all: &[Candidate], node: usize) {
         let winner = better(all, self.at(2 * node), self.at(2 * node + 1));
         if let Some(best) = self.best.get_mut(node) {
@@ -81,6 +88,7 @@ impl Tree {
 }
 
 /// The less loaded of two; of equals the first.
+#[inline]
 fn better(all: &[Candidate], one: u32, other: u32) -> u32 {
     match (all.get(one as usize), all.get(other as usize)) {
         (Some(first), Some(second)) if second.compare_load(first).is_lt() => other,

@@ -5,6 +5,7 @@ mod status;
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use self::shared::{Guard, SharedPool};
@@ -38,6 +39,8 @@ use crate::{Limits, Strategy, hash_of};
 pub struct Pool<K, S = Box<dyn Strategy>> {
     strategy: S,
     members: Members,
+    /// By place: what every pick touches, and the rest.
+    counters: Vec<Counter>,
     slots: Vec<Slot<K>>,
     vacant: Vec<usize>,
     by_key: HashMap<K, usize>,
@@ -47,16 +50,22 @@ pub struct Pool<K, S = Box<dyn Strategy>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemberId {
     index: u32,
-    generation: u32,
+    /// Not zero, so that an `Option` of this is no larger.
+    generation: NonZeroU32,
+}
+
+#[derive(Debug)]
+struct Counter {
+    generation: NonZeroU32,
+    /// The most it may have now: nothing while it is paused.
+    most: u32,
 }
 
 #[derive(Debug)]
 struct Slot<K> {
     key: Option<K>,
-    generation: u32,
     limits: Limits,
     paused: bool,
-    picked: u64,
     failed: u64,
 }
 
@@ -64,7 +73,14 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
     /// A pool without members.
     pub fn new(strategy: S) -> Self {
         let members = Members::for_strategy(&strategy);
-        Self { strategy, members, slots: Vec::new(), vacant: Vec::new(), by_key: HashMap::new() }
+        Self {
+            strategy,
+            members,
+            counters: Vec::new(),
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            by_key: HashMap::new(),
+        }
     }
 
     /// Adds a member, or changes the limits of the one with this key, which keeps its counts. Of the limits, `window` has no
@@ -83,26 +99,20 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
             slot.limits = limits;
             candidate.with_weight(limits.weight).of(limits.classes)
         });
-        self.id(index)
+        // The place is there: it was found or made above.
+        self.id(index).unwrap_or(MemberId { index: u32::MAX, generation: NonZeroU32::MIN })
     }
 
     fn occupy(&mut self, key: K, limits: Limits, now: Duration) -> usize {
         let identity = limits.identity.unwrap_or_else(|| hash_of(&key));
-        let slot = |generation| Slot {
-            key: Some(key.clone()),
-            generation,
-            limits,
-            paused: false,
-            picked: 0,
-            failed: 0,
-        };
-        let index = match self.vacant.pop() {
-            Some(index) => index,
-            None => self.members.add_place(),
-        };
+        let slot = Slot { key: Some(key.clone()), limits, paused: false, failed: 0 };
+        let index = self.vacant.pop().unwrap_or_else(|| self.members.add_place());
         match self.slots.get_mut(index) {
-            Some(vacant) => *vacant = slot(vacant.generation),
-            None => self.slots.push(slot(0)),
+            Some(vacant) => *vacant = slot,
+            None => {
+                self.slots.push(slot);
+                self.counters.push(Counter { generation: NonZeroU32::MIN, most: 0 });
+            }
         }
         self.members.occupy(index, identity, now);
         self.by_key.insert(key, index);
@@ -113,9 +123,9 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
     /// before.
     pub fn remove(&mut self, id: MemberId) -> Option<K> {
         let index = self.index(id)?;
-        let slot = self.slots.get_mut(index)?;
-        let key = slot.key.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
+        let key = self.slots.get_mut(index)?.key.take()?;
+        let counter = self.counters.get_mut(index)?;
+        counter.generation = counter.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         self.by_key.remove(&key);
         self.members.vacate(index);
         self.vacant.push(index);
@@ -147,7 +157,7 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
         if let Some(index) = self.index(id)
             && let Some(figures) = self.members.figures_mut(index)
         {
-            (figures.gauge, figures.since_report) = (Some(used), 0);
+            (figures.gauge, figures.picked_at_report) = (Some(used), figures.picked);
         }
     }
 
@@ -159,42 +169,43 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
 
     /// Changes a member, and what follows from it.
     fn change(&mut self, index: usize, change: impl FnOnce(&mut Slot<K>, Candidate) -> Candidate) {
-        if let (Some(slot), Some(candidate)) = (self.slots.get_mut(index), self.members.get(index)) {
+        if let (Some(slot), Some(counter), Some(candidate)) =
+            (self.slots.get_mut(index), self.counters.get_mut(index), self.members.get(index))
+        {
             let candidate = change(slot, *candidate);
-            let room = candidate.outstanding() < slot.limits.capacity && !slot.paused;
-            self.members.set(index, candidate.with_available(room));
+            counter.most = if slot.paused { 0 } else { slot.limits.capacity };
+            self.members.set(index, candidate.with_available(candidate.outstanding() < counter.most));
         }
     }
 
     /// Picks a member, which has one item more from now on. `None` when nobody has room.
+    #[inline]
     pub fn pick(&mut self) -> Option<MemberId> {
         self.pick_for(Request::new())
     }
 
     /// The same for a request with a key, a class, or a time.
-    #[inline]
+    #[inline(always)]
     pub fn pick_for(&mut self, request: Request) -> Option<MemberId> {
         let index = self.members.pick(&mut self.strategy, request)?;
-        let slot = self.slots.get_mut(index)?;
-        slot.picked += 1;
-        let id = MemberId { index: index as u32, generation: slot.generation };
-        let candidate = *self.members.get(index)?;
-        let outstanding = candidate.outstanding().saturating_add(1);
-        let room = outstanding < slot.limits.capacity && !slot.paused;
-        self.members.set(index, candidate.with_outstanding(outstanding).with_available(room));
-        if let Some(figures) = self.members.figures_mut(index) {
-            figures.since_report = figures.since_report.saturating_add(1);
-        }
+        let counter = self.counters.get(index)?;
+        let id = MemberId { index: index as u32, generation: counter.generation };
+        let outstanding = self.members.get(index)?.outstanding().saturating_add(1);
+        self.members.count(index, outstanding, outstanding < counter.most);
+        self.members.figures_mut(index)?.picked += 1;
         Some(id)
     }
 
     /// An item of the member has ended. Nothing happens for a member that has left.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, id: MemberId) {
-        if let Some(index) = self.index(id) {
-            self.change(index, |_, candidate| {
-                candidate.with_outstanding(candidate.outstanding().saturating_sub(1))
-            });
+        let index = id.index as usize;
+        if let Some(counter) = self.counters.get(index)
+            && counter.generation == id.generation
+            && let Some(candidate) = self.members.get(index)
+        {
+            let outstanding = candidate.outstanding().saturating_sub(1);
+            self.members.count(index, outstanding, outstanding < counter.most);
         }
     }
 
@@ -209,21 +220,19 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
         self.release(id);
     }
 
-    fn id(&self, index: usize) -> MemberId {
-        let generation = self.slots.get(index).map_or(0, |slot| slot.generation);
-        MemberId { index: index as u32, generation }
+    fn id(&self, index: usize) -> Option<MemberId> {
+        let generation = self.counters.get(index)?.generation;
+        Some(MemberId { index: index as u32, generation })
     }
 
-    #[inline]
     fn index(&self, id: MemberId) -> Option<usize> {
         let index = id.index as usize;
-        let slot = self.slots.get(index)?;
-        (slot.generation == id.generation && slot.key.is_some()).then_some(index)
+        (self.counters.get(index)?.generation == id.generation).then_some(index)
     }
 
     /// The member with this key.
     pub fn id_of(&self, key: &K) -> Option<MemberId> {
-        self.by_key.get(key).map(|index| self.id(*index))
+        self.id(*self.by_key.get(key)?)
     }
 
     /// The key of a member, `None` if it has left.
@@ -260,7 +269,7 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
                 healthy: candidate.is_healthy(),
                 draining: candidate.is_draining(),
                 paused: slot.paused,
-                picked: slot.picked,
+                picked: figures.picked,
                 failed: slot.failed,
                 gauge: figures.gauge,
             })

@@ -37,6 +37,7 @@ impl Strategy for LeastLoaded {
         "least-loaded"
     }
 
+    #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let index = among.least_loaded_from(self.start)?;
         self.start = index + 1;

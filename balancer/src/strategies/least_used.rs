@@ -99,7 +99,7 @@ impl LeastUsed {
 
     fn expected(&self, figures: &Figures) -> f64 {
         let used = figures.gauge.unwrap_or(0) as f64;
-        used + self.per_item * f64::from(figures.since_report)
+        used + self.per_item * (figures.picked - figures.picked_at_report) as f64
     }
 }
 

@@ -144,6 +144,7 @@ impl Strategy for Maglev {
         "maglev"
     }
 
+    #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let Some(key) = among.key() else {
             let index = among.least_loaded_from(self.start)?;
@@ -153,8 +154,16 @@ impl Strategy for Maglev {
         if !self.is_current(among) {
             self.renew(among);
         }
-        // The high half of the product: as even as a remainder, without a division.
-        let first = ((u128::from(mix(key)) * self.table.len() as u128) >> 64) as usize;
+        // The golden ratio spreads keys that are near each other (Knuth, TAOCP 6.4); the high half of a product is as even as
+        // a remainder, without a division.
+        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let first = ((u128::from(spread) * self.table.len() as u128) >> 64) as usize;
+        // The commonest case, without what the others need.
+        if let Some(place) = self.table.get(first).map(|place| *place as usize)
+            && among.is_eligible(place)
+        {
+            return Some(place);
+        }
         let (before, from) = self.table.split_at_checked(first)?;
         // So far the walk meets everybody who may be picked, unless they are few.
         let far = 8 * among.len();
@@ -168,10 +177,6 @@ impl Strategy for Maglev {
             (index, score(key, among.figures(index).identity(), candidate.weight()))
         });
         scores.max_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(index, _)| index)
-    }
-
-    fn ranks_by_load(&self) -> bool {
-        true
     }
 }
 

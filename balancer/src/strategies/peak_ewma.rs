@@ -112,6 +112,7 @@ impl Strategy for PeakEwma {
         "peak-ewma"
     }
 
+    #[inline]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let (first, second) = draw_two(&mut self.rng, among)?;
         let picked = if self.cost(among, second)? < self.cost(among, first)? { second } else { first };

@@ -36,6 +36,7 @@ impl PowerOfTwoChoices {
 }
 
 /// Two eligible candidates, different if there are two.
+#[inline(always)]
 pub(super) fn draw_two(rng: &mut Rng, among: &Candidates<'_>) -> Option<(usize, usize)> {
     let first = draw(rng, among)?;
     // Seldom the same twice; with one eligible, always.
@@ -54,9 +55,10 @@ impl Strategy for PowerOfTwoChoices {
         "power-of-two"
     }
 
+    #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let (first, second) = draw_two(&mut self.rng, among)?;
-        let less = among.get(second)?.compare_load(&among.get(first)?).is_lt();
+        let less = among.at(second)?.compare_load(among.at(first)?).is_lt();
         Some(if less { second } else { first })
     }
 }

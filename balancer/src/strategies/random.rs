@@ -8,6 +8,7 @@ use crate::strategy::{Candidates, Strategy};
 const DRAWS: usize = 8;
 
 /// Draws an eligible candidate, each as likely as any other.
+#[inline(always)]
 pub(super) fn draw(rng: &mut Rng, among: &Candidates<'_>) -> Option<usize> {
     let len = among.len();
     if len == 0 {
@@ -63,6 +64,7 @@ impl Strategy for Random {
         "random"
     }
 
+    #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         draw(&mut self.rng, among)
     }

@@ -61,8 +61,4 @@ impl Strategy for Rendezvous {
         }
         best.map(|(index, _)| index)
     }
-
-    fn ranks_by_load(&self) -> bool {
-        true
-    }
 }

@@ -35,8 +35,11 @@ impl Strategy for RoundRobin {
         "round-robin"
     }
 
+    #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
-        let (index, _) = among.eligible_from(self.start).next()?;
+        let start = if self.start < among.len() { self.start } else { 0 };
+        // Mostly the next may be picked.
+        let index = if among.is_eligible(start) { start } else { among.eligible_from(start).next()?.0 };
         self.start = index + 1;
         Some(index)
     }

@@ -21,8 +21,17 @@ use crate::strategy::{Candidates, Strategy};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SmoothWeighted {
-    /// By how much each is behind, and who that is.
-    current: Vec<(u64, i64)>,
+    /// By place.
+    current: Vec<Current>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Current {
+    /// Whose this is.
+    identity: u64,
+    weight: i64,
+    /// By how much it is behind.
+    behind: i64,
 }
 
 impl SmoothWeighted {
@@ -38,25 +47,31 @@ impl Strategy for SmoothWeighted {
     }
 
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
-        self.current.resize(among.len(), (0, 0));
+        self.current.resize(among.len(), Current::default());
         let (mut sum, mut best) = (0, None);
         for (index, candidate) in among.eligible_from(0) {
             let identity = among.figures(index).identity();
-            let Some((known, current)) = self.current.get_mut(index) else { continue };
-            if *known != identity {
-                // Somebody else had this place.
-                (*known, *current) = (identity, 0);
-            }
+            let Some(current) = self.current.get_mut(index) else { continue };
             let weight = i64::from(candidate.weight());
-            *current += weight;
+            if current.identity != identity {
+                // Somebody else had this place.
+                *current = Current { identity, weight, behind: 0 };
+            } else if current.weight != weight {
+                // What it is owed grows and shrinks with its weight.
+                let scaled =
+                    i128::from(current.behind) * i128::from(weight) / i128::from(current.weight.max(1));
+                current.behind = i64::try_from(scaled).unwrap_or(0);
+                current.weight = weight;
+            }
+            current.behind += weight;
             sum += weight;
-            if best.is_none_or(|(_, most)| *current > most) {
-                best = Some((index, *current));
+            if best.is_none_or(|(_, most)| current.behind > most) {
+                best = Some((index, current.behind));
             }
         }
         let (index, _) = best?;
-        if let Some((_, current)) = self.current.get_mut(index) {
-            *current -= sum;
+        if let Some(current) = self.current.get_mut(index) {
+            current.behind -= sum;
         }
         Some(index)
     }

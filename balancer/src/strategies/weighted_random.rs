@@ -86,6 +86,7 @@ impl Strategy for WeightedRandom {
         "weighted-random"
     }
 
+    #[inline]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         if !self.is_current(among) {
             self.renew(among);
