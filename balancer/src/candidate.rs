@@ -192,9 +192,10 @@ impl Candidate {
 pub struct Figures {
     pub(crate) identity: u64,
     pub(crate) gauge: Option<u64>,
-    /// Items it ever got, and how many that were when its gauge was read.
+    /// Items it had when its gauge was read.
+    pub(crate) outstanding_then: u32,
+    /// Items it ever got.
     pub(crate) picked: u64,
-    pub(crate) picked_at_report: u64,
     pub(crate) admitted: Duration,
 }
 
@@ -204,16 +205,10 @@ impl Figures {
         Self { identity, ..Self::default() }
     }
 
-    /// The same with what it uses of something: bytes of memory, thousandths of a core.
+    /// The same with what it used of something, bytes of memory or thousandths of a core, when it had so much outstanding.
     #[must_use]
-    pub fn gauge(self, used: u64) -> Self {
-        Self { gauge: Some(used), ..self }
-    }
-
-    /// The same with so many items assigned since the gauge was read.
-    #[must_use]
-    pub fn since_report(self, items: u32) -> Self {
-        Self { picked: self.picked_at_report + u64::from(items), ..self }
+    pub fn gauge(self, used: u64, outstanding: u32) -> Self {
+        Self { gauge: Some(used), outstanding_then: outstanding, ..self }
     }
 
     /// The same, there since then.

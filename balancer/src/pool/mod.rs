@@ -155,9 +155,10 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
     /// Tells what a member uses of what is measured, for [`LeastUsed`](crate::strategy::LeastUsed).
     pub fn report(&mut self, id: MemberId, used: u64) {
         if let Some(index) = self.index(id)
+            && let Some(outstanding) = self.members.get(index).map(Candidate::outstanding)
             && let Some(figures) = self.members.figures_mut(index)
         {
-            (figures.gauge, figures.picked_at_report) = (Some(used), figures.picked);
+            *figures = figures.gauge(used, outstanding);
         }
     }
 

@@ -1,12 +1,12 @@
 //! Least used: who has most to spare of something that is measured now and then.
 
-use crate::strategy::{Candidates, Figures, Strategy};
+use crate::strategy::{Candidates, Strategy};
 
 /// Picks the member that uses least of what is measured, memory or CPU, without herding.
 ///
-/// The figures are old when they are used: between two measurements the smallest would get everything (p99 24 × least-loaded's
-/// with 16 members and figures 10 service times old). So to each figure is added what the items assigned since
-/// then are expected to use, which is learned from the figures themselves; and among those within
+/// The figures are old when they are used: between two measurements the smallest would get everything (p99 20 × least-loaded's
+/// with 16 members and figures 10 service times old). So to each figure is added what the items that came since are expected
+/// to use, less what those that ended did; what an item uses is learned from the figures themselves. Among those within
 /// [`tolerance`](Self::tolerance) of the best, the least loaded gets the item.
 ///
 /// A member above the [`limit`](Self::limit) is picked only if all are; one without a figure counts as the best.
@@ -17,7 +17,7 @@ use crate::strategy::{Candidates, Figures, Strategy};
 /// use cluster_balancer::strategy::{Candidate, Candidates, Figures, LeastUsed, Strategy};
 ///
 /// let all = [Candidate::new(1, 1), Candidate::new(1, 1)];
-/// let figures = [Figures::new(0).gauge(900 << 20), Figures::new(1).gauge(200 << 20)];
+/// let figures = [Figures::new(0).gauge(900 << 20, 1), Figures::new(1).gauge(200 << 20, 1)];
 /// let among = Candidates::new(&all).with_figures(&figures);
 /// assert_eq!(LeastUsed::memory().pick(&among), Some(1));
 /// ```
@@ -77,11 +77,10 @@ impl LeastUsed {
         self.last.resize(among.len(), None);
         let (mut used, mut items) = (0.0, 0.0);
         for index in 0..among.len() {
-            let (Some(last), Some(candidate)) = (self.last.get_mut(index), among.get(index)) else {
-                continue;
-            };
-            let Some(gauge) = among.figures(index).gauge else { continue };
-            let now = (gauge as f64, f64::from(candidate.outstanding()));
+            let Some(last) = self.last.get_mut(index) else { continue };
+            let figures = among.figures(index);
+            let Some(gauge) = figures.gauge else { continue };
+            let now = (gauge as f64, f64::from(figures.outstanding_then));
             (used, items) = (used + now.0, items + now.1);
             let Some(before) = last.replace(now).filter(|before| before.0 != now.0) else { continue };
             let each = (now.0 - before.0) / (now.1 - before.1);
@@ -97,9 +96,11 @@ impl LeastUsed {
         }
     }
 
-    fn expected(&self, figures: &Figures) -> f64 {
-        let used = figures.gauge.unwrap_or(0) as f64;
-        used + self.per_item * (figures.picked - figures.picked_at_report) as f64
+    /// What the candidate at `index` is thought to use by now.
+    fn expected(&self, among: &Candidates<'_>, index: usize) -> f64 {
+        let (figures, now) = (among.figures(index), among.at(index).map_or(0, crate::Candidate::outstanding));
+        let since = f64::from(now) - f64::from(figures.outstanding_then);
+        (figures.gauge.unwrap_or(0) as f64 + self.per_item * since).max(0.0)
     }
 }
 
@@ -113,10 +114,10 @@ impl Strategy for LeastUsed {
         let within = |index: usize| among.figures(index).gauge.is_none_or(|used| used <= self.limit);
         let limited = among.eligible_from(0).any(|(index, _)| within(index));
         let all = || among.eligible_from(self.start).filter(|(index, _)| !limited || within(*index));
-        let best = all().map(|(index, _)| self.expected(&among.figures(index))).min_by(f64::total_cmp)?;
+        let best = all().map(|(index, _)| self.expected(among, index)).min_by(f64::total_cmp)?;
         let enough = best * (1.0 + self.tolerance);
         let mut chosen: Option<(usize, crate::Candidate)> = None;
-        for (index, candidate) in all().filter(|(index, _)| self.expected(&among.figures(*index)) <= enough) {
+        for (index, candidate) in all().filter(|(index, _)| self.expected(among, *index) <= enough) {
             if chosen.is_none_or(|(_, least)| candidate.compare_load(&least).is_lt()) {
                 chosen = Some((index, candidate));
             }
