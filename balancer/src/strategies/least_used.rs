@@ -11,7 +11,7 @@ use crate::strategy::{Candidates, Strategy};
 ///
 /// A member above the [`limit`](Self::limit) is picked only if all are; one without a figure counts as the best.
 ///
-/// It reads [`Figures::gauge`]. O(n) per pick, without allocation.
+/// It reads [`Figures::gauge`](crate::Figures::gauge). O(n) per pick, without allocation.
 ///
 /// ```
 /// use cluster_balancer::strategy::{Candidate, Candidates, Figures, LeastUsed, Strategy};
