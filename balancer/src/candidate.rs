@@ -50,7 +50,7 @@ impl Candidate {
     }
 
     /// A place without a member.
-    pub(crate) fn vacant() -> Self {
+    pub fn vacant() -> Self {
         let standing = Standing(Standing::HEALTHY | Standing::STAYING);
         Self { outstanding: 0, weight: 1, standing, classes: Classes::all() }
     }

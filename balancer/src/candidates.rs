@@ -49,6 +49,18 @@ impl Request {
     pub fn at(self, now: Duration) -> Self {
         Self { now, ..self }
     }
+
+    pub(crate) fn of_class(&self) -> Option<u8> {
+        self.class
+    }
+
+    pub(crate) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    pub(crate) fn time(&self) -> Duration {
+        self.now
+    }
 }
 
 /// The members to pick from, by index. Some may be ineligible.

@@ -3,7 +3,7 @@
 /// A set of classes: kinds of items, numbered from 0 to 63.
 ///
 /// Not every member can do everything: of several listening sockets a worker may have only some. An item has one
-/// class ([`Dispatcher::offer_of`](crate::Dispatcher::offer_of)), a member a set of them
+/// class ([`Request::class`](crate::Request::class)), a member a set of them
 /// ([`Limits::classes`](crate::Limits::classes)).
 ///
 /// ```

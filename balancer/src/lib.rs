@@ -13,14 +13,16 @@
 //!    offer(item)          │      │                               │
 //!    pause / resume(key) ─┘      │  queue ──Strategy──▶ in flight│──▶ poll_batch(): send these to that
 //!  what happened                 │    ▲                    │     │    member, each with its ticket
-//!    handle_taken         ──┐    │    └──── recalled ──────┘     │
-//!    handle_recalled        ├───▶│                               │──▶ item(key, ticket): what to send
-//!    handle_finished      ──┘    └───────────────────────────────┘
+//!    handle_taken         ──┐    │    └─ recalled, refused ┘     │──▶ item(key, ticket): what to send
+//!    handle_recalled        │    │                               │
+//!    handle_refused         ├───▶│                               │──▶ poll_expired(): nobody had room
+//!    handle_finished        │    │                               │
+//!    handle_timeout       ──┘    └───────────────────────────────┘──▶ poll_timeout(): when to look again
 //! ```
 //!
 //! The life of an item: it waits (one queue, in order of arrival), is *assigned* to a member, handed out
-//! with a [`Ticket`] by [`Dispatcher::poll_batch`] (*in flight*), and then either *taken* for good or
-//! *recalled*. Taken work counts as outstanding until the member reports it finished.
+//! with a [`Ticket`] by [`Dispatcher::poll_batch`] (*in flight*), and then either *taken* for good, or back in
+//! its place since it was *recalled* or *refused*. One that finds no place in time *expires*. Taken work counts as outstanding until the member reports it finished.
 //!
 //! ```
 //! use cluster_balancer::{Dispatcher, LeastLoaded, Limits};
@@ -65,26 +67,21 @@ mod dispatcher;
 mod hash;
 mod index;
 mod limits;
-mod member;
 mod members;
-mod overloaded;
 mod pool;
-mod queue;
-mod roster;
+mod status;
 mod strategies;
 mod sync;
-mod ticket;
 
 pub use class::Classes;
-pub use dispatcher::Dispatcher;
+pub use dispatcher::{Batch, Dispatcher, Overloaded, Ticket};
 pub use hash::hash_of;
 pub use limits::Limits;
-pub use overloaded::Overloaded;
-pub use pool::{Guard, MemberId, MemberStatus, Pool, SharedPool, Status};
+pub use pool::{Guard, MemberId, Pool, SharedPool};
+pub use status::{DispatcherStatus, MemberStatus, Status, Totals};
 pub use strategy::{
     Candidate, Candidates, Ended, Figures, LeastLoaded, Request, RoundRobin, Strategy, UnknownStrategy,
 };
-pub use ticket::{Batch, Ticket};
 
 /// Runs the example in the README.
 #[cfg(doctest)]

@@ -54,7 +54,11 @@ impl Members {
         self.set(place, Candidate::new(0, 1).ineligible());
     }
 
+    /// A member moves out, and takes what was known of it along.
     pub(crate) fn vacate(&mut self, place: usize) {
+        if let Some(figures) = self.figures.get_mut(place) {
+            *figures = Figures::default();
+        }
         self.set(place, Candidate::vacant());
     }
 
@@ -100,10 +104,28 @@ impl Members {
     /// Asks the strategy and does not trust it: see [`Strategy::pick`].
     #[inline(always)]
     pub(crate) fn pick<S: Strategy + ?Sized>(&self, strategy: &mut S, request: Request) -> Option<usize> {
-        let among = self.view(request);
+        self.pick_among(strategy, &self.view(request))
+    }
+
+    /// The same among these members seen differently.
+    #[inline(always)]
+    pub(crate) fn pick_among<S: Strategy + ?Sized>(
+        &self,
+        strategy: &mut S,
+        among: &Candidates<'_>,
+    ) -> Option<usize> {
         strategy
-            .pick(&among)
+            .pick(among)
             .filter(|place| among.is_possible(*place))
             .or_else(|| among.eligible_from(0).next().map(|(place, _)| place))
+    }
+
+    /// All of them, the one at `place` not to be picked. It takes a copy, so it is for what is rare.
+    pub(crate) fn without(&self, place: usize) -> Vec<Candidate> {
+        let mut all = self.candidates.clone();
+        if let Some(candidate) = all.get_mut(place) {
+            *candidate = candidate.ineligible();
+        }
+        all
     }
 }

@@ -9,13 +9,15 @@ mod naive;
 use std::collections::BTreeSet;
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
-use cluster_balancer::{Candidate, Candidates, Dispatcher, Limits, Strategy, Ticket};
+use cluster_balancer::strategy::Ended;
+use cluster_balancer::{Classes, Dispatcher, Limits, Ticket, Totals};
 use fastrand::Rng;
-use naive::{Item, Key, Member, strategy};
+use naive::{Item, Key, Naive, Offer, strategy};
 
 const OPERATIONS: usize = 1_000;
-const RUNS: u64 = 100;
+const RUNS: u64 = 108;
 
 #[test]
 fn every_item_ends_exactly_once_in_any_order_of_events() {
@@ -36,16 +38,11 @@ fn every_item_ends_exactly_once_in_any_order_of_events() {
 struct Run {
     rng: Rng,
     dispatcher: Dispatcher<Key, Item>,
-    /// The twin of the dispatcher's strategy.
-    twin: Box<dyn Strategy>,
-    queue_limit: usize,
-    members: Vec<Option<Member>>,
-    waiting: BTreeSet<Item>,
-    /// Members by place, in the order in which they got their first item of this round.
-    round: Vec<usize>,
-    /// Items that left: taken, or returned by a removal. Each can be here once.
+    naive: Naive,
+    /// Items that left: taken, expired, or given back. Each can be here once.
     gone: BTreeSet<Item>,
     settled: Vec<(Key, Ticket)>,
+    totals: Totals,
     next_item: Item,
     next_key: Key,
     last_sequence: u64,
@@ -55,16 +52,18 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let queue_limit = rng.usize(..20);
+        let wait = rng.bool().then(|| Duration::from_secs(rng.u64(..30)));
+        // Every kind of strategy in turn.
+        let twin = || strategy(seed % naive::kinds(), seed);
+        let dispatcher = Dispatcher::new(twin(), queue_limit);
         Self {
-            dispatcher: Dispatcher::new(strategy(seed), queue_limit),
-            twin: strategy(seed),
+            dispatcher: wait
+                .map_or_else(|| Dispatcher::new(twin(), queue_limit), |wait| dispatcher.wait_at_most(wait)),
+            naive: Naive::new(twin(), queue_limit, wait),
             rng,
-            queue_limit,
-            members: Vec::new(),
-            waiting: BTreeSet::new(),
-            round: Vec::new(),
             gone: BTreeSet::new(),
             settled: Vec::new(),
+            totals: Totals::default(),
             next_item: 0,
             next_key: 0,
             last_sequence: 0,
@@ -75,15 +74,20 @@ impl Run {
         for _ in 0..OPERATIONS {
             match self.rng.u8(..100) {
                 0..5 => self.admit(),
-                5..8 => self.withdraw(),
-                8..10 => self.remove(),
-                10..13 => self.pause(),
-                13..17 => self.resume(),
-                17..42 => self.offer(),
-                42..65 => self.poll(),
-                65..80 => self.take(),
-                80..87 => self.recall(),
-                87..90 => self.try_stale(),
+                5..7 => self.withdraw(),
+                7..9 => self.remove(),
+                9..11 => self.pause(),
+                11..15 => self.resume(),
+                15..19 => self.judge(),
+                19..21 => self.drain(),
+                21..44 => self.offer(),
+                44..63 => self.poll(),
+                63..76 => self.take(),
+                76..80 => self.recall(),
+                80..84 => self.refuse(),
+                84..86 => self.try_stale(),
+                86..89 => self.learn(),
+                89..93 => self.expire(),
                 _ => self.finish(),
             }
             self.check();
@@ -97,33 +101,28 @@ impl Run {
         let window = *self.rng.choice(&[0, 1, 2, 3, 8, 32]).unwrap();
         let capacity = *self.rng.choice(&[0, 1, 3, 10, u32::MAX, u32::MAX]).unwrap();
         let weight = self.rng.u32(..4);
+        let every = Classes::all();
+        let classes = *self.rng.choice(&[every, every, every.without(0), Classes::none().with(1)]).unwrap();
         let key = match self.any_key() {
-            Some(key) if self.rng.bool() || self.count() >= 6 => key,
+            Some(key) if self.rng.bool() || self.naive.iter().count() >= 6 => key,
             _ => {
                 self.next_key += 1;
                 self.next_key
             }
         };
-        self.dispatcher.admit(key, Limits::new().window(window).capacity(capacity).weight(weight));
-        self.unassign(key);
-        let existing = self.members.iter_mut().flatten().find(|member| member.key == key);
-        if let Some(member) = existing {
-            (member.window, member.capacity, member.weight, member.admitted) =
-                (window, capacity, weight, true);
-            return;
-        }
-        let member = Member::new(key, window, capacity, weight);
-        match self.members.iter().position(Option::is_none) {
-            Some(vacant) => self.members[vacant] = Some(member),
-            None => self.members.push(Some(member)),
-        }
+        let limits = Limits::new().window(window).capacity(capacity).weight(weight).classes(classes);
+        self.dispatcher.admit(key, limits.identity(key.into()));
+        self.naive.unassign(key);
+        let member = self.naive.ensure(key);
+        (member.window, member.capacity, member.weight, member.classes) = (window, capacity, weight, classes);
+        (member.admitted, member.draining) = (true, false);
     }
 
     fn withdraw(&mut self) {
         let Some(key) = self.any_key() else { return };
         let tickets = self.dispatcher.withdraw(key);
-        self.unassign(key);
-        let member = self.member(key);
+        self.naive.unassign(key);
+        let member = self.naive.member(key);
         member.admitted = false;
         let mut expected: Vec<Ticket> = member.flying.iter().map(|(ticket, _)| *ticket).collect();
         expected.sort_by_key(Ticket::sequence);
@@ -133,43 +132,63 @@ impl Run {
     fn remove(&mut self) {
         let Some(key) = self.any_key() else { return };
         let items = self.dispatcher.remove(key);
-        self.unassign(key);
-        let place = self.place(key);
-        let member = self.members[place].take().unwrap();
+        let member = self.naive.remove(key);
         self.settled.extend(member.flying.iter().map(|(ticket, _)| (key, *ticket)));
         let mut expected: Vec<Item> = member.flying.iter().map(|(_, item)| *item).collect();
         expected.sort_unstable();
         assert_eq!(items, expected, "remove returns what is in flight, in order of arrival");
+        self.totals.returned += items.len() as u64;
         items.into_iter().for_each(|item| self.end(item));
     }
 
     fn pause(&mut self) {
         let Some(key) = self.any_key() else { return };
         self.dispatcher.pause(key);
-        self.unassign(key);
-        self.member(key).paused = true;
+        self.naive.unassign(key);
+        self.naive.member(key).paused = true;
     }
 
     fn resume(&mut self) {
         let Some(key) = self.any_key() else { return };
         self.dispatcher.resume(key);
-        self.member(key).paused = false;
+        self.naive.member(key).paused = false;
+    }
+
+    /// Mostly well of it: otherwise little would move.
+    fn judge(&mut self) {
+        let Some(key) = self.any_key() else { return };
+        let healthy = self.rng.u8(..3) > 0;
+        self.dispatcher.set_healthy(key, healthy);
+        self.naive.unassign(key);
+        self.naive.member(key).healthy = healthy;
+    }
+
+    fn drain(&mut self) {
+        let Some(key) = self.any_key() else { return };
+        self.dispatcher.drain(key);
+        self.naive.unassign(key);
+        self.naive.member(key).draining = true;
     }
 
     fn offer(&mut self) {
         for _ in 0..self.rng.usize(1..5) {
             let item = self.next_item;
             self.next_item += 1;
-            let accepts = self.waiting.len() < self.room() + self.queue_limit;
-            assert!(accepts || self.dispatcher.room() == 0, "room was promised");
-            match self.dispatcher.offer(item) {
+            let class = *self.rng.choice(&[None, None, Some(0), Some(1)]).unwrap();
+            let key = self.rng.bool().then(|| self.rng.u64(..8));
+            let offer = Offer { class, key, since: self.naive.now, refused_by: None };
+            let accepts = self.naive.accepts(class);
+            match self.dispatcher.offer_for(offer.request(), item) {
                 Ok(()) => {
                     assert!(accepts, "more items wait than may");
-                    self.waiting.insert(item);
+                    self.naive.offers.insert(item, offer);
+                    self.naive.waiting.insert(item);
+                    self.totals.offered += 1;
                 }
                 Err(refused) => {
                     assert!(!accepts, "refused with room for it");
-                    assert_eq!(refused.waiting(), self.waiting.len());
+                    assert_eq!(refused.waiting(), self.naive.waiting.len());
+                    self.totals.overloaded += 1;
                     self.end(refused.into_inner());
                 }
             }
@@ -186,21 +205,17 @@ impl Run {
     }
 
     fn poll_one(&mut self) -> bool {
-        self.round.retain(|place| self.members[*place].as_ref().is_some_and(|m| !m.pending.is_empty()));
-        if self.round.is_empty() {
-            self.assign();
-        }
-        let batch = self.dispatcher.poll_batch();
-        if self.round.is_empty() {
+        let (batch, expected) = (self.dispatcher.poll_batch(), self.naive.poll_batch());
+        let Some((key, items)) = expected else {
             assert_eq!(batch, None, "nothing to hand out");
             return false;
-        }
+        };
         let batch = batch.expect("there is something to hand out");
-        let member = self.members[self.round.remove(0)].as_mut().unwrap();
-        assert_eq!(batch.key(), member.key, "batches come in the order of the round");
-        assert_eq!(batch.tickets().len(), member.pending.len());
-        for (item, ticket) in member.pending.drain(..).zip(batch.tickets()) {
-            assert_eq!(self.dispatcher.item(member.key, *ticket), Some(&item), "in order of arrival");
+        assert_eq!(batch.key(), key, "batches come in the order of the round");
+        assert_eq!(batch.tickets().len(), items.len());
+        let member = self.naive.member(key);
+        for (item, ticket) in items.into_iter().zip(batch.tickets()) {
+            assert_eq!(self.dispatcher.item(key, *ticket), Some(&item), "in order of arrival");
             assert_eq!(ticket.sequence(), self.last_sequence + 1, "a sequence never repeats");
             self.last_sequence += 1;
             assert!(ticket.index() < member.window);
@@ -213,38 +228,34 @@ impl Run {
         true
     }
 
-    /// What a round does, item by item.
-    fn assign(&mut self) {
-        while self.room() > 0
-            && let Some(item) = self.waiting.pop_first()
-        {
-            let vacant = Candidate::new(0, 1).ineligible();
-            let all: Vec<_> =
-                self.members.iter().map(|m| m.as_ref().map_or(vacant, Member::candidate)).collect();
-            let picked = self.twin.pick(&Candidates::new(&all));
-            let eligible = |place: &usize| all.get(*place).is_some_and(Candidate::is_eligible);
-            let place = picked.filter(eligible).unwrap_or_else(|| (0..).find(eligible).unwrap());
-            self.members[place].as_mut().unwrap().pending.push(item);
-            if !self.round.contains(&place) {
-                self.round.push(place);
-            }
-        }
-    }
-
     fn take(&mut self) {
         let Some((key, ticket, item)) = self.any_flying() else { return };
         assert_eq!(self.dispatcher.handle_taken(key, ticket), Some(item));
-        self.member(key).taken += 1;
+        self.naive.member(key).taken += 1;
         self.land(key, ticket);
+        self.totals.taken += 1;
         self.end(item);
     }
 
     fn recall(&mut self) {
         let Some((key, ticket, item)) = self.any_flying() else { return };
         assert!(self.dispatcher.handle_recalled(key, ticket));
+        self.totals.recalled += 1;
+        self.come_back(key, ticket, item);
+    }
+
+    fn refuse(&mut self) {
+        let Some((key, ticket, item)) = self.any_flying() else { return };
+        assert!(self.dispatcher.handle_refused(key, ticket));
+        self.totals.refused += 1;
+        self.naive.offers.get_mut(&item).unwrap().refused_by = Some(key);
+        self.come_back(key, ticket, item);
+    }
+
+    fn come_back(&mut self, key: Key, ticket: Ticket, item: Item) {
         self.land(key, ticket);
-        self.waiting.insert(item);
-        self.clamp(key);
+        self.naive.waiting.insert(item);
+        self.naive.member(key).clamp();
     }
 
     /// Settled tickets, tickets of others and invented ones.
@@ -256,31 +267,79 @@ impl Run {
             assert_eq!(self.dispatcher.item(key, ticket), None);
             assert_eq!(self.dispatcher.handle_taken(key, ticket), None);
             assert!(!self.dispatcher.handle_recalled(key, ticket));
+            assert!(!self.dispatcher.handle_refused(key, ticket));
+        }
+    }
+
+    /// What strategies learn from.
+    fn learn(&mut self) {
+        let Some(key) = self.any_key() else { return };
+        let used = self.rng.u64(..1_000);
+        self.dispatcher.handle_gauge(key, used);
+        let outstanding = u32::try_from(self.naive.member(key).outstanding()).unwrap();
+        self.naive.member(key).gauge = Some((used, outstanding));
+        let now = self.naive.now;
+        let ended = if self.rng.bool() { Ended::well(now) } else { Ended::badly(now) };
+        let ended = ended.after(Duration::from_millis(self.rng.u64(..500)));
+        self.dispatcher.handle_ended(key, ended);
+        self.naive.observe(key, ended);
+    }
+
+    /// Time goes by, sometimes so much that something expires.
+    fn expire(&mut self) {
+        let now = self.naive.now + Duration::from_secs(self.rng.u64(..10));
+        self.naive.now = now;
+        self.dispatcher.handle_timeout(now);
+        self.dispatcher.handle_timeout(now / 2);
+        if self.rng.bool() {
+            while self.poll_one() {}
+        }
+        loop {
+            let expired = self.dispatcher.poll_expired();
+            assert_eq!(expired, self.naive.poll_expired());
+            let Some(item) = expired else { return };
+            self.totals.expired += 1;
+            self.end(item);
         }
     }
 
     fn finish(&mut self) {
         let Some(key) = self.any_key() else { return };
-        let (taken, lie) = (self.member(key).taken, self.rng.u64(..));
+        let (taken, lie) = (self.naive.member(key).taken, self.rng.u64(..));
         let total = match self.rng.u8(..20) {
             0 => lie,
             1 => lie % 8,
             _ => taken.saturating_sub(lie % 3),
         };
         self.dispatcher.handle_finished(key, total);
-        let member = self.member(key);
+        let member = self.naive.member(key);
         member.finished = member.finished.max(total.min(member.assigned()));
     }
 
     // What must hold at any time.
 
     fn check(&self) {
-        let Self { dispatcher, .. } = self;
-        assert_eq!(dispatcher.waiting(), self.waiting.len());
-        assert_eq!(dispatcher.room(), self.room().saturating_sub(self.waiting.len()));
-        assert!(dispatcher.members().eq(self.members.iter().flatten().map(|member| member.key)));
-        for member in self.members.iter().flatten() {
+        let Self { dispatcher, naive, .. } = self;
+        assert_eq!(dispatcher.room(), naive.free());
+        for class in [0, 1] {
+            assert_eq!(dispatcher.room_for(class), naive.room_for(Some(class)));
+        }
+        assert_eq!(dispatcher.poll_timeout(), naive.poll_timeout());
+        let status = dispatcher.status();
+        assert_eq!((status.waiting, status.queue_limit), (naive.waiting.len(), naive.queue_limit));
+        assert_eq!(status.waiting, dispatcher.waiting());
+        assert_eq!(status.totals, self.totals);
+        assert!(dispatcher.members().eq(naive.iter().map(|member| member.key)));
+        for (member, status) in naive.iter().zip(status.members) {
+            let candidate = member.candidate();
+            assert_eq!(status.key, member.key);
+            assert_eq!((status.weight, status.outstanding), (candidate.weight(), candidate.outstanding()));
+            assert_eq!(status.eligible, candidate.is_eligible());
+            assert_eq!((status.healthy, status.draining), (member.healthy, member.draining));
+            assert_eq!((status.paused, status.withdrawn), (member.paused, !member.admitted));
+            assert_eq!((status.failed, status.gauge), (member.failed, member.gauge.map(|(used, _)| used)));
             assert_eq!(dispatcher.untaken(member.key), member.untaken());
+            assert_eq!(status.untaken as usize, member.untaken());
             assert_eq!(dispatcher.outstanding(member.key).map(u64::from), Some(member.outstanding()));
             let tickets: BTreeSet<Ticket> = dispatcher.in_flight(member.key).collect();
             assert_eq!(tickets, member.flying.iter().map(|(ticket, _)| *ticket).collect());
@@ -289,11 +348,11 @@ impl Run {
 
     /// Every item that was ever offered is in exactly one place.
     fn account(&self) {
-        let held = self.members.iter().flatten().flat_map(|member| {
+        let held = self.naive.iter().flat_map(|member| {
             member.pending.iter().copied().chain(member.flying.iter().map(|(_, item)| *item))
         });
         let mut all: Vec<Item> = held.chain(self.gone.iter().copied()).collect();
-        all.extend(&self.waiting);
+        all.extend(&self.naive.waiting);
         all.sort_unstable();
         assert!(all.into_iter().eq(0..self.next_item), "an item is lost or there twice");
     }
@@ -301,52 +360,21 @@ impl Run {
     // Helpers.
 
     fn any_key(&mut self) -> Option<Key> {
-        let keys: Vec<Key> = self.members.iter().flatten().map(|member| member.key).collect();
+        let keys: Vec<Key> = self.naive.iter().map(|member| member.key).collect();
         self.rng.choice(keys)
     }
 
     fn any_flying(&mut self) -> Option<(Key, Ticket, Item)> {
         let flying = self
-            .members
+            .naive
             .iter()
-            .flatten()
             .flat_map(|member| member.flying.iter().map(|(ticket, item)| (member.key, *ticket, *item)));
         let flying: Vec<_> = flying.collect();
         self.rng.choice(flying)
     }
 
-    fn count(&self) -> usize {
-        self.members.iter().flatten().count()
-    }
-
-    fn place(&self, key: Key) -> usize {
-        let mut places = self.members.iter();
-        places.position(|member| member.as_ref().is_some_and(|member| member.key == key)).unwrap()
-    }
-
-    fn member(&mut self, key: Key) -> &mut Member {
-        let place = self.place(key);
-        self.members[place].as_mut().unwrap()
-    }
-
-    fn room(&self) -> usize {
-        self.members.iter().flatten().map(Member::room).sum()
-    }
-
-    /// What was assigned and not polled waits again when the standing of its member changes.
-    fn unassign(&mut self, key: Key) {
-        let Some(member) = self.members.iter_mut().flatten().find(|member| member.key == key) else { return };
-        self.waiting.extend(member.pending.drain(..));
-        self.clamp(key);
-    }
-
-    fn clamp(&mut self, key: Key) {
-        let member = self.member(key);
-        member.finished = member.finished.min(member.assigned());
-    }
-
     fn land(&mut self, key: Key, ticket: Ticket) {
-        self.member(key).flying.retain(|(other, _)| *other != ticket);
+        self.naive.member(key).flying.retain(|(other, _)| *other != ticket);
         self.settled.push((key, ticket));
     }
 

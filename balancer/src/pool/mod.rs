@@ -1,7 +1,6 @@
 //! A pool: members, a strategy, and exact counts of who has what.
 
 mod shared;
-mod status;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,11 +8,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use self::shared::{Guard, SharedPool};
-pub use self::status::{MemberStatus, Status};
 
 use crate::candidate::Candidate;
 use crate::candidates::Request;
 use crate::members::Members;
+use crate::status::{MemberStatus, Status};
 use crate::strategy::Ended;
 use crate::{Limits, Strategy, hash_of};
 
@@ -265,11 +264,13 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
                 key: slot.key.clone()?,
                 weight: candidate.weight(),
                 outstanding: candidate.outstanding(),
+                untaken: 0,
                 capacity: (slot.limits.capacity != u32::MAX).then_some(slot.limits.capacity),
                 eligible: candidate.is_eligible(),
                 healthy: candidate.is_healthy(),
                 draining: candidate.is_draining(),
                 paused: slot.paused,
+                withdrawn: false,
                 picked: figures.picked,
                 failed: slot.failed,
                 gauge: figures.gauge,

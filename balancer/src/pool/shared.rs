@@ -3,8 +3,9 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::{MemberId, Pool, Status};
+use super::{MemberId, Pool};
 use crate::candidates::Request;
+use crate::status::Status;
 use crate::strategy::Ended;
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Limits, Strategy};

@@ -29,8 +29,8 @@ pub struct LeastUsed {
     /// What one item uses, as far as it is known.
     per_item: f64,
     learned: bool,
-    /// The last gauge of each place, and what it had then.
-    last: Vec<Option<(f64, f64)>>,
+    /// The last gauge of each place, what it had then, and who it was.
+    last: Vec<Option<(f64, f64, u64)>>,
     start: usize,
 }
 
@@ -80,9 +80,12 @@ impl LeastUsed {
             let Some(last) = self.last.get_mut(index) else { continue };
             let figures = among.figures(index);
             let Some(gauge) = figures.gauge else { continue };
-            let now = (gauge as f64, f64::from(figures.outstanding_then));
+            let now = (gauge as f64, f64::from(figures.outstanding_then), figures.identity);
             (used, items) = (used + now.0, items + now.1);
-            let Some(before) = last.replace(now).filter(|before| before.0 != now.0) else { continue };
+            let Some(before) = last.replace(now).filter(|before| before.0 != now.0 && before.2 == now.2)
+            else {
+                continue;
+            };
             let each = (now.0 - before.0) / (now.1 - before.1);
             if each.is_finite() && each > 0.0 {
                 let step = if self.learned { LEARNING } else { 1.0 };

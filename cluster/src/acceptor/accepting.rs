@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use cluster_balancer::{Request, hash_of};
+
 use super::intake::{Accepted, Intake};
 use super::lane::Connection;
 use super::run::Run;
@@ -12,6 +14,12 @@ impl Run {
         let untaken: usize = self.lanes.keys().map(|worker| self.dispatcher.untaken(*worker)).sum();
         let held = untaken + self.dispatcher.waiting();
         self.dispatcher.room_for(listener).min(self.held.saturating_sub(held))
+    }
+
+    /// What strategies may know of a connection: connections of one client's address belong together.
+    fn request(&self, connection: &Connection, now: Instant) -> Request {
+        let since = now.saturating_duration_since(self.epoch);
+        Request::new().class(connection.listener).key(hash_of(connection.peer.ip())).at(since)
     }
 
     /// Whether something waits for a worker to have room.
@@ -59,7 +67,9 @@ impl Run {
                     self.pause.reset();
                     self.stats.accepted.add(1);
                     // The queue takes as many as `batch` beyond those that there is room for.
-                    if self.dispatcher.offer_of(listener, Connection { stream, peer, listener }).is_err() {
+                    let connection = Connection { stream, peer, listener };
+                    let request = self.request(&connection, now);
+                    if self.dispatcher.offer_for(request, connection).is_err() {
                         tracing::error!(%peer, "no place for an accepted connection: closed it");
                     }
                     room -= 1;

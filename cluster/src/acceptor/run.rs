@@ -46,6 +46,8 @@ pub(super) struct Run {
     /// Which listening socket is asked first: they take turns.
     pub(super) first_intake: usize,
     pub(super) pause: Pause,
+    /// What the dispatcher counts time from.
+    pub(super) epoch: Instant,
     pub(super) closing: Option<Closing>,
 }
 
@@ -90,6 +92,7 @@ impl Run {
             held: settings.held,
             first_intake: 0,
             pause: Pause::default(),
+            epoch: Instant::now(),
             closing: None,
         }
     }
@@ -161,7 +164,11 @@ impl Run {
             }
             Command::Admit { worker, capacity, listeners } => {
                 if self.lanes.contains_key(&worker) {
-                    let limits = Limits::new().window(self.window).capacity(capacity).classes(listeners);
+                    let limits = Limits::new()
+                        .window(self.window)
+                        .capacity(capacity)
+                        .classes(listeners)
+                        .identity(u64::from(worker.slot()));
                     self.dispatcher.admit(worker, limits);
                 }
             }
@@ -206,11 +213,13 @@ impl Run {
             trace(connection, worker, state);
         }
         match state {
-            TicketState::Recalled | TicketState::Refused => {
-                if self.dispatcher.handle_recalled(worker, ticket) {
-                    self.stats.recalled.add(1);
-                }
+            TicketState::Recalled if self.dispatcher.handle_recalled(worker, ticket) => {
+                self.stats.recalled.add(1);
             }
+            TicketState::Refused if self.dispatcher.handle_refused(worker, ticket) => {
+                self.stats.recalled.add(1);
+            }
+            TicketState::Recalled | TicketState::Refused => {}
             // The worker has its own copy, or died with it.
             _ => drop(self.dispatcher.handle_taken(worker, ticket)),
         }

@@ -36,7 +36,7 @@ pub struct Batch<K> {
 }
 
 impl<K: Copy> Batch<K> {
-    pub(crate) fn new(key: K, tickets: Vec<Ticket>) -> Self {
+    pub(super) fn new(key: K, tickets: Vec<Ticket>) -> Self {
         Self { key, tickets }
     }
 

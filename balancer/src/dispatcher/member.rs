@@ -1,18 +1,24 @@
 //! One member: its limits, its counts and the items it has not taken yet.
 
-use crate::queue::Waiting;
-use crate::{Candidate, Limits, Ticket};
+use super::queue::Waiting;
+use super::ticket::Ticket;
+use crate::candidate::Figures;
+use crate::{Candidate, Limits, MemberStatus};
 
-pub(crate) struct Member<K, C> {
+pub(super) struct Member<K, C> {
     key: K,
     limits: Limits,
     standing: Standing,
     /// Independent of the standing: a full channel stays full across a withdrawal.
     paused: bool,
+    healthy: bool,
+    draining: bool,
+    /// Items that ended badly.
+    failed: u64,
     /// Assigned, but not handed out: the driver has not seen them, so they can go back without asking.
-    pending: Vec<Waiting<C>>,
+    pending: Vec<Waiting<K, C>>,
     /// In flight, by the index of the ticket. Never shorter than the window.
-    places: Vec<Option<Held<C>>>,
+    places: Vec<Option<Held<K, C>>>,
     /// The indices below the window that are free, each once.
     free: Vec<u16>,
     in_flight: usize,
@@ -28,18 +34,21 @@ enum Standing {
     Withdrawn,
 }
 
-struct Held<C> {
+struct Held<K, C> {
     sequence: u64,
-    waiting: Waiting<C>,
+    waiting: Waiting<K, C>,
 }
 
 impl<K: Copy, C> Member<K, C> {
-    pub(crate) fn new(key: K) -> Self {
+    pub(super) fn new(key: K) -> Self {
         Self {
             key,
             limits: Limits::new(),
             standing: Standing::Withdrawn,
             paused: false,
+            healthy: true,
+            draining: false,
+            failed: 0,
             pending: Vec::new(),
             places: Vec::new(),
             free: Vec::new(),
@@ -49,24 +58,24 @@ impl<K: Copy, C> Member<K, C> {
         }
     }
 
-    pub(crate) fn key(&self) -> K {
+    pub(super) fn key(&self) -> K {
         self.key
     }
 
     /// Items it has not taken: in flight, or about to be.
-    pub(crate) fn untaken(&self) -> usize {
+    pub(super) fn untaken(&self) -> usize {
         self.in_flight + self.pending.len()
     }
 
     /// Items it has not finished. What it has not even taken it can't have finished, whatever it says.
-    pub(crate) fn outstanding(&self) -> u32 {
+    pub(super) fn outstanding(&self) -> u32 {
         let reported = self.assigned.saturating_sub(self.finished);
         let outstanding = reported.max(u64::try_from(self.untaken()).unwrap_or(u64::MAX));
         u32::try_from(outstanding).unwrap_or(u32::MAX)
     }
 
     /// How many items it could be assigned now.
-    pub(crate) fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         if self.standing == Standing::Withdrawn || self.paused {
             return 0;
         }
@@ -76,18 +85,21 @@ impl<K: Copy, C> Member<K, C> {
     }
 
     /// How many items of a class it could be assigned now.
-    pub(crate) fn room_for(&self, class: u8) -> usize {
+    pub(super) fn room_for(&self, class: u8) -> usize {
         if self.limits.classes.contains(class) { self.room() } else { 0 }
     }
 
-    pub(crate) fn candidate(&self) -> Candidate {
+    pub(super) fn candidate(&self) -> Candidate {
         let candidate = Candidate::new(self.outstanding(), self.limits.weight).of(self.limits.classes);
-        if self.room() > 0 { candidate } else { candidate.ineligible() }
+        let candidate = if self.healthy { candidate } else { candidate.unhealthy() };
+        let candidate = if self.draining { candidate.draining() } else { candidate };
+        candidate.with_available(self.room() > 0)
     }
 
-    pub(crate) fn admit(&mut self, limits: Limits) {
+    pub(super) fn admit(&mut self, limits: Limits) {
         self.limits = limits;
         self.standing = Standing::Admitted;
+        self.draining = false;
         if self.places.len() < usize::from(limits.window) {
             self.places.resize_with(usize::from(limits.window), || None);
         }
@@ -97,34 +109,66 @@ impl<K: Copy, C> Member<K, C> {
         self.free.reverse();
     }
 
-    pub(crate) fn withdraw(&mut self) {
+    pub(super) fn withdraw(&mut self) {
         self.standing = Standing::Withdrawn;
     }
 
-    pub(crate) fn pause(&mut self) {
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    pub(super) fn set_healthy(&mut self, healthy: bool) {
+        self.healthy = healthy;
+    }
+
+    /// An item of it ended badly.
+    pub(super) fn fail(&mut self) {
+        self.failed = self.failed.saturating_add(1);
+    }
+
+    pub(super) fn status(&self, figures: &Figures) -> MemberStatus<K> {
+        let candidate = self.candidate();
+        MemberStatus {
+            key: self.key,
+            weight: candidate.weight(),
+            outstanding: candidate.outstanding(),
+            untaken: u32::try_from(self.untaken()).unwrap_or(u32::MAX),
+            capacity: (self.limits.capacity != u32::MAX).then_some(self.limits.capacity),
+            eligible: candidate.is_eligible(),
+            healthy: self.healthy,
+            draining: self.draining,
+            paused: self.paused,
+            withdrawn: self.standing == Standing::Withdrawn,
+            picked: figures.picked,
+            failed: self.failed,
+            gauge: figures.gauge,
+        }
+    }
+
+    pub(super) fn pause(&mut self) {
         self.paused = true;
     }
 
-    pub(crate) fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         self.paused = false;
     }
 
     /// Assigns an item; [`hand_out`](Self::hand_out) gives it a ticket. Returns whether it is the first.
-    pub(crate) fn assign(&mut self, waiting: Waiting<C>) -> bool {
+    pub(super) fn assign(&mut self, waiting: Waiting<K, C>) -> bool {
         self.assigned += 1;
         self.pending.push(waiting);
         self.pending.len() == 1
     }
 
     /// Takes back what was assigned and not handed out.
-    pub(crate) fn unassign(&mut self) -> Vec<Waiting<C>> {
+    pub(super) fn unassign(&mut self) -> Vec<Waiting<K, C>> {
         let pending = std::mem::take(&mut self.pending);
         self.forget(pending.len());
         pending
     }
 
     /// Gives each assigned item a ticket, numbered from `next_sequence` on.
-    pub(crate) fn hand_out(&mut self, next_sequence: &mut u64) -> Vec<Ticket> {
+    pub(super) fn hand_out(&mut self, next_sequence: &mut u64) -> Vec<Ticket> {
         // Nothing is assigned without room, so there is an index for each; `min` keeps it that way for
         // items if that were ever wrong: they would wait for the next round.
         let count = self.free.len().min(self.pending.len());
@@ -143,19 +187,19 @@ impl<K: Copy, C> Member<K, C> {
         tickets
     }
 
-    pub(crate) fn item(&self, ticket: Ticket) -> Option<&C> {
+    pub(super) fn item(&self, ticket: Ticket) -> Option<&C> {
         let held = self.places.get(usize::from(ticket.index()))?.as_ref()?;
         (held.sequence == ticket.sequence()).then(|| held.waiting.item())
     }
 
     /// The tickets in flight, in order of index.
-    pub(crate) fn tickets(&self) -> impl Iterator<Item = Ticket> {
+    pub(super) fn tickets(&self) -> impl Iterator<Item = Ticket> {
         let indexed = (0..=u16::MAX).zip(&self.places);
         indexed.filter_map(|(index, place)| Some(Ticket::new(index, place.as_ref()?.sequence)))
     }
 
     /// Takes the item out of flight because the member has it now: it stays outstanding.
-    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<Waiting<C>> {
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Waiting<K, C>> {
         let place = self.places.get_mut(usize::from(ticket.index()))?;
         let held = place.take_if(|held| held.sequence == ticket.sequence())?;
         self.in_flight -= 1;
@@ -167,19 +211,19 @@ impl<K: Copy, C> Member<K, C> {
     }
 
     /// Takes the item out of flight because the member will never have it.
-    pub(crate) fn recall(&mut self, ticket: Ticket) -> Option<Waiting<C>> {
+    pub(super) fn recall(&mut self, ticket: Ticket) -> Option<Waiting<K, C>> {
         let waiting = self.take(ticket)?;
         self.forget(1);
         Some(waiting)
     }
 
     /// Believes the report as far as it can be true: never backwards, never beyond what was assigned.
-    pub(crate) fn finish(&mut self, total: u64) {
+    pub(super) fn finish(&mut self, total: u64) {
         self.finished = self.finished.max(total.min(self.assigned));
     }
 
     /// All items it has not taken, oldest first.
-    pub(crate) fn into_items(self) -> Vec<C> {
+    pub(super) fn into_items(self) -> Vec<C> {
         let mut held: Vec<_> = self.places.into_iter().flatten().map(|held| held.waiting).collect();
         held.sort_unstable_by_key(Waiting::arrival);
         held.into_iter().map(Waiting::into_item).collect()

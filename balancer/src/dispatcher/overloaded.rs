@@ -11,7 +11,7 @@ pub struct Overloaded<C> {
 }
 
 impl<C> Overloaded<C> {
-    pub(crate) fn new(item: C, waiting: usize) -> Self {
+    pub(super) fn new(item: C, waiting: usize) -> Self {
         Self { item, waiting }
     }
 

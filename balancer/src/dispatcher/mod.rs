@@ -1,12 +1,23 @@
 //! The dispatcher: one queue, many members, and who has what.
 
+mod member;
+mod overloaded;
+mod queue;
+mod roster;
+mod ticket;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::hash::Hash;
+use std::time::Duration;
 
-use crate::queue::{Queue, Waiting};
-use crate::roster::Roster;
-use crate::{Batch, Classes, Limits, Overloaded, Request, Strategy, Ticket};
+pub use self::overloaded::Overloaded;
+pub use self::ticket::{Batch, Ticket};
+
+use self::queue::{Queue, Waiting};
+use self::roster::Roster;
+use crate::strategy::Ended;
+use crate::{Classes, DispatcherStatus, Limits, Request, Strategy, Totals, hash_of};
 
 /// Hands items out to members and owns each one until a member took it.
 ///
@@ -20,11 +31,17 @@ use crate::{Batch, Classes, Limits, Overloaded, Request, Strategy, Ticket};
 /// Every method may be called with any key and any ticket at any time: an unknown key, or a ticket settled
 /// before, does nothing. No report of a member can make a method panic.
 ///
+/// Time is a duration since any moment that stays the same, and comes in with [`handle_timeout`](Self::handle_timeout) or
+/// with a [`Request`]. Who uses neither a limit on waiting nor a strategy with a sense of time needs none.
+///
 /// Dropping the dispatcher drops the items that it still owns.
 pub struct Dispatcher<K, C> {
     strategy: Box<dyn Strategy>,
-    queue: Queue<C>,
+    queue: Queue<K, C>,
     queue_limit: usize,
+    wait_at_most: Option<Duration>,
+    now: Duration,
+    totals: Totals,
     roster: Roster<K, C>,
     /// Places in the roster whose items of this round are not handed out yet. A place that lost its items
     /// meanwhile is skipped.
@@ -41,9 +58,19 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
             strategy,
             queue: Queue::new(),
             queue_limit,
+            wait_at_most: None,
+            now: Duration::ZERO,
+            totals: Totals::default(),
             round: VecDeque::new(),
             next_sequence: 1,
         }
+    }
+
+    /// The same, in which an item that has not found a place so long after it was offered is given back by
+    /// [`poll_expired`](Self::poll_expired). By default items wait for ever.
+    #[must_use]
+    pub fn wait_at_most(self, time: Duration) -> Self {
+        Self { wait_at_most: Some(time), ..self }
     }
 
     // Verbs: what the user wants.
@@ -51,9 +78,10 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// Lets a member have items, within `limits`.
     ///
     /// Also readmits one that was withdrawn, and changes the limits of one that is there: its counts and
-    /// its tickets in flight stay. Under a smaller window than before it gets nothing until it is below it.
+    /// its tickets in flight stay. Under a smaller window than before it gets nothing until it is below it. One that was
+    /// [draining](Self::drain) no longer is.
     pub fn admit(&mut self, key: K, limits: Limits) {
-        self.roster.ensure(key);
+        self.roster.ensure(key, limits.identity.unwrap_or_else(|| hash_of(key)), self.now);
         self.unassign(key);
         self.roster.update(key, |member| member.admit(limits));
     }
@@ -77,10 +105,9 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// assigned to it but not yet polled go back to the queue.
     pub fn remove(&mut self, key: K) -> Vec<C> {
         self.unassign(key);
-        match self.roster.remove(key) {
-            Some(member) => member.into_items(),
-            None => Vec::new(),
-        }
+        let items = self.roster.remove(key).map_or_else(Vec::new, |member| member.into_items());
+        self.totals.returned += u64::try_from(items.len()).unwrap_or(u64::MAX);
+        items
     }
 
     /// Skips a member until [`resume`](Self::resume), without withdrawing it: the way to it is full.
@@ -97,6 +124,23 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
         self.roster.update(key, |member| member.resume());
     }
 
+    /// Gives a member nothing new, but items whose key [sticks](crate::strategy::Sticky) to it; what it has it keeps.
+    ///
+    /// Its free places still count as [`room`](Self::room). Ends when it is admitted again.
+    pub fn drain(&mut self, key: K) {
+        self.unassign(key);
+        self.roster.update(key, |member| member.drain());
+    }
+
+    /// Says whether a member is well. One that isn't is avoided, if the strategy doesn't
+    /// [know better](crate::strategy::PanicThreshold); what it has it keeps.
+    ///
+    /// Its free places still count as [`room`](Self::room). To take back what it has not taken, [`withdraw`](Self::withdraw) it.
+    pub fn set_healthy(&mut self, key: K, healthy: bool) {
+        self.unassign(key);
+        self.roster.update(key, |member| member.set_healthy(healthy));
+    }
+
     /// Appends an item to the queue; [`poll_batch`](Self::poll_batch) says who gets it.
     ///
     /// Always succeeds while [`room`](Self::room) is above 0.
@@ -106,21 +150,27 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// [`Overloaded`], with the item in it, when as many items as the queue limit allows wait without a
     /// place for them.
     pub fn offer(&mut self, item: C) -> Result<(), Overloaded<C>> {
-        self.offer_of(0, item)
+        self.offer_for(Request::new(), item)
     }
 
-    /// Appends an item of a class; see [`Classes`](crate::Classes). Such an item waits for a member that takes its class, and
-    /// doesn't hold up others behind it.
+    /// The same for an item with a class, a key, or a time.
+    ///
+    /// One with a class (see [`Classes`]) waits for a member that takes it, and doesn't hold up others behind it. Of the
+    /// [key](Request::key) the strategy may make something. The time is that of the offer, unless a later one is known.
     ///
     /// # Errors
     ///
     /// As [`offer`](Self::offer).
-    pub fn offer_of(&mut self, class: u8, item: C) -> Result<(), Overloaded<C>> {
+    pub fn offer_for(&mut self, request: Request, item: C) -> Result<(), Overloaded<C>> {
+        self.handle_timeout(request.time());
         let waiting = self.queue.len();
-        if waiting.saturating_sub(self.roster.room()) >= self.queue_limit && self.room_for(class) == 0 {
+        let room = request.of_class().map_or_else(|| self.room(), |class| self.room_for(class));
+        if waiting.saturating_sub(self.roster.room()) >= self.queue_limit && room == 0 {
+            self.totals.overloaded += 1;
             return Err(Overloaded::new(item, waiting));
         }
-        self.queue.push(item, class);
+        self.totals.offered += 1;
+        self.queue.push(item, request.at(self.now));
         Ok(())
     }
 
@@ -131,10 +181,12 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// Returns the item, so that the driver can let go of its copy, or `None` for a ticket that is not in
     /// flight.
     pub fn handle_taken(&mut self, key: K, ticket: Ticket) -> Option<C> {
-        self.roster.update(key, |member| member.take(ticket)).flatten().map(Waiting::into_item)
+        let waiting = self.roster.update(key, |member| member.take(ticket)).flatten()?;
+        self.totals.taken += 1;
+        Some(waiting.into_item())
     }
 
-    /// The member will never have the item: it was claimed back, or refused, or could not be sent.
+    /// The member will never have the item: it was claimed back, or could not be sent.
     ///
     /// The item goes back to where its arrival puts it in the queue, usually the head, even beyond the
     /// queue limit: what was accepted once is never dropped. Returns whether the ticket was in flight.
@@ -142,10 +194,25 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// A driver that could not send should [`pause`](Self::pause) the member first, or the next poll may
     /// choose it again.
     pub fn handle_recalled(&mut self, key: K, ticket: Ticket) -> bool {
-        let recalled = self.roster.update(key, |member| member.recall(ticket)).flatten();
-        let found = recalled.is_some();
-        recalled.into_iter().for_each(|waiting| self.queue.put_back(waiting));
-        found
+        let Some(waiting) = self.recall(key, ticket) else { return false };
+        self.totals.recalled += 1;
+        self.queue.put_back(waiting);
+        true
+    }
+
+    /// The member does not want the item. As [`handle_recalled`](Self::handle_recalled), but it goes to somebody else, if anybody
+    /// else has room for it.
+    ///
+    /// Who refuses everything should be withdrawn: an item for which nobody else has room comes to it again.
+    pub fn handle_refused(&mut self, key: K, ticket: Ticket) -> bool {
+        let Some(waiting) = self.recall(key, ticket) else { return false };
+        self.totals.refused += 1;
+        self.queue.put_back(waiting.refuse(key));
+        true
+    }
+
+    fn recall(&mut self, key: K, ticket: Ticket) -> Option<Waiting<K, C>> {
+        self.roster.update(key, |member| member.recall(ticket)).flatten()
     }
 
     /// The member reports how many items it has finished in its whole life.
@@ -154,6 +221,30 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// before is ignored. So a lie can make a member look idle, never more than that.
     pub fn handle_finished(&mut self, key: K, total: u64) {
         self.roster.update(key, |member| member.finish(total));
+    }
+
+    /// An item of the member ended like this: for strategies that learn, and for [`status`](Self::status). Counts of what is
+    /// outstanding come from [`handle_finished`](Self::handle_finished) alone.
+    pub fn handle_ended(&mut self, key: K, ended: Ended) {
+        if let Some(place) = self.roster.place(key) {
+            self.strategy.observe(place, ended);
+            if ended.failed() {
+                self.roster.update_at(place, |member| member.fail());
+            }
+        }
+    }
+
+    /// The member uses so much of what is measured, for [`LeastUsed`](crate::strategy::LeastUsed).
+    pub fn handle_gauge(&mut self, key: K, used: u64) {
+        let outstanding = self.outstanding(key).unwrap_or(0);
+        if let Some(figures) = self.roster.place(key).and_then(|place| self.roster.figures_mut(place)) {
+            *figures = figures.gauge(used, outstanding);
+        }
+    }
+
+    /// It is `now`. A time before one that is known already changes nothing.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.now = self.now.max(now);
     }
 
     // Outputs: what to do next.
@@ -180,6 +271,23 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
                 return Some(Batch::new(key, tickets));
             }
         }
+    }
+
+    /// Returns an item that has waited too long, and that nobody has room for; `None` when there is none. Such items, oldest
+    /// first, are the caller's again.
+    ///
+    /// To be called after [`poll_batch`](Self::poll_batch) returned `None`: then whatever could find a place has found one.
+    pub fn poll_expired(&mut self) -> Option<C> {
+        let by = self.now.checked_sub(self.wait_at_most?)?;
+        let waiting = self.queue.remove_overdue(by, |request| self.roster.is_stuck(*request))?;
+        self.totals.expired += 1;
+        Some(waiting.into_item())
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_expired`](Self::poll_expired) next, if nothing happens
+    /// before.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.queue.oldest()?.checked_add(self.wait_at_most?)
     }
 
     // Getters.
@@ -232,6 +340,21 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
         self.roster.get(key).map(|member| member.outstanding())
     }
 
+    /// Everything that can be seen from outside, for people and for monitoring.
+    pub fn status(&self) -> DispatcherStatus<K> {
+        let members = self.roster.iter().filter_map(|member| {
+            let figures = self.roster.figures(member.key())?;
+            Some(member.status(figures))
+        });
+        DispatcherStatus {
+            strategy: self.strategy.name(),
+            members: members.collect(),
+            waiting: self.queue.len(),
+            queue_limit: self.queue_limit,
+            totals: self.totals,
+        }
+    }
+
     /// The name of the strategy in use.
     pub fn strategy_name(&self) -> &'static str {
         self.strategy.name()
@@ -243,22 +366,25 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
         let mut stuck = Classes::none();
         let mut index = 0;
         while self.roster.room() > 0 {
-            let Some(class) = self.queue.class_at(index) else { return };
-            let place = if stuck.contains(class) { None } else { self.pick(class) };
+            let Some(waiting) = self.queue.get(index) else { return };
+            let request = waiting.request().at(self.now);
+            let class = request.of_class();
+            // One with a key may still go where others may not: to a member that is draining.
+            let stuck_too = class.map_or_else(|| stuck == Classes::all(), |class| stuck.contains(class));
+            let hopeless = stuck_too && !request.has_key();
+            let refused_by = waiting.refused_by();
+            let place =
+                if hopeless { None } else { self.roster.pick(&mut self.strategy, request, refused_by) };
             let Some(place) = place else {
-                stuck = stuck.with(class);
+                stuck = class.map_or(Classes::all(), |class| stuck.with(class));
                 index += 1;
                 continue;
             };
             let Some(waiting) = self.queue.remove(index) else { return };
-            if self.roster.update_at(place, |member| member.assign(waiting)) == Some(true) {
+            if self.roster.assign(place, waiting) {
                 self.round.push_back(place);
             }
         }
-    }
-
-    fn pick(&mut self, class: u8) -> Option<usize> {
-        self.roster.pick(&mut self.strategy, Request::new().class(class))
     }
 
     /// Puts back what a member was assigned in this round and the driver has not seen.
