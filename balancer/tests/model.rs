@@ -43,6 +43,8 @@ struct Run {
     gone: BTreeSet<Item>,
     settled: Vec<(Key, Ticket)>,
     totals: Totals,
+    /// No more members than this.
+    most: usize,
     next_item: Item,
     next_key: Key,
     last_sequence: u64,
@@ -64,6 +66,7 @@ impl Run {
             gone: BTreeSet::new(),
             settled: Vec::new(),
             totals: Totals::default(),
+            most: 6,
             next_item: 0,
             next_key: 0,
             last_sequence: 0,
@@ -71,6 +74,11 @@ impl Run {
     }
 
     fn run(mut self) {
+        // Few, or so many that they are indexed.
+        if self.rng.u8(..3) == 0 {
+            self.most = 40;
+            (0..30).for_each(|_| self.admit());
+        }
         for _ in 0..OPERATIONS {
             match self.rng.u8(..100) {
                 0..5 => self.admit(),
@@ -104,7 +112,7 @@ impl Run {
         let every = Classes::all();
         let classes = *self.rng.choice(&[every, every, every.without(0), Classes::none().with(1)]).unwrap();
         let key = match self.any_key() {
-            Some(key) if self.rng.bool() || self.naive.iter().count() >= 6 => key,
+            Some(key) if self.rng.bool() || self.naive.iter().count() >= self.most => key,
             _ => {
                 self.next_key += 1;
                 self.next_key
