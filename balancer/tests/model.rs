@@ -75,7 +75,7 @@ impl Run {
 
     fn run(mut self) {
         // Few, or so many that they are indexed.
-        if self.rng.u8(..3) == 0 {
+        if self.rng.u8(..6) == 0 {
             self.most = 40;
             (0..30).for_each(|_| self.admit());
         }

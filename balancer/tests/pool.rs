@@ -59,6 +59,20 @@ fn a_broken_strategy_spoils_the_balance_and_not_the_work() {
 
 /// Threads pick and end items while members come and go. In the end nobody has anything, and nothing was counted twice.
 #[test]
+fn a_guard_gives_back_one_item_however_it_ends() {
+    let pool = SharedPool::new(LeastLoaded::new());
+    pool.add(0, Limits::new());
+    let outstanding = || pool.status().members[0].outstanding;
+    let mut guards: Vec<_> = (0..4).map(|_| pool.pick().unwrap()).collect();
+    guards.pop().unwrap().succeed(Duration::ZERO, Duration::ZERO);
+    assert_eq!(outstanding(), 3);
+    guards.pop().unwrap().fail(Duration::ZERO, Duration::ZERO);
+    assert_eq!((outstanding(), pool.status().members[0].failed), (2, 1));
+    drop(guards.pop());
+    assert_eq!(outstanding(), 1);
+}
+
+#[test]
 fn threads_lose_no_counts() {
     const THREADS: u64 = 4;
     let rounds = if std::env::var_os("CLUSTER_TEST_LONG").is_some() { 200_000 } else { 20_000u64 };

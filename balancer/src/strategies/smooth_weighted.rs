@@ -5,7 +5,8 @@ use crate::strategy::{Candidates, Strategy};
 /// Over as many picks as the weights sum up to, picks each member exactly as often as its weight, and spreads them.
 ///
 /// nginx's algorithm (Igor Sysoev, commit 52327e0, 2012): at each pick every current value grows by the member's weight; the
-/// largest is picked and loses the sum. At any point, nobody is off its share by a pick or more.
+/// largest is picked and loses the sum. Within a cycle, each is about a pick off its share at most (the worst that a search
+/// among up to nine members found: 1.24).
 ///
 /// Like round-robin it is blind to load: with members that are slower than their weight says it is unstable.
 ///
