@@ -28,6 +28,8 @@ impl Standing {
     const HEALTHY: u8 = 4;
     /// It is not draining: then it keeps what it has and what sticks to it, and gets nothing new.
     const STAYING: u8 = 8;
+    /// It has not been withdrawn: it is one of those that work is for.
+    const ADMITTED: u8 = 16;
     /// All that must be so for it to be picked.
     const ELIGIBLE: u8 = Self::AVAILABLE | Self::HEALTHY | Self::STAYING;
 
@@ -45,7 +47,7 @@ impl Standing {
 impl Candidate {
     /// An eligible candidate with so many items assigned and not finished. A weight of 0 counts as 1.
     pub fn new(outstanding: u32, weight: u32) -> Self {
-        let standing = Standing(Standing::PRESENT | Standing::ELIGIBLE);
+        let standing = Standing(Standing::PRESENT | Standing::ADMITTED | Standing::ELIGIBLE);
         Self { outstanding, weight: weight.max(1), standing, classes: Classes::all() }
     }
 
@@ -55,7 +57,9 @@ impl Candidate {
         Self { outstanding: 0, weight: 1, standing, classes: Classes::all() }
     }
 
-    pub(crate) fn of(self, classes: Classes) -> Self {
+    /// The same candidate, to be picked only for items of these classes and for those without.
+    #[must_use]
+    pub fn taking(self, classes: Classes) -> Self {
         Self { classes, ..self }
     }
 
@@ -118,6 +122,11 @@ impl Candidate {
         self
     }
 
+    pub(crate) fn staying(mut self) -> Self {
+        self.standing = self.standing.with(Standing::STAYING, true);
+        self
+    }
+
     /// The same candidate, to be picked only for what sticks to it; see [`Sticky`](crate::strategy::Sticky).
     #[must_use]
     pub fn draining(mut self) -> Self {
@@ -157,6 +166,17 @@ impl Candidate {
     /// Whether it gets only what sticks to it.
     pub fn is_draining(&self) -> bool {
         !self.standing.has(Standing::STAYING)
+    }
+
+    /// The same candidate, that gets nothing and does not count among those that work is for.
+    #[must_use]
+    pub fn withdrawn(mut self) -> Self {
+        self.standing = self.standing.with(Standing::ADMITTED, false);
+        self.ineligible()
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.standing.has(Standing::PRESENT | Standing::ADMITTED)
     }
 
     /// Whether there is a member at all in this place.

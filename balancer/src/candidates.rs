@@ -136,9 +136,10 @@ impl<'a> Candidates<'a> {
         self.all.get(index)
     }
 
-    /// Whether the candidate at `index` could have the item, be it for a strategy that looks beyond health.
+    /// Whether the candidate at `index` could have the item: it is there, takes the class, and has room, be it unwell or draining.
+    /// A strategy that looks beyond health may pick it.
     #[inline]
-    pub(crate) fn is_possible(&self, index: usize) -> bool {
+    pub fn is_possible(&self, index: usize) -> bool {
         self.all.get(index).is_some_and(|candidate| {
             candidate.is_present() && candidate.is_available() && candidate.takes(self.request.class)
         })
@@ -148,6 +149,12 @@ impl<'a> Candidates<'a> {
     #[inline]
     pub fn figures(&self, index: usize) -> Figures {
         self.figures.get(index).copied().unwrap_or_else(|| Figures::new(index as u64))
+    }
+
+    /// The item's class, if it has one. Who doesn't take it is shown as ineligible.
+    #[inline]
+    pub fn class(&self) -> Option<u8> {
+        self.request.class
     }
 
     /// The hash of the item's key, if it has one.

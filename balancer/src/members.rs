@@ -14,6 +14,8 @@ pub(crate) struct Members {
     figures: Vec<Figures>,
     /// Only for strategies that ask for it.
     index: Option<LoadIndex>,
+    /// The index is of others than are here: it is made anew before it is asked, once for many changes.
+    stale: bool,
     /// Counts changes of membership and weights, from 1.
     version: u64,
 }
@@ -21,7 +23,7 @@ pub(crate) struct Members {
 impl Members {
     pub(crate) fn for_strategy<S: Strategy + ?Sized>(strategy: &S) -> Self {
         let index = strategy.ranks_by_load().then(|| LoadIndex::new(&[]));
-        Self { candidates: Vec::new(), figures: Vec::new(), index, version: 1 }
+        Self { candidates: Vec::new(), figures: Vec::new(), index, stale: false, version: 1 }
     }
 
     #[inline]
@@ -71,6 +73,7 @@ impl Members {
         if other {
             self.renew();
         } else if let Some(index) = &mut self.index
+            && !self.stale
             && before != candidate
         {
             index.update(&self.candidates, place, before.rank());
@@ -83,27 +86,31 @@ impl Members {
         let Some(now) = self.candidates.get_mut(place) else { return };
         let before = now.rank();
         now.count(outstanding, room);
-        if let Some(index) = &mut self.index {
+        if let Some(index) = &mut self.index
+            && !self.stale
+        {
             index.update(&self.candidates, place, before);
         }
     }
 
     fn renew(&mut self) {
         self.version += 1;
-        if self.index.is_some() {
-            self.index = Some(LoadIndex::new(&self.candidates));
-        }
+        self.stale = self.index.is_some();
     }
 
     #[inline(always)]
     pub(crate) fn view(&self, request: Request) -> Candidates<'_> {
-        Candidates::kept(&self.candidates, &self.figures, self.index.as_ref(), self.version)
-            .for_request(request)
+        let index = if self.stale { None } else { self.index.as_ref() };
+        Candidates::kept(&self.candidates, &self.figures, index, self.version).for_request(request)
     }
 
     /// Asks the strategy and does not trust it: see [`Strategy::pick`].
     #[inline(always)]
-    pub(crate) fn pick<S: Strategy + ?Sized>(&self, strategy: &mut S, request: Request) -> Option<usize> {
+    pub(crate) fn pick<S: Strategy + ?Sized>(&mut self, strategy: &mut S, request: Request) -> Option<usize> {
+        if self.stale {
+            self.index = Some(LoadIndex::new(&self.candidates));
+            self.stale = false;
+        }
         self.pick_among(strategy, &self.view(request))
     }
 
@@ -120,11 +127,13 @@ impl Members {
             .or_else(|| among.eligible_from(0).next().map(|(place, _)| place))
     }
 
-    /// All of them, the one at `place` not to be picked. It takes a copy, so it is for what is rare.
-    pub(crate) fn without(&self, place: usize) -> Vec<Candidate> {
+    /// All of them, those in `places` not to be picked. It takes a copy, so it is for what is rare.
+    pub(crate) fn without(&self, places: impl Iterator<Item = usize>) -> Vec<Candidate> {
         let mut all = self.candidates.clone();
-        if let Some(candidate) = all.get_mut(place) {
-            *candidate = candidate.ineligible();
+        for place in places {
+            if let Some(candidate) = all.get_mut(place) {
+                *candidate = candidate.ineligible();
+            }
         }
         all
     }

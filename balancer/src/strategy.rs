@@ -62,6 +62,12 @@ pub trait Strategy: fmt::Debug + Send {
     fn ranks_by_load(&self) -> bool {
         false
     }
+
+    /// Whether it may pick somebody who is unwell: then a [`Dispatcher`](crate::Dispatcher) counts the free places of those, too.
+    /// By default it doesn't.
+    fn looks_beyond_health(&self) -> bool {
+        false
+    }
 }
 
 impl<S: Strategy + ?Sized> Strategy for Box<S> {
@@ -79,6 +85,10 @@ impl<S: Strategy + ?Sized> Strategy for Box<S> {
 
     fn ranks_by_load(&self) -> bool {
         (**self).ranks_by_load()
+    }
+
+    fn looks_beyond_health(&self) -> bool {
+        (**self).looks_beyond_health()
     }
 }
 

@@ -51,9 +51,9 @@ fn room_is_told_by_class() {
     assert_eq!((dispatcher.room_for(0), dispatcher.room_for(1)), (4, 0));
     dispatcher.offer_for(Request::new().class(0), 1).unwrap();
     assert_eq!(dispatcher.room_for(0), 3);
-    // What is offered of another class may yet find a member, and counts against the whole.
+    // What nobody takes is in nobody's way.
     dispatcher.offer_for(Request::new().class(1), 2).unwrap();
-    assert_eq!(dispatcher.room_for(0), 2);
+    assert_eq!(dispatcher.room_for(0), 3);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn round_robin_does_not_lose_its_turn_over_a_member_that_goes_and_comes() {
     let mut dispatcher = Dispatcher::new(Box::new(RoundRobin::new()), 1);
     (0..3).for_each(|key| dispatcher.admit(key, Limits::new()));
     assert_eq!(receivers(&mut dispatcher, 2), [0, 1]);
-    dispatcher.remove(0);
+    drop(dispatcher.remove(0));
     assert_eq!(receivers(&mut dispatcher, 3), [2, 1, 2]);
     dispatcher.admit(7, Limits::new());
     assert_eq!(receivers(&mut dispatcher, 4), [7, 1, 2, 7]);

@@ -94,7 +94,7 @@ fn an_offer_beyond_room_and_queue_gives_the_item_back() {
     dispatcher.admit(1, Limits::new().window(3));
     offer_all(&mut dispatcher, 0..5);
     let refused = dispatcher.offer(5).expect_err("three places and two may wait");
-    assert_eq!(refused.to_string(), "no member has room, and 5 items wait already");
+    assert_eq!(refused.to_string(), "no member has room for it, and 5 items wait already");
     assert_eq!((refused.waiting(), refused.into_inner()), (5, 5));
 
     assert_eq!(poll_all(&mut dispatcher).len(), 3);

@@ -124,6 +124,7 @@ impl Run {
         let member = self.naive.ensure(key);
         (member.window, member.capacity, member.weight, member.classes) = (window, capacity, weight, classes);
         (member.admitted, member.draining) = (true, false);
+        member.stint += 1;
     }
 
     fn withdraw(&mut self) {
@@ -160,6 +161,7 @@ impl Run {
         let Some(key) = self.any_key() else { return };
         self.dispatcher.resume(key);
         self.naive.member(key).paused = false;
+        self.naive.member(key).stint += 1;
     }
 
     /// Mostly well of it: otherwise little would move.
@@ -184,11 +186,14 @@ impl Run {
             self.next_item += 1;
             let class = *self.rng.choice(&[None, None, Some(0), Some(1)]).unwrap();
             let key = self.rng.bool().then(|| self.rng.u64(..8));
-            let offer = Offer { class, key, since: self.naive.now, refused_by: None };
+            let offer = Offer { class, key, since: self.naive.now, refusals: Vec::new() };
             let accepts = self.naive.accepts(class);
             match self.dispatcher.offer_for(offer.request(), item) {
                 Ok(()) => {
                     assert!(accepts, "more items wait than may");
+                    if !self.naive.lanes.contains(&class) {
+                        self.naive.lanes.push(class);
+                    }
                     self.naive.offers.insert(item, offer);
                     self.naive.waiting.insert(item);
                     self.totals.offered += 1;
@@ -256,7 +261,8 @@ impl Run {
         let Some((key, ticket, item)) = self.any_flying() else { return };
         assert!(self.dispatcher.handle_refused(key, ticket));
         self.totals.refused += 1;
-        self.naive.offers.get_mut(&item).unwrap().refused_by = Some(key);
+        let stint = self.naive.member(key).stint;
+        self.naive.offers.get_mut(&item).unwrap().refusals.push((key, stint));
         self.come_back(key, ticket, item);
     }
 

@@ -73,6 +73,16 @@ fn a_guard_gives_back_one_item_however_it_ends() {
 }
 
 #[test]
+fn who_is_added_again_no_longer_drains() {
+    let mut pool = Pool::new(LeastLoaded::new());
+    let id = pool.add(0, Limits::new());
+    pool.drain(id);
+    assert_eq!(pool.pick(), None);
+    assert_eq!(pool.add(0, Limits::new()), id);
+    assert_eq!(pool.pick(), Some(id));
+}
+
+#[test]
 fn threads_lose_no_counts() {
     const THREADS: u64 = 4;
     let rounds = if std::env::var_os("CLUSTER_TEST_LONG").is_some() { 200_000 } else { 20_000u64 };

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use cluster_balancer::strategy::{
-    BoundedLoad, LeastUsed, Maglev, PanicThreshold, PeakEwma, PowerOfTwoChoices, Random, Rendezvous,
-    SlowStart, SmoothWeighted, Sticky, WeightedRandom, by_name_seeded, names,
+    BoundedLoad, Fallback, LeastUsed, Maglev, PanicThreshold, PeakEwma, PowerOfTwoChoices, Random,
+    Rendezvous, SlowStart, SmoothWeighted, Sticky, WeightedRandom, by_name_seeded, names,
 };
 use cluster_balancer::{
-    Candidate, Candidates, Ended, LeastLoaded, Limits, MemberId, Pool, Request, RoundRobin, Strategy, hash_of,
+    Candidate, Candidates, Classes, Ended, LeastLoaded, Limits, MemberId, Pool, Request, RoundRobin,
+    Strategy, hash_of,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -251,7 +252,7 @@ fn who_moves_in_owes_nothing_for_who_moved_out() {
     };
     let before = first_picked(&mut pool, first);
     // In this order each newcomer gets the place of one who was there.
-    first.into_iter().rev().for_each(|id| drop(pool.remove(id)));
+    first.into_iter().rev().for_each(|id| assert!(pool.remove(id).is_some()));
     let second = [2, 3].map(|member| pool.add(member, Limits::new()));
     assert_eq!(first_picked(&mut pool, second), before);
 }
@@ -300,7 +301,7 @@ fn who_fails_fast_does_not_look_fast() {
 #[test]
 fn a_new_member_starts_slowly_among_many() {
     let seconds = Duration::from_secs;
-    let mut pool = Pool::new(SlowStart::new(SmoothWeighted::new(), seconds(100)));
+    let mut pool = Pool::new(SlowStart::seeded(SmoothWeighted::new(), seconds(100), 7));
     for member in 0..9 {
         pool.add(member, Limits::new());
     }
@@ -388,5 +389,88 @@ fn picks_allocate_nothing() {
             let used = measure(|| churn(10_000.max(4 * u64::from(members))));
             assert_eq!(used.count_total, 0, "{name}, {members} members: {used:?}");
         }
+    }
+}
+
+#[test]
+fn who_failed_once_is_tried_again() {
+    let ms = Duration::from_millis;
+    let mut pool = Pool::new(PeakEwma::seeded(3));
+    let ids: Vec<_> = (0..4).map(|member| pool.add(member, Limits::new())).collect();
+    let mut counts = [0; 4];
+    for pick in 0..10_000 {
+        let now = ms(10 * pick);
+        let picked = pool.pick_for(Request::new().at(now)).unwrap();
+        counts[ids.iter().position(|id| *id == picked).unwrap()] += 1;
+        let ended = if pick < 4 { Ended::badly(now) } else { Ended::well(now) };
+        pool.finish(picked, ended.after(ms(2)));
+    }
+    assert!(counts.iter().all(|count| *count > 500), "in 100 s: {counts:?}");
+}
+
+#[test]
+fn without_latencies_load_decides() {
+    let mut strategy = PeakEwma::seeded(3);
+    let all = [Candidate::new(0, 1), Candidate::new(500, 1)];
+    assert!((0..100).all(|_| strategy.pick(&Candidates::new(&all)) == Some(0)));
+    // Measured with a clock of milliseconds, the one took none.
+    let at = Duration::from_secs(1);
+    strategy.observe(0, Ended::well(at).after(Duration::ZERO));
+    strategy.observe(1, Ended::well(at).after(Duration::ZERO));
+    assert!((0..100).all(|_| strategy.pick(&Candidates::new(&all)) == Some(0)));
+}
+
+#[test]
+fn decorators_leave_each_other_their_say() {
+    let unwell = [Candidate::new(0, 1).unhealthy(); 4];
+    let picks = |strategy: &mut dyn Strategy, all: &[Candidate]| -> Vec<Option<usize>> {
+        (0..4).map(|_| strategy.pick(&Candidates::new(all))).collect()
+    };
+    let everybody = [Some(0), Some(1), Some(2), Some(3)];
+    let panic = || PanicThreshold::new(RoundRobin::new());
+    assert_eq!(picks(&mut Fallback::new(panic(), LeastLoaded::new()), &unwell), everybody);
+    assert_eq!(picks(&mut BoundedLoad::new(panic()), &unwell), everybody);
+    // A key stays where it went, even in a panic.
+    let mut sticky = Sticky::new(panic(), Duration::from_secs(60));
+    let request = Request::new().key(7).at(Duration::from_secs(1));
+    let home = sticky.pick(&Candidates::new(&unwell).for_request(request));
+    assert!((0..9).all(|_| sticky.pick(&Candidates::new(&unwell).for_request(request)) == home));
+    // Nor does a fallback take a key from who drains.
+    let mut sticky =
+        Fallback::new(Sticky::new(LeastLoaded::new(), Duration::from_secs(60)), LeastLoaded::new());
+    let mut all = [Candidate::new(0, 1); 2];
+    assert_eq!(sticky.pick(&Candidates::new(&all).for_request(request)), Some(0));
+    all[0] = all[0].draining();
+    assert_eq!(sticky.pick(&Candidates::new(&all).for_request(request)), Some(0));
+}
+
+#[test]
+fn a_member_without_a_figure_gets_its_part_and_no_more() {
+    let mut pool = Pool::new(LeastUsed::memory());
+    let ids: Vec<_> = (0..5).map(|member| pool.add(member, Limits::new())).collect();
+    for round in 0..20u64 {
+        ids.iter().take(4).for_each(|id| pool.report(*id, (500 + round) << 20));
+        for _ in 0..5 {
+            pool.pick();
+        }
+    }
+    let outstanding: Vec<_> = ids.iter().filter_map(|id| pool.outstanding(*id)).collect();
+    assert!(outstanding[4] < 40, "{outstanding:?}");
+}
+
+#[test]
+fn items_of_two_classes_in_turn_reach_everybody() {
+    for strategy in [by_name_seeded("round-robin", 1), by_name_seeded("least-loaded", 1)] {
+        let mut pool = Pool::new(strategy.unwrap());
+        let only = Classes::none().with(0);
+        for (member, classes) in [only, only, only.with(1)].into_iter().enumerate() {
+            pool.add(member, Limits::new().classes(classes));
+        }
+        for pick in 0..300u16 {
+            let id = pool.pick_for(Request::new().class((pick % 2) as u8)).unwrap();
+            pool.release(id);
+        }
+        let status = pool.status();
+        assert!(status.members.iter().all(|member| member.picked > 40), "{status:?}");
     }
 }

@@ -123,7 +123,7 @@ fn a_newcomer_in_the_place_of_a_removed_member_inherits_nothing() {
     let mut dispatcher = with_members(&[1, 2]);
     (0..4).for_each(|item| dispatcher.offer(item).expect("fits"));
     assert_eq!(dispatcher.poll_batch().expect("there is work").key(), 1);
-    dispatcher.remove(2);
+    drop(dispatcher.remove(2));
     dispatcher.admit(3, Limits::new());
     assert_eq!(dispatcher.outstanding(3), Some(0));
     assert_eq!(dispatcher.members().collect::<Vec<_>>(), [1, 3]);

@@ -34,7 +34,7 @@ impl<A: Strategy, B: Strategy> Strategy for Fallback<A, B> {
     }
 
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
-        self.first.pick(among).filter(|index| among.is_eligible(*index)).or_else(|| self.second.pick(among))
+        self.first.pick(among).filter(|index| among.is_possible(*index)).or_else(|| self.second.pick(among))
     }
 
     fn observe(&mut self, index: usize, ended: Ended) {
@@ -44,5 +44,9 @@ impl<A: Strategy, B: Strategy> Strategy for Fallback<A, B> {
 
     fn ranks_by_load(&self) -> bool {
         self.first.ranks_by_load() || self.second.ranks_by_load()
+    }
+
+    fn looks_beyond_health(&self) -> bool {
+        self.first.looks_beyond_health() || self.second.looks_beyond_health()
     }
 }

@@ -46,7 +46,9 @@ impl<S: Strategy> Strategy for PanicThreshold<S> {
 
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let (mut present, mut healthy) = (0u32, 0u32);
-        for candidate in among.iter().filter(Candidate::is_present) {
+        for candidate in
+            among.iter().filter(|candidate| candidate.is_admitted() && candidate.takes(among.class()))
+        {
             present += 1;
             healthy += u32::from(candidate.is_healthy());
         }
@@ -64,5 +66,9 @@ impl<S: Strategy> Strategy for PanicThreshold<S> {
 
     fn ranks_by_load(&self) -> bool {
         self.inner.ranks_by_load()
+    }
+
+    fn looks_beyond_health(&self) -> bool {
+        true
     }
 }

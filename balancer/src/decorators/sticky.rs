@@ -1,7 +1,9 @@
 //! Sticky: a key stays where it was.
 
-use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
 use std::time::Duration;
+
+use lru::LruCache;
 
 use crate::strategy::{Candidates, Ended, Strategy};
 
@@ -15,7 +17,7 @@ use crate::strategy::{Candidates, Ended, Strategy};
 /// A key is forgotten when it was not used for the time to live, and the one used longest ago when there are too many. It
 /// needs the time of each pick ([`Request::at`](crate::strategy::Request::at)).
 ///
-/// O(1), with an allocation for a new key now and then.
+/// O(1), with an allocation for a new key.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,10 +34,7 @@ use crate::strategy::{Candidates, Ended, Strategy};
 pub struct Sticky<S> {
     inner: S,
     ttl: Duration,
-    max: usize,
-    keys: HashMap<u64, Home>,
-    /// Uses in order of time. One that is not its key's last says nothing any more.
-    uses: VecDeque<(u64, Duration)>,
+    keys: LruCache<u64, Home>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,74 +43,51 @@ struct Home {
     /// Where it was then: its place is its own as long as it is there.
     index: usize,
     used: Duration,
-    /// How many of `uses` are of this key.
-    uses: u32,
+    /// It was chosen although it was unwell, since nobody better was to be had.
+    unwell: bool,
 }
 
 /// How many keys are remembered by default.
-const MAX_KEYS: usize = 1 << 20;
+const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+
+/// How many old keys are forgotten per pick at most: more than come, and so few that nobody waits for it.
+const FORGET: usize = 2;
 
 impl<S: Strategy> Sticky<S> {
-    /// Remembers up to a million keys, each for this long after its last use.
+    /// Remembers up to 100,000 keys, each for this long after its last use.
     pub fn new(inner: S, ttl: Duration) -> Self {
-        Self { inner, ttl, max: MAX_KEYS, keys: HashMap::new(), uses: VecDeque::new() }
+        Self { inner, ttl, keys: LruCache::new(MAX_KEYS) }
     }
 
-    /// The same with at most so many keys. Default: 1,048,576, some 60 MB.
+    /// The same with at most so many keys, 0 counting as 1. Default: 100,000, some 8 MB when all are there.
     #[must_use]
     pub fn max_keys(self, keys: usize) -> Self {
-        Self { max: keys.max(1), ..self }
+        let max = NonZeroUsize::new(keys).unwrap_or(NonZeroUsize::MIN);
+        Self { keys: LruCache::new(max), ..self }
     }
 
-    /// How many keys are remembered.
+    /// How many keys are remembered, some of which may be too old to count.
     pub fn keys(&self) -> usize {
         self.keys.len()
     }
 
     fn forget_old(&mut self, now: Duration) {
-        while let Some((key, used)) = self.uses.front().copied() {
-            let old = now.saturating_sub(used) > self.ttl;
-            // A use that was followed by another is only in the way.
-            let stale = self.keys.get(&key).is_none_or(|home| home.uses > 1);
-            if !old && !stale && self.keys.len() <= self.max {
+        for _ in 0..FORGET {
+            let old = self.keys.peek_lru().is_some_and(|(_, home)| self.is_old(home, now));
+            if !old {
                 return;
             }
-            self.uses.pop_front();
-            if let Some(home) = self.keys.get_mut(&key) {
-                home.uses -= 1;
-                if home.uses == 0 {
-                    self.keys.remove(&key);
-                }
-            }
+            self.keys.pop_lru();
         }
     }
 
-    fn remember(&mut self, key: u64, identity: u64, index: usize, now: Duration) {
-        let home = self.keys.entry(key).or_insert(Home { identity, index, used: now, uses: 0 });
-        (home.identity, home.index, home.used) = (identity, index, now);
-        home.uses += 1;
-        self.uses.push_back((key, now));
-        self.forget_old(now);
-        if self.uses.len() > 2 * self.keys.len() + 64 {
-            self.forget_repetitions();
-        }
-    }
-
-    /// Of each key only the last use counts. That is done when half of them don't, so it costs little for each.
-    fn forget_repetitions(&mut self) {
-        let keys = &mut self.keys;
-        self.uses.retain(|(key, _)| match keys.get_mut(key) {
-            Some(home) if home.uses > 1 => {
-                home.uses -= 1;
-                false
-            }
-            found => found.is_some(),
-        });
+    fn is_old(&self, home: &Home, now: Duration) -> bool {
+        now.saturating_sub(home.used) > self.ttl
     }
 
     /// Where a key is at home, if it may go there.
     fn home(&self, among: &Candidates<'_>, key: u64) -> Option<(usize, u64)> {
-        let home = self.keys.get(&key).filter(|home| among.now().saturating_sub(home.used) <= self.ttl)?;
+        let home = self.keys.peek(&key).filter(|home| !self.is_old(home, among.now()))?;
         let is_there = |index: usize| {
             let candidate = among.get(index)?;
             let lives = candidate.is_present() && among.figures(index).identity() == home.identity;
@@ -122,7 +98,8 @@ impl<S: Strategy> Sticky<S> {
             None => (0..among.len()).find(|index| is_there(*index).is_some())?,
         };
         let candidate = is_there(index)?;
-        (candidate.is_available() && candidate.is_healthy()).then_some((index, home.identity))
+        (candidate.is_available() && (candidate.is_healthy() || home.unwell))
+            .then_some((index, home.identity))
     }
 }
 
@@ -140,7 +117,9 @@ impl<S: Strategy> Strategy for Sticky<S> {
                 (index, among.figures(index).identity())
             }
         };
-        self.remember(key, identity, index, among.now());
+        let unwell = among.get(index).is_some_and(|candidate| !candidate.is_healthy());
+        self.keys.put(key, Home { identity, index, used: among.now(), unwell });
+        self.forget_old(among.now());
         Some(index)
     }
 
@@ -150,5 +129,9 @@ impl<S: Strategy> Strategy for Sticky<S> {
 
     fn ranks_by_load(&self) -> bool {
         self.inner.ranks_by_load()
+    }
+
+    fn looks_beyond_health(&self) -> bool {
+        self.inner.looks_beyond_health()
     }
 }

@@ -3,7 +3,7 @@
 use super::queue::Waiting;
 use super::ticket::Ticket;
 use crate::candidate::Figures;
-use crate::{Candidate, Limits, MemberStatus};
+use crate::{Candidate, Classes, Limits, MemberStatus};
 
 pub(super) struct Member<K, C> {
     key: K,
@@ -15,6 +15,8 @@ pub(super) struct Member<K, C> {
     draining: bool,
     /// Items that ended badly.
     failed: u64,
+    /// How often it was admitted or resumed.
+    stint: u32,
     /// Assigned, but not handed out: the driver has not seen them, so they can go back without asking.
     pending: Vec<Waiting<K, C>>,
     /// In flight, by the index of the ticket. Never shorter than the window.
@@ -39,7 +41,7 @@ struct Held<K, C> {
     waiting: Waiting<K, C>,
 }
 
-impl<K: Copy, C> Member<K, C> {
+impl<K: Copy + PartialEq, C> Member<K, C> {
     pub(super) fn new(key: K) -> Self {
         Self {
             key,
@@ -49,6 +51,7 @@ impl<K: Copy, C> Member<K, C> {
             healthy: true,
             draining: false,
             failed: 0,
+            stint: 0,
             pending: Vec::new(),
             places: Vec::new(),
             free: Vec::new(),
@@ -84,15 +87,24 @@ impl<K: Copy, C> Member<K, C> {
         usize::from(self.limits.window).saturating_sub(self.untaken()).min(unfinished)
     }
 
-    /// How many items of a class it could be assigned now.
-    pub(super) fn room_for(&self, class: u8) -> usize {
-        if self.limits.classes.contains(class) { self.room() } else { 0 }
+    pub(super) fn classes(&self) -> Classes {
+        self.limits.classes
+    }
+
+    /// What it has refused before, it may want from now on.
+    fn begin_stint(&mut self) {
+        self.stint = self.stint.wrapping_add(1);
+    }
+
+    pub(super) fn stint(&self) -> u32 {
+        self.stint
     }
 
     pub(super) fn candidate(&self) -> Candidate {
-        let candidate = Candidate::new(self.outstanding(), self.limits.weight).of(self.limits.classes);
+        let candidate = Candidate::new(self.outstanding(), self.limits.weight).taking(self.limits.classes);
         let candidate = if self.healthy { candidate } else { candidate.unhealthy() };
         let candidate = if self.draining { candidate.draining() } else { candidate };
+        let candidate = if self.standing == Standing::Withdrawn { candidate.withdrawn() } else { candidate };
         candidate.with_available(self.room() > 0)
     }
 
@@ -100,6 +112,7 @@ impl<K: Copy, C> Member<K, C> {
         self.limits = limits;
         self.standing = Standing::Admitted;
         self.draining = false;
+        self.begin_stint();
         if self.places.len() < usize::from(limits.window) {
             self.places.resize_with(usize::from(limits.window), || None);
         }
@@ -150,6 +163,7 @@ impl<K: Copy, C> Member<K, C> {
     }
 
     pub(super) fn resume(&mut self) {
+        self.begin_stint();
         self.paused = false;
     }
 

@@ -3,6 +3,7 @@
 mod member;
 mod overloaded;
 mod queue;
+mod room;
 mod roster;
 mod ticket;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 pub use self::overloaded::Overloaded;
 pub use self::ticket::{Batch, Ticket};
 
-use self::queue::{Queue, Waiting};
+use self::queue::{Queue, Refusal, Spot, Waiting, Walk};
 use self::roster::Roster;
 use crate::strategy::Ended;
 use crate::{Classes, DispatcherStatus, Limits, Request, Strategy, Totals, hash_of};
@@ -103,6 +104,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     ///
     /// Nothing is returned after a [`withdraw`](Self::withdraw) whose tickets were all settled. Items
     /// assigned to it but not yet polled go back to the queue.
+    #[must_use = "these items are the caller's again"]
     pub fn remove(&mut self, key: K) -> Vec<C> {
         self.unassign(key);
         let items = self.roster.remove(key).map_or_else(Vec::new, |member| member.into_items());
@@ -126,16 +128,16 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
 
     /// Gives a member nothing new, but items whose key [sticks](crate::strategy::Sticky) to it; what it has it keeps.
     ///
-    /// Its free places still count as [`room`](Self::room). Ends when it is admitted again.
+    /// Ends when it is admitted again.
     pub fn drain(&mut self, key: K) {
         self.unassign(key);
         self.roster.update(key, |member| member.drain());
     }
 
-    /// Says whether a member is well. One that isn't is avoided, if the strategy doesn't
+    /// Says whether a member is well. One that isn't gets nothing, if the strategy doesn't
     /// [know better](crate::strategy::PanicThreshold); what it has it keeps.
     ///
-    /// Its free places still count as [`room`](Self::room). To take back what it has not taken, [`withdraw`](Self::withdraw) it.
+    /// To take back what it has not taken, [`withdraw`](Self::withdraw) it.
     pub fn set_healthy(&mut self, key: K, healthy: bool) {
         self.unassign(key);
         self.roster.update(key, |member| member.set_healthy(healthy));
@@ -147,8 +149,8 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     ///
     /// # Errors
     ///
-    /// [`Overloaded`], with the item in it, when as many items as the queue limit allows wait without a
-    /// place for them.
+    /// [`Overloaded`], with the item in it, when nobody has room for it, and as many items as the queue limit allows wait
+    /// without a place for them.
     pub fn offer(&mut self, item: C) -> Result<(), Overloaded<C>> {
         self.offer_for(Request::new(), item)
     }
@@ -160,14 +162,14 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     ///
     /// # Errors
     ///
-    /// As [`offer`](Self::offer).
+    /// As [`offer`](Self::offer); and always for a class that is none (64 and above).
     pub fn offer_for(&mut self, request: Request, item: C) -> Result<(), Overloaded<C>> {
         self.handle_timeout(request.time());
-        let waiting = self.queue.len();
+        let is_class = request.of_class().is_none_or(|class| class < Classes::COUNT);
         let room = request.of_class().map_or_else(|| self.room(), |class| self.room_for(class));
-        if waiting.saturating_sub(self.roster.room()) >= self.queue_limit && room == 0 {
+        if !is_class || (room == 0 && self.without_place() >= self.queue_limit) {
             self.totals.overloaded += 1;
-            return Err(Overloaded::new(item, waiting));
+            return Err(Overloaded::new(item, self.queue.len()));
         }
         self.totals.offered += 1;
         self.queue.push(item, request.at(self.now));
@@ -200,14 +202,16 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
         true
     }
 
-    /// The member does not want the item. As [`handle_recalled`](Self::handle_recalled), but it goes to somebody else, if anybody
-    /// else has room for it.
+    /// The member does not want the item. As [`handle_recalled`](Self::handle_recalled), but it comes to this member again only
+    /// after that was [admitted](Self::admit) or [resumed](Self::resume) anew.
     ///
-    /// Who refuses everything should be withdrawn: an item for which nobody else has room comes to it again.
+    /// What everybody has refused waits for that, or until it expires.
     pub fn handle_refused(&mut self, key: K, ticket: Ticket) -> bool {
-        let Some(waiting) = self.recall(key, ticket) else { return false };
+        let Some(mut waiting) = self.recall(key, ticket) else { return false };
         self.totals.refused += 1;
-        self.queue.put_back(waiting.refuse(key));
+        let stint = self.roster.get(key).map_or(0, |member| member.stint());
+        waiting.refuse(Refusal { key, stint }, |refusal| self.roster.holds(refusal));
+        self.queue.put_back(waiting);
         true
     }
 
@@ -268,6 +272,9 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
             if let Some((key, tickets)) = batch
                 && !tickets.is_empty()
             {
+                if let Some(figures) = self.roster.figures_mut(place) {
+                    figures.picked += tickets.len() as u64;
+                }
                 return Some(Batch::new(key, tickets));
             }
         }
@@ -279,7 +286,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// To be called after [`poll_batch`](Self::poll_batch) returned `None`: then whatever could find a place has found one.
     pub fn poll_expired(&mut self) -> Option<C> {
         let by = self.now.checked_sub(self.wait_at_most?)?;
-        let waiting = self.queue.remove_overdue(by, |request| self.roster.is_stuck(*request))?;
+        let waiting = self.queue.remove_overdue(by, |waiting| self.roster.is_stuck(waiting))?;
         self.totals.expired += 1;
         Some(waiting.into_item())
     }
@@ -299,10 +306,24 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
 
     /// How many more items could be assigned at once, beyond those that wait already.
     ///
-    /// The free places of all members that are admitted and not paused, within window and capacity, less
-    /// the items waiting. An acceptor that accepts only so many leaves the rest to the kernel.
+    /// The free places of all members that are admitted, not paused, and well, within window and capacity, less the items that
+    /// wait for these places. An acceptor that accepts only so many leaves the rest to the kernel.
     pub fn room(&self) -> usize {
-        self.roster.room().saturating_sub(self.queue.len())
+        let room = self.roster.room();
+        // Items that wait for others than have room are in nobody's way.
+        let waiting: usize = self.queue.counts().map(|(class, count)| count.min(room.of(class))).sum();
+        room.all().saturating_sub(waiting)
+    }
+
+    /// How many items wait for which there is no free place.
+    fn without_place(&self) -> usize {
+        let room = self.roster.room();
+        let (mut waiting, mut stuck) = (0, 0);
+        for (class, count) in self.queue.counts() {
+            waiting += count;
+            stuck += count.saturating_sub(room.of(class));
+        }
+        stuck.max(waiting.saturating_sub(room.all())) + self.queue.refused()
     }
 
     /// The same for items of one class: never more than the free places of the members that take it.
@@ -310,8 +331,9 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// Items of other classes may be assigned to the same places first, so it can be too high by as many as are
     /// offered before the next poll.
     pub fn room_for(&self, class: u8) -> usize {
-        let free = self.roster.room_for(class).saturating_sub(self.queue.count(class));
-        free.min(self.room())
+        let same = self.queue.counts().find(|(other, _)| *other == Some(class));
+        let waiting = same.map_or(0, |(_, count)| count);
+        self.roster.room().of(Some(class)).saturating_sub(waiting).min(self.room())
     }
 
     /// How many items wait: those that no member has.
@@ -362,29 +384,35 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
 
     /// Starts a round: assigns what waits, as far as there is room.
     fn assign_waiting(&mut self) {
-        // Classes that nobody has room for: their items wait, and those behind them go on.
-        let mut stuck = Classes::none();
-        let mut index = 0;
-        while self.roster.room() > 0 {
-            let Some(waiting) = self.queue.get(index) else { return };
-            let request = waiting.request().at(self.now);
-            let class = request.of_class();
-            // One with a key may still go where others may not: to a member that is draining.
-            let stuck_too = class.map_or_else(|| stuck == Classes::all(), |class| stuck.contains(class));
-            let hopeless = stuck_too && !request.has_key();
-            let refused_by = waiting.refused_by();
-            let place =
-                if hopeless { None } else { self.roster.pick(&mut self.strategy, request, refused_by) };
-            let Some(place) = place else {
-                stuck = class.map_or(Classes::all(), |class| stuck.with(class));
-                index += 1;
-                continue;
-            };
-            let Some(waiting) = self.queue.remove(index) else { return };
-            if self.roster.assign(place, waiting) {
-                self.round.push_back(place);
+        let mut walk = Walk::default();
+        while self.roster.room().is_any()
+            && let Some(spot) = self.queue.next(&walk)
+        {
+            if !self.assign(spot) {
+                walk.skip(spot);
             }
         }
+        // One with a key may still go where others behind it may not: to a member that is draining.
+        let (mut lane, mut index) = (0, 0);
+        while self.roster.room().draining() > 0
+            && let Some(keyed) = self.queue.next_keyed(lane, index)
+        {
+            (lane, index) = keyed;
+            if !self.assign(Spot::Lane(lane, index)) {
+                index += 1;
+            }
+        }
+    }
+
+    /// Assigns one item, if somebody may be picked for it.
+    fn assign(&mut self, spot: Spot) -> bool {
+        let Some(waiting) = self.queue.get(spot) else { return false };
+        let Some(place) = self.roster.pick(&mut self.strategy, waiting, self.now) else { return false };
+        let Some(waiting) = self.queue.remove(spot) else { return false };
+        if self.roster.assign(place, waiting) {
+            self.round.push_back(place);
+        }
+        true
     }
 
     /// Puts back what a member was assigned in this round and the driver has not seen.

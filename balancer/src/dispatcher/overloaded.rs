@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Nobody has room, and as many items wait already as may. Gives the item back.
+/// Nobody has room for the item, and as many wait already as may. Gives it back.
 #[derive(thiserror::Error)]
-#[error("no member has room, and {waiting} items wait already")]
+#[error("no member has room for it, and {waiting} items wait already")]
 pub struct Overloaded<C> {
     item: C,
     waiting: usize,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::{Classes, Request};
+use crate::Request;
 
 /// An item with its place in the order of arrival. The place stays with the item on its way to a member,
 /// so that it can come back to it.
@@ -11,23 +11,31 @@ pub(super) struct Waiting<K, C> {
     arrival: u64,
     /// What it was offered for, and when.
     request: Request,
-    /// Who refused it last.
-    refused_by: Option<K>,
+    /// By whom, mostly nobody.
+    refusals: Vec<Refusal<K>>,
     item: C,
 }
 
-impl<K: Copy, C> Waiting<K, C> {
+/// A member does not want an item. This holds until it is admitted or resumed, which is when it gets another stint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal<K> {
+    pub(super) key: K,
+    pub(super) stint: u32,
+}
+
+impl<K: Copy + PartialEq, C> Waiting<K, C> {
     pub(super) fn request(&self) -> Request {
         self.request
     }
 
-    pub(super) fn refused_by(&self) -> Option<K> {
-        self.refused_by
+    pub(super) fn refusals(&self) -> &[Refusal<K>] {
+        &self.refusals
     }
 
-    /// The same, after somebody refused it.
-    pub(super) fn refuse(self, by: K) -> Self {
-        Self { refused_by: Some(by), ..self }
+    /// Notes a refusal, and forgets those that no longer hold.
+    pub(super) fn refuse(&mut self, refusal: Refusal<K>, holds: impl Fn(&Refusal<K>) -> bool) {
+        self.refusals.retain(|other| other.key != refusal.key && holds(other));
+        self.refusals.push(refusal);
     }
 
     pub(super) fn item(&self) -> &C {
@@ -49,74 +57,148 @@ impl<K: Copy, C> Waiting<K, C> {
 }
 
 /// Sorted by arrival, always; so by time, too.
+type Sorted<K, C> = VecDeque<Waiting<K, C>>;
+
+/// What waits, of each class apart: when one item finds no place, those behind it of the same class need not be asked.
 pub(super) struct Queue<K, C> {
-    items: VecDeque<Waiting<K, C>>,
-    /// How many there are of each class.
-    counts: [usize; Classes::COUNT as usize],
+    /// Of each class of which something has waited, at most 65 with the items that have none.
+    lanes: Vec<Lane<K, C>>,
+    /// Items that somebody has refused: each may go elsewhere than others of its class.
+    refused: Sorted<K, C>,
     next_arrival: u64,
 }
 
-impl<K: Copy, C> Queue<K, C> {
+struct Lane<K, C> {
+    class: Option<u8>,
+    items: Sorted<K, C>,
+}
+
+/// Where an item is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot {
+    /// Of a lane, so far from its head.
+    Lane(usize, usize),
+    /// Of the refused ones.
+    Refused(usize),
+}
+
+/// Which items have been asked for in vain, on a walk through the queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Walk {
+    /// A bit for each lane.
+    stuck: u128,
+    refused: usize,
+}
+
+impl Walk {
+    /// The item there finds no place, nor do those behind it in its lane.
+    pub(super) fn skip(&mut self, spot: Spot) {
+        match spot {
+            Spot::Lane(lane, _) => self.stuck |= 1 << lane,
+            Spot::Refused(_) => self.refused += 1,
+        }
+    }
+}
+
+impl<K: Copy + PartialEq, C> Queue<K, C> {
     pub(super) fn new() -> Self {
-        Self { items: VecDeque::new(), counts: [0; Classes::COUNT as usize], next_arrival: 0 }
+        Self { lanes: Vec::new(), refused: VecDeque::new(), next_arrival: 0 }
     }
 
     /// A new item, behind all others.
     pub(super) fn push(&mut self, item: C, request: Request) {
-        self.items.push_back(Waiting { arrival: self.next_arrival, request, refused_by: None, item });
+        let waiting = Waiting { arrival: self.next_arrival, request, refusals: Vec::new(), item };
         self.next_arrival += 1;
-        self.adjust(request.of_class(), |count| count.saturating_add(1));
+        self.put_back(waiting);
     }
 
-    /// The item at `index`, the oldest being at 0.
-    pub(super) fn get(&self, index: usize) -> Option<&Waiting<K, C>> {
-        self.items.get(index)
-    }
-
-    /// Takes the item at `index` out.
-    pub(super) fn remove(&mut self, index: usize) -> Option<Waiting<K, C>> {
-        let waiting = self.items.remove(index)?;
-        self.adjust(waiting.request.of_class(), |count| count.saturating_sub(1));
-        Some(waiting)
-    }
-
-    fn adjust(&mut self, class: Option<u8>, change: impl FnOnce(usize) -> usize) {
-        if let Some(count) = class.and_then(|class| self.counts.get_mut(usize::from(class))) {
-            *count = change(*count);
+    /// Puts an item where its arrival says: before all that came later, which is usually the head.
+    pub(super) fn put_back(&mut self, waiting: Waiting<K, C>) {
+        let items = if waiting.refusals.is_empty() {
+            let class = waiting.request.of_class();
+            let index = self.lanes.iter().position(|lane| lane.class == class).unwrap_or_else(|| {
+                self.lanes.push(Lane { class, items: VecDeque::new() });
+                self.lanes.len() - 1
+            });
+            self.lanes.get_mut(index).map(|lane| &mut lane.items)
+        } else {
+            Some(&mut self.refused)
+        };
+        // There is such a lane: it was found or made above.
+        if let Some(items) = items {
+            let at = items.partition_point(|other| other.arrival < waiting.arrival);
+            items.insert(at, waiting);
         }
     }
 
-    /// How many items of a class there are.
-    pub(super) fn count(&self, class: u8) -> usize {
-        self.counts.get(usize::from(class)).copied().unwrap_or(0)
+    /// The oldest item that the walk has not been to.
+    pub(super) fn next(&self, walk: &Walk) -> Option<Spot> {
+        let heads = self.lanes.iter().enumerate().filter(|(index, _)| walk.stuck & 1 << *index == 0);
+        let heads =
+            heads.filter_map(|(index, lane)| Some((lane.items.front()?.arrival, Spot::Lane(index, 0))));
+        let refused = self.refused.get(walk.refused);
+        let refused = refused.map(|waiting| (waiting.arrival, Spot::Refused(walk.refused)));
+        heads.chain(refused).min_by_key(|(arrival, _)| *arrival).map(|(_, spot)| spot)
     }
 
-    /// Puts an item back where its arrival says: before all that came later, which is usually the head.
-    pub(super) fn put_back(&mut self, waiting: Waiting<K, C>) {
-        let at = self.items.partition_point(|other| other.arrival < waiting.arrival);
-        let class = waiting.request.of_class();
-        self.items.insert(at, waiting);
-        self.adjust(class, |count| count.saturating_add(1));
+    pub(super) fn get(&self, spot: Spot) -> Option<&Waiting<K, C>> {
+        match spot {
+            Spot::Lane(lane, index) => self.lanes.get(lane)?.items.get(index),
+            Spot::Refused(index) => self.refused.get(index),
+        }
+    }
+
+    pub(super) fn remove(&mut self, spot: Spot) -> Option<Waiting<K, C>> {
+        match spot {
+            Spot::Lane(lane, index) => self.lanes.get_mut(lane)?.items.remove(index),
+            Spot::Refused(index) => self.refused.remove(index),
+        }
+    }
+
+    /// The next item with a key that nobody has refused, from this lane and index on.
+    pub(super) fn next_keyed(&self, lane: usize, index: usize) -> Option<(usize, usize)> {
+        let found = |at: usize, from: usize| {
+            let items = &self.lanes.get(at)?.items;
+            let keyed = items.iter().skip(from).position(|waiting| waiting.request.has_key())?;
+            Some((at, from + keyed))
+        };
+        found(lane, index).or_else(|| (lane + 1..self.lanes.len()).find_map(|at| found(at, 0)))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.items.len()
+        self.lanes.iter().map(|lane| lane.items.len()).sum::<usize>() + self.refused.len()
+    }
+
+    /// How many somebody has refused.
+    pub(super) fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// How many others there are of each class.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (Option<u8>, usize)> {
+        self.lanes.iter().map(|lane| (lane.class, lane.items.len()))
     }
 
     /// When the oldest arrived.
     pub(super) fn oldest(&self) -> Option<Duration> {
-        self.items.front().map(Waiting::since)
+        let heads = self.lanes.iter().filter_map(|lane| lane.items.front());
+        heads.chain(self.refused.front()).map(Waiting::since).min()
     }
 
     /// The oldest for which `is_stuck`, of those that arrived no later than `by`.
     pub(super) fn remove_overdue(
         &mut self,
         by: Duration,
-        is_stuck: impl Fn(&Request) -> bool,
+        is_stuck: impl Fn(&Waiting<K, C>) -> bool,
     ) -> Option<Waiting<K, C>> {
-        let mut overdue = self.items.iter().take_while(|waiting| waiting.since() <= by);
-        let index = overdue.position(|waiting| is_stuck(&waiting.request))?;
-        self.remove(index)
+        let lanes = (0..self.lanes.len()).map(|lane| Spot::Lane(lane, 0));
+        let refused = (0..self.refused.len()).map(Spot::Refused);
+        let overdue = lanes.chain(refused).filter_map(|spot| {
+            let waiting = self.get(spot)?;
+            (waiting.since() <= by && is_stuck(waiting)).then_some((waiting.arrival, spot))
+        });
+        let (_, spot) = overdue.min_by_key(|(arrival, _)| *arrival)?;
+        self.remove(spot)
     }
 }
 
@@ -127,13 +209,17 @@ mod tests {
     #[test]
     fn whatever_comes_back_comes_back_to_its_place() {
         let mut queue: Queue<(), _> = Queue::new();
-        (0..5).for_each(|item| queue.push(item, Request::new()));
-        let taken: Vec<_> = (0..3).filter_map(|_| queue.remove(0)).collect();
-        queue.push(5, Request::new());
+        let class = |item| Request::new().class(item % 2);
+        (0..5).for_each(|item| queue.push(item, class(item)));
+        let next = |queue: &mut Queue<(), u8>| queue.remove(queue.next(&Walk::default())?);
+        let mut taken: Vec<_> = (0..3).filter_map(|_| next(&mut queue)).collect();
+        queue.push(5, class(5));
+        taken[1].refuse(Refusal { key: (), stint: 0 }, |_| true);
         for waiting in taken.into_iter().rev() {
             queue.put_back(waiting);
         }
-        let order: Vec<_> = std::iter::from_fn(|| queue.remove(0)).map(Waiting::into_item).collect();
+        assert_eq!((queue.len(), queue.refused()), (6, 1));
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut queue)).map(Waiting::into_item).collect();
         assert_eq!(order, [0, 1, 2, 3, 4, 5]);
     }
 }

@@ -5,10 +5,11 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::member::Member;
-use super::queue::Waiting;
-use crate::candidate::Figures;
+use super::queue::{Refusal, Waiting};
+use super::room::{Room, Share};
+use crate::Strategy;
+use crate::candidate::{Candidate, Figures};
 use crate::members::Members;
-use crate::{Request, Strategy};
 
 /// All members. Every change goes through [`update`](Self::update), which keeps candidates and room true.
 pub(super) struct Roster<K, C> {
@@ -17,8 +18,7 @@ pub(super) struct Roster<K, C> {
     place_of: HashMap<K, usize>,
     /// What strategies see of `places`, index by index.
     members: Members,
-    /// The sum over all members.
-    room: usize,
+    room: Room,
 }
 
 impl<K: Copy + Eq + Hash, C> Roster<K, C> {
@@ -27,7 +27,7 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
             places: Vec::new(),
             place_of: HashMap::new(),
             members: Members::for_strategy(strategy),
-            room: 0,
+            room: Room::new(strategy.looks_beyond_health()),
         }
     }
 
@@ -55,7 +55,7 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
     pub(super) fn remove(&mut self, key: K) -> Option<Member<K, C>> {
         let place = self.place_of.remove(&key)?;
         let member = self.places.get_mut(place)?.take()?;
-        self.room -= member.room();
+        self.room.subtract(Share::of(&member));
         self.members.vacate(place);
         Some(member)
     }
@@ -78,30 +78,48 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
         change: impl FnOnce(&mut Member<K, C>) -> R,
     ) -> Option<R> {
         let member = self.places.get_mut(place)?.as_mut()?;
-        let before = member.room();
+        self.room.subtract(Share::of(member));
         let result = change(member);
-        self.room = self.room - before + member.room();
+        self.room.add(Share::of(member));
         self.members.set(place, member.candidate());
         Some(result)
     }
 
-    /// Picks a place for this request, of somebody else than `refused_by` if there is anybody else.
+    /// Picks a place for an item at this time, of those who have not refused it.
     pub(super) fn pick<S: Strategy + ?Sized>(
-        &self,
+        &mut self,
         strategy: &mut S,
-        request: Request,
-        refused_by: Option<K>,
+        waiting: &Waiting<K, C>,
+        now: Duration,
     ) -> Option<usize> {
-        let elsewhere = refused_by.and_then(|key| self.place(key)).and_then(|place| {
-            let all = self.members.without(place);
-            self.members.pick_among(strategy, &self.members.view(request).seen_as(&all))
-        });
-        elsewhere.or_else(|| self.members.pick(strategy, request))
+        let request = waiting.request().at(now);
+        match self.others(waiting.refusals()) {
+            Some(others) => self.members.pick_among(strategy, &self.members.view(request).seen_as(&others)),
+            None => self.members.pick(strategy, request),
+        }
     }
 
-    /// Whether nobody may be picked for this request.
-    pub(super) fn is_stuck(&self, request: Request) -> bool {
-        self.members.view(request).eligible_from(0).next().is_none()
+    /// Whether nobody may be picked for an item.
+    pub(super) fn is_stuck(&self, waiting: &Waiting<K, C>) -> bool {
+        let among = self.members.view(waiting.request());
+        let mut eligible = match self.others(waiting.refusals()) {
+            Some(others) => return among.seen_as(&others).eligible_from(0).next().is_none(),
+            None => among.eligible_from(0),
+        };
+        eligible.next().is_none()
+    }
+
+    /// All candidates, those ineligible whose refusal still holds; `None` if there are none.
+    fn others(&self, refusals: &[Refusal<K>]) -> Option<Vec<Candidate>> {
+        let held = refusals.iter().filter(|refusal| self.holds(refusal));
+        let mut places = held.filter_map(|refusal| self.place(refusal.key)).peekable();
+        places.peek()?;
+        Some(self.members.without(places))
+    }
+
+    /// Whether a refusal still holds: who refused is there, and has not been admitted or resumed since.
+    pub(super) fn holds(&self, refusal: &Refusal<K>) -> bool {
+        self.get(refusal.key).is_some_and(|member| member.stint() == refusal.stint)
     }
 
     pub(super) fn place(&self, key: K) -> Option<usize> {
@@ -118,19 +136,11 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
 
     /// Assigns an item to the member at `place`. Returns whether it is the first of the round.
     pub(super) fn assign(&mut self, place: usize, waiting: Waiting<K, C>) -> bool {
-        if let Some(figures) = self.members.figures_mut(place) {
-            figures.picked += 1;
-        }
         self.update_at(place, |member| member.assign(waiting)) == Some(true)
     }
 
-    /// How many items of a class could be assigned now.
-    pub(super) fn room_for(&self, class: u8) -> usize {
-        self.iter().map(|member| member.room_for(class)).sum()
-    }
-
-    /// How many items could be assigned now, to all members together.
-    pub(super) fn room(&self) -> usize {
-        self.room
+    /// How many items could be assigned now.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 }

@@ -82,7 +82,7 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
         }
     }
 
-    /// Adds a member, or changes the limits of the one with this key, which keeps its counts. Of the limits, `window` has no
+    /// Adds a member, or changes the limits of the one with this key, which keeps its counts and no longer drains. Of the limits, `window` has no
     /// meaning here: what is picked is taken.
     pub fn add(&mut self, key: K, limits: Limits) -> MemberId {
         self.add_at(key, limits, Duration::ZERO)
@@ -96,7 +96,7 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
         };
         self.change(index, |slot, candidate| {
             slot.limits = limits;
-            candidate.with_weight(limits.weight).of(limits.classes)
+            candidate.with_weight(limits.weight).taking(limits.classes).staying()
         });
         // The place is there: it was found or made above.
         self.id(index).unwrap_or(MemberId { index: u32::MAX, generation: NonZeroU32::MIN })
@@ -136,7 +136,8 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
         self.mark(id, Candidate::draining);
     }
 
-    /// Says whether a member is well. One that isn't is avoided; see [`PanicThreshold`](crate::strategy::PanicThreshold).
+    /// Says whether a member is well. One that isn't gets nothing; who would rather have it get something than nobody anything
+    /// wraps the strategy in a [`PanicThreshold`](crate::strategy::PanicThreshold).
     pub fn set_healthy(&mut self, id: MemberId, healthy: bool) {
         self.mark(id, |candidate| if healthy { candidate.healthy() } else { candidate.unhealthy() });
     }
@@ -211,13 +212,14 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
 
     /// The same, and how: for strategies that learn from it.
     pub fn finish(&mut self, id: MemberId, ended: Ended) {
+        // First: a strategy that panics spoils the balance, not the counts.
+        self.release(id);
         if let Some(index) = self.index(id) {
-            self.strategy.observe(index, ended);
             if let Some(slot) = self.slots.get_mut(index) {
                 slot.failed += u64::from(ended.failed());
             }
+            self.strategy.observe(index, ended);
         }
-        self.release(id);
     }
 
     fn id(&self, index: usize) -> Option<MemberId> {

@@ -47,7 +47,8 @@ impl<K: Clone + Eq + Hash, S: Strategy> SharedPool<K, S> {
         Pool::new(strategy).into()
     }
 
-    /// Changes or looks at the pool, while nobody else does. Picks wait meanwhile.
+    /// Changes or looks at the pool, while nobody else does. Picks wait meanwhile, and so do [`Guard`]s that end: dropping one in
+    /// `change` waits for ever.
     pub fn with<R>(&self, change: impl FnOnce(&mut Pool<K, S>) -> R) -> R {
         change(&mut self.lock())
     }

@@ -1,5 +1,6 @@
 //! Exact least-loaded: the default.
 
+use super::cursor::Cursor;
 use crate::strategy::{Candidates, Strategy};
 
 /// Picks the member with the least load, `(outstanding + 1) / weight`; equals take turns.
@@ -22,7 +23,7 @@ use crate::strategy::{Candidates, Strategy};
 pub struct LeastLoaded {
     /// Where the next scan starts: behind the last pick. A fixed start would give the first member most
     /// of the work at low load.
-    start: usize,
+    cursor: Cursor,
 }
 
 impl LeastLoaded {
@@ -39,9 +40,7 @@ impl Strategy for LeastLoaded {
 
     #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
-        let index = among.least_loaded_from(self.start)?;
-        self.start = index + 1;
-        Some(index)
+        self.cursor.least_loaded(among)
     }
 
     fn ranks_by_load(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Least used: who has most to spare of something that is measured now and then.
 
+use super::cursor::Cursor;
 use crate::strategy::{Candidates, Strategy};
 
 /// Picks the member that uses least of what is measured, memory or CPU, without herding.
@@ -9,7 +10,8 @@ use crate::strategy::{Candidates, Strategy};
 /// to use, less what those that ended did; what an item uses is learned from the figures themselves. Among those within
 /// [`tolerance`](Self::tolerance) of the best, the least loaded gets the item.
 ///
-/// A member above the [`limit`](Self::limit) is picked only if all are; one without a figure counts as the best.
+/// A member thought to be above the [`limit`](Self::limit) is picked only if all are; one without a figure counts as the mean of
+/// the others.
 ///
 /// It reads [`Figures::gauge`](crate::Figures::gauge). O(n) per pick, without allocation.
 ///
@@ -31,7 +33,7 @@ pub struct LeastUsed {
     learned: bool,
     /// The last gauge of each place, what it had then, and who it was.
     last: Vec<Option<(f64, f64, u64)>>,
-    start: usize,
+    cursor: Cursor,
 }
 
 /// How far an observation moves what is believed of an item.
@@ -56,7 +58,7 @@ impl LeastUsed {
             per_item: 0.0,
             learned: false,
             last: Vec::new(),
-            start: 0,
+            cursor: Cursor::default(),
         }
     }
 
@@ -99,11 +101,23 @@ impl LeastUsed {
         }
     }
 
+    /// What a member uses that has nothing to do, as the mean of those that are known.
+    fn idle(&self, among: &Candidates<'_>) -> f64 {
+        let (mut sum, mut known) = (0.0, 0.0);
+        for figures in (0..among.len()).map(|index| among.figures(index)) {
+            if let Some(gauge) = figures.gauge {
+                sum += gauge as f64 - self.per_item * f64::from(figures.outstanding_then);
+                known += 1.0;
+            }
+        }
+        sum / f64::max(known, 1.0)
+    }
+
     /// What the candidate at `index` is thought to use by now.
-    fn expected(&self, among: &Candidates<'_>, index: usize) -> f64 {
+    fn expected(&self, among: &Candidates<'_>, index: usize, idle: f64) -> f64 {
         let (figures, now) = (among.figures(index), among.at(index).map_or(0, crate::Candidate::outstanding));
-        let since = f64::from(now) - f64::from(figures.outstanding_then);
-        (figures.gauge.unwrap_or(0) as f64 + self.per_item * since).max(0.0)
+        let (gauge, then) = figures.gauge.map_or((idle, 0), |gauge| (gauge as f64, figures.outstanding_then));
+        (gauge + self.per_item * (f64::from(now) - f64::from(then))).max(0.0)
     }
 }
 
@@ -114,19 +128,26 @@ impl Strategy for LeastUsed {
 
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         self.learn(among);
-        let within = |index: usize| among.figures(index).gauge.is_none_or(|used| used <= self.limit);
+        let start = self.cursor.start(among);
+        let idle = self.idle(among);
+        // Before it is known what an item uses, nobody is thought to use more than was measured.
+        let used = |index: usize| match among.figures(index).gauge {
+            Some(gauge) if !self.learned => gauge as f64,
+            _ => self.expected(among, index, idle),
+        };
+        let within = |index: usize| used(index) <= self.limit as f64;
         let limited = among.eligible_from(0).any(|(index, _)| within(index));
-        let all = || among.eligible_from(self.start).filter(|(index, _)| !limited || within(*index));
-        let best = all().map(|(index, _)| self.expected(among, index)).min_by(f64::total_cmp)?;
+        let all = || among.eligible_from(start).filter(|(index, _)| !limited || within(*index));
+        let best = all().map(|(index, _)| self.expected(among, index, idle)).min_by(f64::total_cmp)?;
         let enough = best * (1.0 + self.tolerance);
         let mut chosen: Option<(usize, crate::Candidate)> = None;
-        for (index, candidate) in all().filter(|(index, _)| self.expected(among, *index) <= enough) {
+        for (index, candidate) in all().filter(|(index, _)| self.expected(among, *index, idle) <= enough) {
             if chosen.is_none_or(|(_, least)| candidate.compare_load(&least).is_lt()) {
                 chosen = Some((index, candidate));
             }
         }
         let (index, _) = chosen?;
-        self.start = index + 1;
+        self.cursor.pass(among, index);
         Some(index)
     }
 }

@@ -1,5 +1,8 @@
 //! Maglev hashing: each key to a member, by a table.
 
+use std::collections::{HashMap, HashSet};
+
+use super::cursor::Cursor;
 use crate::hash::mix;
 use crate::strategies::rendezvous::score;
 use crate::strategy::{Candidates, Strategy};
@@ -11,7 +14,8 @@ const TABLE: usize = 65_537;
 ///
 /// Eisenbud et al., "Maglev: a fast and reliable software network load balancer" (NSDI 2016), §3.4. The table is made for
 /// *all* members, those that may not be picked just now included, so that health that comes and goes moves no key of the
-/// others (as Sōzu does). When a member comes or goes for good, less than 1 % of the keys of the others move. Items
+/// others (as Sōzu does). Members that are [known by the same number](crate::Figures::identity), a successor beside its predecessor, have
+/// one member's keys: the first of them that may be picked gets them. When a member comes or goes for good, less than 1 % of the keys of the others move. Items
 /// without a key go to the least loaded.
 ///
 /// O(1) per pick, without allocation; making the table takes 1 to 2 ms.
@@ -33,7 +37,9 @@ pub struct Maglev {
     version: u64,
     /// Of whom this is the table: identity and weight by place, 0 for a vacant one.
     members: Vec<(u64, u32)>,
-    start: usize,
+    /// By place, the next place of somebody who is known by the same number: a successor beside its predecessor.
+    twins: Vec<u32>,
+    cursor: Cursor,
 }
 
 impl Default for Maglev {
@@ -45,7 +51,14 @@ impl Default for Maglev {
 impl Maglev {
     /// With a table of 65,537 entries.
     pub fn new() -> Self {
-        Self { size: TABLE, table: Vec::new(), version: 0, members: Vec::new(), start: 0 }
+        Self {
+            size: TABLE,
+            table: Vec::new(),
+            version: 0,
+            members: Vec::new(),
+            twins: Vec::new(),
+            cursor: Cursor::default(),
+        }
     }
 
     /// The same with a table of at least so many entries: a hundred times as many as there are members, for shares that
@@ -65,6 +78,7 @@ impl Maglev {
     fn renew(&mut self, among: &Candidates<'_>) {
         self.version = among.version().unwrap_or(0);
         self.members = members(among).collect();
+        self.twins = twins(&self.members);
         self.table = populate(&self.members, self.size);
     }
 }
@@ -80,6 +94,18 @@ fn members<'a>(among: &Candidates<'a>) -> impl Iterator<Item = (u64, u32)> + use
 
 const NOBODY: u32 = u32::MAX;
 
+/// For each place the next one with the same identity.
+fn twins(members: &[(u64, u32)]) -> Vec<u32> {
+    let mut last = HashMap::new();
+    let mut twins = vec![NOBODY; members.len()];
+    for (place, (identity, _)) in members.iter().enumerate().filter(|(_, (_, weight))| *weight > 0) {
+        if let Some(twin) = last.insert(*identity, place).and_then(|before: usize| twins.get_mut(before)) {
+            *twin = u32::try_from(place).unwrap_or(NOBODY);
+        }
+    }
+    twins
+}
+
 /// The members take turns; each takes the next free entry in an order of its own. One of half the weight takes every
 /// other turn only.
 fn populate(members: &[(u64, u32)], size: usize) -> Vec<u32> {
@@ -92,9 +118,11 @@ fn populate(members: &[(u64, u32)], size: usize) -> Vec<u32> {
     }
     let size = size as u64;
     let heaviest = members.iter().map(|(_, weight)| u64::from(*weight)).max().unwrap_or(0);
+    // A successor beside its predecessor has one turn with it: nobody else's keys move.
+    let mut known = HashSet::new();
     let mut takers: Vec<Taker> = (0u32..)
         .zip(members)
-        .filter(|(_, (_, weight))| *weight > 0)
+        .filter(|(_, (identity, weight))| *weight > 0 && known.insert(*identity))
         .map(|(place, (identity, weight))| Taker {
             place,
             at: mix(*identity) % size,
@@ -147,9 +175,7 @@ impl Strategy for Maglev {
     #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let Some(key) = among.key() else {
-            let index = among.least_loaded_from(self.start)?;
-            self.start = index + 1;
-            return Some(index);
+            return self.cursor.least_loaded(among);
         };
         if !self.is_current(among) {
             self.renew(among);
@@ -169,8 +195,12 @@ impl Strategy for Maglev {
         let far = 8 * among.len();
         let walk = from.iter().chain(before).take(far).map(|place| *place as usize);
         for place in walk {
-            if among.is_eligible(place) {
-                return Some(place);
+            let mut place = place;
+            while place != NOBODY as usize {
+                if among.is_eligible(place) {
+                    return Some(place);
+                }
+                place = self.twins.get(place).copied().unwrap_or(NOBODY) as usize;
             }
         }
         let scores = among.eligible_from(0).map(|(index, candidate)| {

@@ -1,5 +1,6 @@
 //! The strategies, one per file.
 
+mod cursor;
 mod custom;
 mod least_loaded;
 mod least_used;

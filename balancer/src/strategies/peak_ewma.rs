@@ -9,15 +9,16 @@ use crate::strategy::{Candidates, Ended, Strategy};
 
 /// Of two members picks the one whose latency, times what it has to do, is lower.
 ///
-/// Finagle's and Linkerd's: a moving average of latency that follows a rise at once and a fall slowly (half of it in 0.7 ×
-/// [`decay`](Self::decay)), multiplied by outstanding + 1. A member of which nothing is known counts as the median of the
-/// others. A failure counts as a latency of at least [`penalty`](Self::penalty): otherwise who fails fast would look
+/// Finagle's and Linkerd's: a moving average of latency that follows a rise at once, and a fall or silence slowly (half of it in
+/// 0.7 × [`decay`](Self::decay)), multiplied by outstanding + 1. Of two of whom one is not known yet, it
+/// picks the less loaded. A failure counts as a latency of at least [`penalty`](Self::penalty): otherwise who fails fast would look
 /// fast, and get everything.
 ///
 /// For members whose speed differs, as seen from one of many dispatchers. Not a default: where service times have a heavy
 /// tail, one long item poisons a member and work herds away from it (p99 6 × least-loaded's in simulation).
 ///
-/// It learns from [`observe`](Strategy::observe) with the time an item [took](Ended::after). O(1) per pick, without allocation.
+/// It learns from [`observe`](Strategy::observe) with the time an item [took](Ended::after), and needs the time of each pick
+/// ([`Request::at`](crate::strategy::Request::at)) to forget; without either it is power of two choices. O(1) per pick, without allocation.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,9 +37,6 @@ pub struct PeakEwma {
     decay: Duration,
     penalty: Duration,
     seen: Vec<Option<Average>>,
-    /// The median of what is known, and room to find it.
-    median: f64,
-    sorted: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +45,21 @@ struct Average {
     at: Duration,
     identity: Option<u64>,
 }
+
+impl Average {
+    /// What is left of it at this time: who was slow once is tried again.
+    fn at(&self, now: Duration, decay: Duration) -> f64 {
+        self.seconds * kept(now.saturating_sub(self.at), decay)
+    }
+}
+
+/// How much of an observation counts after so long.
+fn kept(gap: Duration, decay: Duration) -> f64 {
+    (-gap.as_secs_f64() / decay.as_secs_f64().max(f64::MIN_POSITIVE)).exp()
+}
+
+/// Faster than this, in seconds, nobody is: who has more to do must still cost more.
+const LEAST: f64 = 1e-6;
 
 /// What counts as long ago by default.
 const DECAY: Duration = Duration::from_secs(10);
@@ -72,7 +85,7 @@ impl PeakEwma {
     }
 
     fn with_rng(rng: Rng) -> Self {
-        Self { rng, decay: DECAY, penalty: PENALTY, seen: Vec::new(), median: 0.0, sorted: Vec::new() }
+        Self { rng, decay: DECAY, penalty: PENALTY, seen: Vec::new() }
     }
 
     /// After so long an observation has lost 63 % of its weight. Default: 10 s.
@@ -87,23 +100,15 @@ impl PeakEwma {
         Self { penalty, ..self }
     }
 
+    /// Latency times what there is to do, if the latency is known.
     fn cost(&self, among: &Candidates<'_>, index: usize) -> Option<f64> {
-        let candidate = among.get(index)?;
+        let candidate = among.at(index)?;
         let identity = among.figures(index).identity();
-        let average = self.seen.get(index).copied().flatten();
         // Somebody else's figures are worth nothing.
-        let known = average.filter(|average| average.identity.is_none_or(|known| known == identity));
-        let seconds = known.map_or(self.median, |average| average.seconds);
+        let average = self.seen.get(index).copied().flatten();
+        let average = average.filter(|average| average.identity.is_none_or(|known| known == identity))?;
+        let seconds = average.at(among.now(), self.decay).max(LEAST);
         Some(seconds * (f64::from(candidate.outstanding()) + 1.0) / f64::from(candidate.weight()))
-    }
-
-    fn find_median(&mut self) {
-        self.sorted.clear();
-        self.sorted.extend(self.seen.iter().flatten().map(|average| average.seconds));
-        let middle = self.sorted.len() / 2;
-        if middle < self.sorted.len() {
-            self.median = *self.sorted.select_nth_unstable_by(middle, f64::total_cmp).1;
-        }
     }
 }
 
@@ -115,7 +120,11 @@ impl Strategy for PeakEwma {
     #[inline]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let (first, second) = draw_two(&mut self.rng, among)?;
-        let picked = if self.cost(among, second)? < self.cost(among, first)? { second } else { first };
+        let second_is_better = match (self.cost(among, first), self.cost(among, second)) {
+            (Some(first), Some(second)) => second < first,
+            _ => among.at(second)?.compare_load(among.at(first)?).is_lt(),
+        };
+        let picked = if second_is_better { second } else { first };
         // From now on what is observed there is known to be this member's.
         let identity = among.figures(picked).identity();
         if let Some(Some(average)) = self.seen.get_mut(picked) {
@@ -137,17 +146,12 @@ impl Strategy for PeakEwma {
         let Some(seen) = self.seen.get_mut(index) else { return };
         let (seconds, identity) = match seen {
             Some(average) if sample <= average.seconds => {
-                let gap = ended.at().saturating_sub(average.at).as_secs_f64();
-                let kept = (-gap / self.decay.as_secs_f64().max(f64::MIN_POSITIVE)).exp();
+                let kept = kept(ended.at().saturating_sub(average.at), self.decay);
                 (average.seconds * kept + sample * (1.0 - kept), average.identity)
             }
             Some(average) => (sample, average.identity),
             None => (sample, None),
         };
-        let is_new = seen.is_none();
         *seen = Some(Average { seconds, at: ended.at(), identity });
-        if is_new || self.sorted.is_empty() || self.rng.u8(..16) == 0 {
-            self.find_median();
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Rendezvous hashing: each key to the member that wins it.
 
+use super::cursor::Cursor;
 use crate::hash::mix;
 use crate::strategy::{Candidates, Strategy};
 
@@ -23,7 +24,7 @@ use crate::strategy::{Candidates, Strategy};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Rendezvous {
-    start: usize,
+    cursor: Cursor,
 }
 
 impl Rendezvous {
@@ -48,9 +49,7 @@ impl Strategy for Rendezvous {
 
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
         let Some(key) = among.key() else {
-            let index = among.least_loaded_from(self.start)?;
-            self.start = index + 1;
-            return Some(index);
+            return self.cursor.least_loaded(among);
         };
         let mut best: Option<(usize, f64)> = None;
         for (index, candidate) in among.eligible_from(0) {

@@ -1,5 +1,6 @@
 //! Round-robin: everyone in turn.
 
+use super::cursor::Cursor;
 use crate::strategy::{Candidates, Strategy};
 
 /// Picks the next eligible member after the last pick, whatever its load and weight.
@@ -20,7 +21,7 @@ use crate::strategy::{Candidates, Strategy};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RoundRobin {
-    start: usize,
+    cursor: Cursor,
 }
 
 impl RoundRobin {
@@ -37,10 +38,11 @@ impl Strategy for RoundRobin {
 
     #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
-        let start = if self.start < among.len() { self.start } else { 0 };
+        let start = self.cursor.start(among);
+        let start = if start < among.len() { start } else { 0 };
         // Mostly the next may be picked.
         let index = if among.is_eligible(start) { start } else { among.eligible_from(start).next()?.0 };
-        self.start = index + 1;
+        self.cursor.pass(among, index);
         Some(index)
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) failed: u64,
     /// What it used, and how much it had outstanding then.
     pub(crate) gauge: Option<(u64, u32)>,
+    /// How often it was admitted or resumed.
+    pub(crate) stint: u32,
     since: Duration,
 }
 
@@ -46,12 +48,18 @@ impl Member {
             finished: 0,
             failed: 0,
             gauge: None,
+            stint: 0,
             since,
         }
     }
 
     pub(crate) fn takes(&self, class: Option<u8>) -> bool {
         class.is_none_or(|class| self.classes.contains(class))
+    }
+
+    /// Gets only what sticks to it.
+    pub(crate) fn is_drainer(&self) -> bool {
+        self.healthy && self.draining
     }
 
     pub(crate) fn untaken(&self) -> usize {
@@ -79,12 +87,15 @@ impl Member {
     }
 
     pub(crate) fn candidate(&self) -> Candidate {
-        let mut candidate = Candidate::new(self.outstanding() as u32, self.weight);
+        let mut candidate = Candidate::new(self.outstanding() as u32, self.weight).taking(self.classes);
         if !self.healthy {
             candidate = candidate.unhealthy();
         }
         if self.draining {
             candidate = candidate.draining();
+        }
+        if !self.admitted {
+            return candidate.withdrawn();
         }
         if self.room() > 0 { candidate } else { candidate.ineligible() }
     }

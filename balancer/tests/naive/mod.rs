@@ -17,13 +17,17 @@ pub(crate) type Item = u32;
 /// Never used again for another member of the same run.
 pub(crate) type Key = u16;
 
+/// The classes that items have here.
+const CLASSES: [Option<u8>; 3] = [None, Some(0), Some(1)];
+
 /// What is known of an item for as long as it can come back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offer {
     pub(crate) class: Option<u8>,
     pub(crate) key: Option<u64>,
     pub(crate) since: Duration,
-    pub(crate) refused_by: Option<Key>,
+    /// By whom, and in which of its stints.
+    pub(crate) refusals: Vec<(Key, u32)>,
 }
 
 impl Offer {
@@ -36,6 +40,9 @@ impl Offer {
 pub(crate) struct Naive {
     /// The twin of the dispatcher's strategy.
     strategy: Box<dyn Strategy>,
+    beyond_health: bool,
+    /// Classes in the order in which an item of each came first.
+    pub(crate) lanes: Vec<Option<u8>>,
     pub(crate) queue_limit: usize,
     pub(crate) wait_at_most: Option<Duration>,
     pub(crate) now: Duration,
@@ -53,7 +60,9 @@ impl Naive {
         wait_at_most: Option<Duration>,
     ) -> Self {
         Self {
+            beyond_health: strategy.looks_beyond_health(),
             strategy,
+            lanes: Vec::new(),
             queue_limit,
             wait_at_most,
             now: Duration::ZERO,
@@ -97,9 +106,15 @@ impl Naive {
     }
 
     pub(crate) fn accepts(&self, class: Option<u8>) -> bool {
+        if self.room_for(class) > 0 {
+            return true;
+        }
         // Those for which there is no place, as far as that can be said without handing them out.
-        let stuck = self.waiting.len().saturating_sub(self.room());
-        stuck < self.queue_limit || self.room_for(class) > 0
+        let plain = || self.waiting.iter().filter(|item| self.offers[item].refusals.is_empty());
+        let refused = self.waiting.len() - plain().count();
+        let stuck = CLASSES.map(|class| self.count(class).saturating_sub(self.room_of(class)));
+        let overall = plain().count().saturating_sub(self.room_of(None));
+        refused + overall.max(stuck.iter().sum()) < self.queue_limit
     }
 
     /// The next batch of a round, as items: what the dispatcher makes tickets of.
@@ -120,37 +135,43 @@ impl Naive {
     fn assign(&mut self) {
         let mut stuck = BTreeSet::new();
         for item in self.waiting.clone() {
-            if self.room() == 0 {
-                return;
-            }
-            let offer = self.offers[&item];
-            let hopeless = stuck.contains(&None) || stuck.contains(&offer.class);
-            let place = if hopeless && offer.key.is_none() { None } else { self.pick(&offer) };
-            let Some(place) = place else {
-                stuck.insert(offer.class);
+            let offer = &self.offers[&item];
+            let (class, is_plain) = (offer.class, offer.refusals.is_empty());
+            if is_plain && stuck.contains(&class) {
                 continue;
-            };
-            self.waiting.remove(&item);
-            self.members[place].as_mut().unwrap().pending.push(item);
-            if !self.round.contains(&place) {
-                self.round.push(place);
+            }
+            if !self.place_item(item) && is_plain {
+                stuck.insert(class);
+            }
+        }
+        // Those that stick to somebody who drains, lane by lane in the order in which there were any.
+        for class in self.lanes.clone() {
+            for item in self.waiting.clone() {
+                let offer = &self.offers[&item];
+                let is_next = offer.class == class && offer.refusals.is_empty() && offer.key.is_some();
+                if is_next && self.iter().any(|member| member.is_drainer() && member.room() > 0) {
+                    self.place_item(item);
+                }
             }
         }
     }
 
-    /// Whom the twin picks, of others than who refused it if there are others.
-    fn pick(&mut self, offer: &Offer) -> Option<usize> {
-        let all = self.candidates(offer.class);
-        if let Some(key) = offer.refused_by
-            && let Some(place) = self.members.iter().position(|m| m.as_ref().is_some_and(|m| m.key == key))
-        {
-            let mut others = all.clone();
-            others[place] = others[place].ineligible();
-            let elsewhere = self.ask(&others, offer);
-            if elsewhere.is_some() {
-                return elsewhere;
-            }
+    fn place_item(&mut self, item: Item) -> bool {
+        if !self.iter().any(|member| member.room() > 0) {
+            return false;
         }
+        let Some(place) = self.pick(&self.offers[&item].clone()) else { return false };
+        self.waiting.remove(&item);
+        self.members[place].as_mut().unwrap().pending.push(item);
+        if !self.round.contains(&place) {
+            self.round.push(place);
+        }
+        true
+    }
+
+    /// Whom the twin picks, of those who have not refused it.
+    fn pick(&mut self, offer: &Offer) -> Option<usize> {
+        let all = self.candidates(offer);
         self.ask(&all, offer)
     }
 
@@ -158,17 +179,18 @@ impl Naive {
         let figures =
             |member: &Option<Member>| member.as_ref().map_or_else(Figures::default, Member::figures);
         let figures: Vec<_> = self.members.iter().map(figures).collect();
-        let request = Offer { class: None, ..*offer }.request().at(self.now);
+        let request = offer.request().at(self.now);
         let picked = self.strategy.pick(&Candidates::new(all).with_figures(&figures).for_request(request));
         let possible = |place: &usize| all.get(*place).is_some_and(Candidate::is_available);
         picked.filter(possible).or_else(|| (0..all.len()).find(|place| all[*place].is_eligible()))
     }
 
-    /// All of them as they look to an item of this class.
-    fn candidates(&self, class: Option<u8>) -> Vec<Candidate> {
+    /// All of them as they look to an item.
+    fn candidates(&self, offer: &Offer) -> Vec<Candidate> {
         let seen = |member: &Member| {
             let candidate = member.candidate();
-            if member.takes(class) { candidate } else { candidate.ineligible() }
+            let refused = offer.refusals.contains(&(member.key, member.stint));
+            if member.takes(offer.class) && !refused { candidate } else { candidate.ineligible() }
         };
         self.members.iter().map(|member| member.as_ref().map_or_else(Candidate::vacant, seen)).collect()
     }
@@ -176,9 +198,8 @@ impl Naive {
     pub(crate) fn poll_expired(&mut self) -> Option<Item> {
         let limit = self.wait_at_most?;
         let stuck = |item: &&Item| {
-            let offer = self.offers[item];
-            offer.since + limit <= self.now
-                && !self.candidates(offer.class).iter().any(Candidate::is_eligible)
+            let offer = &self.offers[item];
+            offer.since + limit <= self.now && !self.candidates(offer).iter().any(Candidate::is_eligible)
         };
         let item = *self.waiting.iter().find(stuck)?;
         self.waiting.remove(&item);
@@ -197,20 +218,30 @@ impl Naive {
 
     /// Free places less the items that wait for them.
     pub(crate) fn free(&self) -> usize {
-        self.room().saturating_sub(self.waiting.len())
+        let waiting: usize = CLASSES.map(|class| self.count(class).min(self.room_of(class))).iter().sum();
+        self.room_of(None).saturating_sub(waiting)
     }
 
     pub(crate) fn room_for(&self, class: Option<u8>) -> usize {
         if class.is_none() {
             return self.free();
         }
-        let places: usize = self.iter().filter(|member| member.takes(class)).map(Member::room).sum();
-        let waiting = self.waiting.iter().filter(|item| self.offers[item].class == class).count();
-        places.saturating_sub(waiting).min(self.free())
+        self.room_of(class).saturating_sub(self.count(class)).min(self.free())
     }
 
-    fn room(&self) -> usize {
-        self.iter().map(Member::room).sum()
+    /// How many items wait of this class that nobody has refused.
+    fn count(&self, class: Option<u8>) -> usize {
+        let is_one = |offer: &Offer| offer.class == class && offer.refusals.is_empty();
+        self.waiting.iter().filter(|item| is_one(&self.offers[item])).count()
+    }
+
+    /// Places of those who take it and would get it.
+    fn room_of(&self, class: Option<u8>) -> usize {
+        let usable = |member: &&Member| {
+            let well = if member.healthy { !member.draining } else { self.beyond_health };
+            well && member.takes(class)
+        };
+        self.iter().filter(usable).map(Member::room).sum()
     }
 
     /// What was assigned and not polled waits again when the standing of its member changes.

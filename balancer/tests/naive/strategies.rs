@@ -29,7 +29,7 @@ const OTHERS: [Make; 6] = [
     |seed| Box::new(Erratic(Rng::with_seed(seed))),
     |_| Box::new(Sticky::new(LeastLoaded::new(), Duration::from_secs(20)).max_keys(4)),
     |_| Box::new(PanicThreshold::new(RoundRobin::new())),
-    |_| Box::new(SlowStart::new(LeastLoaded::new(), Duration::from_secs(10))),
+    |seed| Box::new(SlowStart::seeded(LeastLoaded::new(), Duration::from_secs(10), seed)),
     |_| Box::new(BoundedLoad::new(Rendezvous::new())),
     |seed| Box::new(Fallback::new(Erratic(Rng::with_seed(seed)), LeastLoaded::new())),
 ];

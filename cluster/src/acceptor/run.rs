@@ -175,7 +175,7 @@ impl Run {
             Command::Withdraw { worker } => self.withdraw(worker),
             Command::Forget { worker } => {
                 self.withdraw(worker);
-                self.dispatcher.remove(worker);
+                drop(self.dispatcher.remove(worker));
                 if let Some(seat) = self.lanes.remove(&worker) {
                     self.tokens.remove(&seat.token);
                 }
