@@ -134,6 +134,14 @@ impl<K: Copy + PartialEq, C> Member<K, C> {
         self.healthy = healthy;
     }
 
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// An item of it ended badly.
     pub(super) fn fail(&mut self) {
         self.failed = self.failed.saturating_add(1);

@@ -25,14 +25,14 @@ struct Group {
 }
 
 /// One member's part of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
     classes: Classes,
     places: usize,
     kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Usable,
     Draining,
@@ -41,10 +41,10 @@ enum Kind {
 
 impl Share {
     pub(super) fn of<K: Copy + PartialEq, C>(member: &Member<K, C>) -> Self {
-        let kind = match member.candidate() {
-            candidate if !candidate.is_healthy() => Kind::Unwell,
-            candidate if candidate.is_draining() => Kind::Draining,
-            _ => Kind::Usable,
+        let kind = match (member.is_healthy(), member.is_draining()) {
+            (false, _) => Kind::Unwell,
+            (true, true) => Kind::Draining,
+            (true, false) => Kind::Usable,
         };
         Self { classes: member.classes(), places: member.room(), kind }
     }
@@ -56,8 +56,13 @@ impl Room {
         Self { beyond_health, ..Self::default() }
     }
 
-    pub(super) fn add(&mut self, share: Share) {
-        self.change(share, |places| places.saturating_add(share.places));
+    /// What was `before` is `after` now.
+    #[inline]
+    pub(super) fn replace(&mut self, before: Share, after: Share) {
+        if before != after {
+            self.subtract(before);
+            self.change(after, |places| places.saturating_add(after.places));
+        }
     }
 
     pub(super) fn subtract(&mut self, share: Share) {

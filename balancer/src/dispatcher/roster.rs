@@ -78,9 +78,9 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
         change: impl FnOnce(&mut Member<K, C>) -> R,
     ) -> Option<R> {
         let member = self.places.get_mut(place)?.as_mut()?;
-        self.room.subtract(Share::of(member));
+        let before = Share::of(member);
         let result = change(member);
-        self.room.add(Share::of(member));
+        self.room.replace(before, Share::of(member));
         self.members.set(place, member.candidate());
         Some(result)
     }

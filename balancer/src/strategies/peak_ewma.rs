@@ -10,7 +10,7 @@ use crate::strategy::{Candidates, Ended, Strategy};
 /// Of two members picks the one whose latency, times what it has to do, is lower.
 ///
 /// Finagle's and Linkerd's: a moving average of latency that follows a rise at once, and a fall or silence slowly (half of it in
-/// 0.7 × [`decay`](Self::decay)), multiplied by outstanding + 1. Of two of whom one is not known yet, it
+/// 0.7 × [`decay`](Self::decay)), multiplied by outstanding + 1. Silence counts for who has nothing to do. Of two of whom one is not known yet, it
 /// picks the less loaded. A failure counts as a latency of at least [`penalty`](Self::penalty): otherwise who fails fast would look
 /// fast, and get everything.
 ///
@@ -107,7 +107,9 @@ impl PeakEwma {
         // Somebody else's figures are worth nothing.
         let average = self.seen.get(index).copied().flatten();
         let average = average.filter(|average| average.identity.is_none_or(|known| known == identity))?;
-        let seconds = average.at(among.now(), self.decay).max(LEAST);
+        // That nothing ends at somebody who has something to do speaks for nobody's speed.
+        let silent = candidate.outstanding() == 0;
+        let seconds = if silent { average.at(among.now(), self.decay) } else { average.seconds }.max(LEAST);
         Some(seconds * (f64::from(candidate.outstanding()) + 1.0) / f64::from(candidate.weight()))
     }
 }
