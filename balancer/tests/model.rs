@@ -351,6 +351,7 @@ impl Run {
             assert_eq!(status.eligible, candidate.is_eligible());
             assert_eq!((status.healthy, status.draining), (member.healthy, member.draining));
             assert_eq!((status.paused, status.withdrawn), (member.paused, !member.admitted));
+            assert_eq!(status.picked, member.picked);
             assert_eq!((status.failed, status.gauge), (member.failed, member.gauge.map(|(used, _)| used)));
             assert_eq!(dispatcher.untaken(member.key), member.untaken());
             assert_eq!(status.untaken as usize, member.untaken());

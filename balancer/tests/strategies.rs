@@ -10,7 +10,7 @@ use cluster_balancer::strategy::{
     Rendezvous, SlowStart, SmoothWeighted, Sticky, WeightedRandom, by_name_seeded, names,
 };
 use cluster_balancer::{
-    Candidate, Candidates, Classes, Ended, LeastLoaded, Limits, MemberId, Pool, Request, RoundRobin,
+    Candidate, Candidates, Classes, Ended, Figures, LeastLoaded, Limits, MemberId, Pool, Request, RoundRobin,
     Strategy, hash_of,
 };
 use proptest::collection::vec;
@@ -318,6 +318,12 @@ fn a_new_member_starts_slowly_among_many() {
     assert!((5..20).contains(&first), "a tenth of a share: {first}");
     assert!((45..60).contains(&middle), "half a share: {middle}");
     assert!((98..103).contains(&last), "its share: {last}");
+    // Where everybody is new somebody gets it all the same.
+    let mut strategy = SlowStart::seeded(LeastLoaded::new(), seconds(100), 7);
+    let (all, figures) = ([Candidate::new(0, 1)], [Figures::new(0).admitted(seconds(1000))]);
+    let request = Request::new().at(seconds(1001));
+    let among = Candidates::new(&all).with_figures(&figures).for_request(request);
+    assert!((0..100).all(|_| strategy.pick(&among) == Some(0)));
 }
 
 #[test]

@@ -134,6 +134,17 @@ fn a_draining_member_gets_what_sticks_to_it_even_past_items_that_wait() {
     assert_eq!(dispatcher.waiting(), 2);
 }
 
+/// Who gets each of a thousand keys.
+fn homes(dispatcher: &mut Dispatcher<u8, u32>) -> Vec<u8> {
+    let home = |key| {
+        dispatcher.offer_for(Request::new().key(key), 0).unwrap();
+        let (member, ticket) = place(dispatcher);
+        dispatcher.handle_taken(member, ticket);
+        member
+    };
+    (0..1000).map(home).collect()
+}
+
 #[test]
 fn a_successor_that_is_known_by_the_same_number_gets_the_keys_of_its_predecessor() {
     let mut dispatcher = dispatcher(Maglev::new());
@@ -141,15 +152,6 @@ fn a_successor_that_is_known_by_the_same_number_gets_the_keys_of_its_predecessor
     for member in [10, 20, 30] {
         dispatcher.admit(member, slot(u64::from(member / 10)));
     }
-    let homes = |dispatcher: &mut Dispatcher<u8, u32>| -> Vec<u8> {
-        let home = |key| {
-            dispatcher.offer_for(Request::new().key(key), 0).unwrap();
-            let (member, ticket) = place(dispatcher);
-            dispatcher.handle_taken(member, ticket);
-            member
-        };
-        (0..100).map(home).collect()
-    };
     let before = homes(&mut dispatcher);
     drop(dispatcher.remove(20));
     dispatcher.admit(21, slot(2));
@@ -200,6 +202,7 @@ fn items_that_nobody_takes_fill_the_queue_and_are_in_nobodys_way() {
     let mut dispatcher = Dispatcher::<u8, u32>::new(Box::new(LeastLoaded::new()), 4);
     dispatcher.admit(1, Limits::new().window(2).classes(Classes::none().with(0)));
     let class = |class| Request::new().class(class);
+    assert!(dispatcher.offer_for(class(64), 203).is_err(), "there is no such class");
     let accepted = (0..100).filter(|item| dispatcher.offer_for(class(5), *item).is_ok()).count();
     assert_eq!(accepted, 4);
     assert_eq!((dispatcher.room(), dispatcher.room_for(0)), (2, 2));
@@ -207,7 +210,6 @@ fn items_that_nobody_takes_fill_the_queue_and_are_in_nobodys_way() {
     dispatcher.offer_for(class(0), 201).unwrap();
     assert_eq!(dispatcher.poll_batch().unwrap().tickets().len(), 2);
     assert!(dispatcher.offer_for(class(0), 202).is_err());
-    assert!(dispatcher.offer_for(class(64), 203).is_err(), "there is no such class");
 }
 
 #[test]
@@ -243,15 +245,6 @@ fn a_successor_beside_its_predecessor_moves_nobody_elses_keys() {
     let mut dispatcher = dispatcher(Maglev::new());
     let slot = |number| Limits::new().identity(number);
     (0..10).for_each(|member| dispatcher.admit(member, slot(u64::from(member))));
-    let homes = |dispatcher: &mut Dispatcher<u8, u32>| -> Vec<u8> {
-        let home = |key| {
-            dispatcher.offer_for(Request::new().key(key), 0).unwrap();
-            let (member, ticket) = place(dispatcher);
-            dispatcher.handle_taken(member, ticket);
-            member
-        };
-        (0..1000).map(home).collect()
-    };
     let before = homes(&mut dispatcher);
     dispatcher.admit(13, slot(3));
     assert_eq!(homes(&mut dispatcher), before, "the predecessor goes on");

@@ -23,6 +23,8 @@ pub(crate) struct Member {
     /// What it reported, cut down to what can be true at the time.
     pub(crate) finished: u64,
     pub(crate) failed: u64,
+    /// Items that it was ever handed.
+    pub(crate) picked: u64,
     /// What it used, and how much it had outstanding then.
     pub(crate) gauge: Option<(u64, u32)>,
     /// How often it was admitted or resumed.
@@ -47,6 +49,7 @@ impl Member {
             taken: 0,
             finished: 0,
             failed: 0,
+            picked: 0,
             gauge: None,
             stint: 0,
             since,

@@ -128,6 +128,7 @@ impl Naive {
             return None;
         }
         let member = self.members[self.round.remove(0)].as_mut().unwrap();
+        member.picked += member.pending.len() as u64;
         Some((member.key, std::mem::take(&mut member.pending)))
     }
 
