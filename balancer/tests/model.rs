@@ -94,7 +94,8 @@ impl Run {
                 76..80 => self.recall(),
                 80..84 => self.refuse(),
                 84..86 => self.try_stale(),
-                86..89 => self.learn(),
+                86..88 => self.learn(),
+                88..89 => self.get_elsewhere(),
                 89..93 => self.expire(),
                 _ => self.finish(),
             }
@@ -299,6 +300,16 @@ impl Run {
         self.naive.observe(key, ended);
     }
 
+    /// A member gets items by itself.
+    fn get_elsewhere(&mut self) {
+        let Some(key) = self.any_key() else { return };
+        let more = self.rng.u64(..4);
+        let member = self.naive.member(key);
+        member.elsewhere += more;
+        self.dispatcher.handle_elsewhere(key, member.elsewhere);
+        self.dispatcher.handle_elsewhere(key, member.elsewhere / 2);
+    }
+
     /// Time goes by, sometimes so much that something expires.
     fn expire(&mut self) {
         let now = self.naive.now + Duration::from_secs(self.rng.u64(..10));
@@ -319,7 +330,8 @@ impl Run {
 
     fn finish(&mut self) {
         let Some(key) = self.any_key() else { return };
-        let (taken, lie) = (self.naive.member(key).taken, self.rng.u64(..));
+        let member = self.naive.member(key);
+        let (taken, lie) = (member.taken + member.elsewhere, self.rng.u64(..));
         let total = match self.rng.u8(..20) {
             0 => lie,
             1 => lie % 8,

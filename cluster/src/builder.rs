@@ -8,7 +8,7 @@ use cluster_balancer::Strategy;
 use cluster_health::Heartbeat;
 use cluster_supervisor::{Budget, Policy};
 
-use crate::{Primary, Result, Role, Worker};
+use crate::{Mode, Primary, Result, Role, Worker};
 
 /// Connections accepted in one go, and handed over in one message.
 const ACCEPT_BATCH: usize = 64;
@@ -37,6 +37,7 @@ const ACCEPT_BATCH: usize = 64;
 pub struct Builder {
     pub(crate) workers: usize,
     pub(crate) strategy: Choice,
+    pub(crate) mode: Mode,
     pub(crate) policy: Policy,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) window: u16,
@@ -77,6 +78,7 @@ impl Builder {
         Self {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             strategy: Choice::Named("least-loaded".to_owned()),
+            mode: Mode::default(),
             policy: Policy::new(),
             heartbeat: Heartbeat::new(),
             window: 32,
@@ -98,10 +100,16 @@ impl Builder {
         self
     }
 
-    /// Who gets the next connection, by name: `least-loaded` (the default) or `round-robin`. An unknown name is reported
-    /// by [`role`](Self::role), with all that exist.
+    /// Who gets the next connection, by name: `least-loaded` (the default), `round-robin`, or [another](crate::balancer::strategy::names).
+    /// An unknown name is reported by [`role`](Self::role), with all that exist.
     pub fn strategy(mut self, name: impl Into<String>) -> Self {
         self.strategy = Choice::Named(name.into());
+        self
+    }
+
+    /// How connections come to the workers, for listeners that don't [say](crate::Listen::mode). Default: [`Mode::Handoff`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
     }
 

@@ -1,7 +1,6 @@
 //! What can go wrong with a cluster.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// An error of the cluster.
@@ -39,7 +38,7 @@ pub enum Error {
     #[error("this worker already listens on {address}")]
     AlreadyListening {
         /// The address.
-        address: SocketAddr,
+        address: String,
     },
     /// The primary did not answer a request in time.
     #[error("the primary did not answer within {within:?}")]

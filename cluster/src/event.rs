@@ -1,7 +1,6 @@
 //! What happens in the cluster, as a stream.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,6 +10,8 @@ use futures_core::Stream;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use crate::address::Address;
 
 /// Events that a slow subscriber may lag behind before it misses some.
 const BACKLOG: usize = 256;
@@ -31,12 +32,12 @@ pub enum Event {
         /// Which worker.
         id: WorkerId,
         /// The real address, where port 0 was asked for.
-        address: SocketAddr,
+        address: Address,
     },
     /// All workers that are wanted are ready, for the first time.
     Serving {
         /// The addresses that are listened on.
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
         /// How many workers.
         workers: usize,
     },

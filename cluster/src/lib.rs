@@ -43,6 +43,7 @@
 compile_error!("cluster needs Linux (5.10 or later)");
 
 mod acceptor;
+mod address;
 #[cfg(feature = "axum")]
 mod axum;
 mod builder;
@@ -50,6 +51,8 @@ mod error;
 mod event;
 #[cfg(feature = "http")]
 mod layer;
+mod listen;
+mod listeners;
 mod primary;
 mod role;
 mod signals;
@@ -63,6 +66,7 @@ pub use cluster_ipc as ipc;
 pub use cluster_supervisor as supervisor;
 pub use cluster_supervisor::WorkerId;
 
+pub use self::address::Address;
 #[cfg(feature = "axum")]
 pub use self::axum::PeerAddr;
 pub use self::builder::Builder;
@@ -70,6 +74,7 @@ pub use self::error::{Error, Result};
 pub use self::event::{Event, Events};
 #[cfg(feature = "http")]
 pub use self::layer::{ClusterLayer, ClusterService, ResponseFuture};
+pub use self::listen::{Listen, Mode, UnknownMode};
 pub use self::primary::{Handle, Primary};
 pub use self::role::Role;
 pub use self::status::{AcceptStatus, ClusterStatus, WorkerStatus};

@@ -1,9 +1,9 @@
 //! How everybody is, as plain data.
 
-use std::net::SocketAddr;
-
 use cluster_ipc::board::Figures;
 use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
 
 /// A snapshot of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub struct ClusterStatus {
     /// The primary's pid; in inline mode the pid of the one process.
     pub primary_pid: u32,
     /// The addresses that are listened on.
-    pub listening: Vec<SocketAddr>,
+    pub listening: Vec<Address>,
     /// One entry per process, and one for each slot without a process (backing off, or given up), by slot.
     pub workers: Vec<WorkerStatus>,
     /// What the acceptor did so far.

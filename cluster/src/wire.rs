@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::address::Address;
+use crate::listen::{Listen, Mode};
 use crate::status::ClusterStatus;
 
 /// The application's part of the Welcome. Three descriptors come with it: the data channel, the
@@ -61,11 +63,11 @@ pub(crate) enum ToWorker {
 /// A request of a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Share a listening socket on this address. `nth` counts the listeners on port 0 that this worker asked for on
+    /// Share a listening socket. `nth` counts the listeners on port 0 that this worker asked for on
     /// that address before: the n-th of every worker share one port.
     Listen {
-        /// What to bind.
-        address: SocketAddr,
+        /// Which.
+        listen: Listen,
         /// See above; 0 for any other port.
         nth: u32,
     },
@@ -73,8 +75,17 @@ pub(crate) enum Request {
     Status,
 }
 
-/// The answer to [`Request::Listen`]: the listener's number and real address, or the `errno` of what failed.
-pub(crate) type ListenReply = Result<(u8, SocketAddr), i32>;
+/// The answer to [`Request::Listen`], or the `errno` of what failed.
+pub(crate) type ListenReply = Result<Granted, i32>;
+
+/// A listener that a worker may use. Where it accepts itself, the socket comes with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Granted {
+    pub(crate) listener: u8,
+    /// The real one.
+    pub(crate) address: Address,
+    pub(crate) mode: Mode,
+}
 
 /// The answer to [`Request::Status`].
 pub(crate) type StatusReply = ClusterStatus;
@@ -91,11 +102,12 @@ pub(crate) struct Offer {
     listener: u8,
     index: u16,
     sequence: u64,
-    peer: SocketAddr,
+    /// None at a Unix socket's client, who has no name.
+    peer: Option<SocketAddr>,
 }
 
 impl Offer {
-    pub(crate) fn new(listener: u8, ticket: Ticket, peer: SocketAddr) -> Self {
+    pub(crate) fn new(listener: u8, ticket: Ticket, peer: Option<SocketAddr>) -> Self {
         Self { listener, index: ticket.index(), sequence: ticket.sequence(), peer }
     }
 
@@ -107,8 +119,8 @@ impl Offer {
         Ticket::new(self.index, self.sequence)
     }
 
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(crate) fn peer(&self) -> Address {
+        self.peer.map_or(Address::Unix(None), Address::Ip)
     }
 }
 

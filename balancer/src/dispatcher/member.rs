@@ -26,7 +26,9 @@ pub(super) struct Member<K, C> {
     in_flight: usize,
     /// All items ever assigned less those that came back.
     assigned: u64,
-    /// As reported. Never above `assigned`.
+    /// Items that it got by itself, as reported.
+    elsewhere: u64,
+    /// As reported. Never above all that it got.
     finished: u64,
 }
 
@@ -57,6 +59,7 @@ impl<K: Copy + PartialEq, C> Member<K, C> {
             free: Vec::new(),
             in_flight: 0,
             assigned: 0,
+            elsewhere: 0,
             finished: 0,
         }
     }
@@ -72,9 +75,19 @@ impl<K: Copy + PartialEq, C> Member<K, C> {
 
     /// Items it has not finished. What it has not even taken it can't have finished, whatever it says.
     pub(super) fn outstanding(&self) -> u32 {
-        let reported = self.assigned.saturating_sub(self.finished);
+        let reported = self.got().saturating_sub(self.finished);
         let outstanding = reported.max(u64::try_from(self.untaken()).unwrap_or(u64::MAX));
         u32::try_from(outstanding).unwrap_or(u32::MAX)
+    }
+
+    /// All items that it ever got, here or elsewhere, less those that came back.
+    fn got(&self) -> u64 {
+        self.assigned.saturating_add(self.elsewhere)
+    }
+
+    /// Believes the report as far as it doesn't go backwards.
+    pub(super) fn get_elsewhere(&mut self, total: u64) {
+        self.elsewhere = self.elsewhere.max(total);
     }
 
     /// How many items it could be assigned now.
@@ -241,7 +254,7 @@ impl<K: Copy + PartialEq, C> Member<K, C> {
 
     /// Believes the report as far as it can be true: never backwards, never beyond what was assigned.
     pub(super) fn finish(&mut self, total: u64) {
-        self.finished = self.finished.max(total.min(self.assigned));
+        self.finished = self.finished.max(total.min(self.got()));
     }
 
     /// All items it has not taken, oldest first.
@@ -253,6 +266,6 @@ impl<K: Copy + PartialEq, C> Member<K, C> {
 
     fn forget(&mut self, items: usize) {
         self.assigned = self.assigned.saturating_sub(u64::try_from(items).unwrap_or(u64::MAX));
-        self.finished = self.finished.min(self.assigned);
+        self.finished = self.finished.min(self.got());
     }
 }

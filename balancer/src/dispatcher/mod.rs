@@ -221,10 +221,18 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
 
     /// The member reports how many items it has finished in its whole life.
     ///
-    /// The figure is not trusted: it counts only as far as items were assigned, and a smaller one than
+    /// The figure is not trusted: it counts only as far as it got items, and a smaller one than
     /// before is ignored. So a lie can make a member look idle, never more than that.
     pub fn handle_finished(&mut self, key: K, total: u64) {
         self.roster.update(key, |member| member.finish(total));
+    }
+
+    /// The member reports how many items it has got in its whole life that did not come from here: connections that it accepted
+    /// itself, say. They are outstanding until they are [finished](Self::handle_finished), like the others.
+    ///
+    /// A lie can make a member look busy, never more than that.
+    pub fn handle_elsewhere(&mut self, key: K, total: u64) {
+        self.roster.update(key, |member| member.get_elsewhere(total));
     }
 
     /// An item of the member ended like this: for strategies that learn, and for [`status`](Self::status). Counts of what is

@@ -20,6 +20,8 @@ pub(crate) struct Member {
     pub(crate) pending: Vec<Item>,
     pub(crate) flying: Vec<(Ticket, Item)>,
     pub(crate) taken: u64,
+    /// What it got by itself.
+    pub(crate) elsewhere: u64,
     /// What it reported, cut down to what can be true at the time.
     pub(crate) finished: u64,
     pub(crate) failed: u64,
@@ -47,6 +49,7 @@ impl Member {
             pending: Vec::new(),
             flying: Vec::new(),
             taken: 0,
+            elsewhere: 0,
             finished: 0,
             failed: 0,
             picked: 0,
@@ -70,7 +73,7 @@ impl Member {
     }
 
     pub(crate) fn assigned(&self) -> u64 {
-        self.taken + self.untaken() as u64
+        self.taken + self.elsewhere + self.untaken() as u64
     }
 
     pub(crate) fn outstanding(&self) -> u64 {

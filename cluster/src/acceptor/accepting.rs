@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use cluster_balancer::{Request, hash_of};
+use mio::Token;
 
 use super::intake::{Accepted, Intake};
 use super::lane::Connection;
@@ -19,7 +20,7 @@ impl Run {
     /// What strategies may know of a connection: connections of one client's address belong together.
     fn request(&self, connection: &Connection, now: Instant) -> Request {
         let since = now.saturating_duration_since(self.epoch);
-        Request::new().class(connection.listener).key(hash_of(connection.peer.ip())).at(since)
+        Request::new().class(connection.listener).key(hash_of(connection.peer.host())).at(since)
     }
 
     /// Whether something waits for a worker to have room.
@@ -47,13 +48,14 @@ impl Run {
             self.accept_from(index, &mut tries, &mut drained, now);
         }
         if self.closing.is_some() {
-            self.intakes.retain(|intake| !drained.contains(&intake.listener));
+            self.intakes.retain(|intake| !drained.contains(&intake.token));
         }
     }
 
     /// Accepts from one socket, with so many tries left.
-    fn accept_from(&mut self, index: usize, tries: &mut usize, drained: &mut Vec<u8>, now: Instant) {
-        let Some((listener, true)) = self.intakes.get(index).map(|intake| (intake.listener, intake.ready))
+    fn accept_from(&mut self, index: usize, tries: &mut usize, drained: &mut Vec<Token>, now: Instant) {
+        let Some((listener, token, true)) =
+            self.intakes.get(index).map(|intake| (intake.listener, intake.token, intake.ready))
         else {
             return;
         };
@@ -69,13 +71,14 @@ impl Run {
                     // The queue takes as many as `batch` beyond those that there is room for.
                     let connection = Connection { stream, peer, listener };
                     let request = self.request(&connection, now);
-                    if self.dispatcher.offer_for(request, connection).is_err() {
+                    if let Err(overloaded) = self.dispatcher.offer_for(request, connection) {
+                        let peer = overloaded.into_inner().peer;
                         tracing::error!(%peer, "no place for an accepted connection: closed it");
                     }
                     room -= 1;
                 }
                 Accepted::Aborted => {}
-                Accepted::Drained => return drained.push(listener),
+                Accepted::Drained => return drained.push(token),
                 Accepted::Exhausted(errno) => {
                     self.stats.backoffs.add(1);
                     let pause = self.pause.begin(now);

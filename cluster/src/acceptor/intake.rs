@@ -1,11 +1,13 @@
 //! Listening sockets, and what to do when the system has nothing left to accept with.
 
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use mio::Token;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+
+use crate::address::Address;
 
 /// How long accepting pauses when there are no descriptors or no memory; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -15,14 +17,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Intake {
     pub(super) listener: u8,
-    socket: TcpListener,
+    socket: OwnedFd,
+    pub(super) token: Token,
     pub(super) ready: bool,
 }
 
 /// What one attempt to accept gave.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Connection(OwnedFd, SocketAddr),
+    Connection(OwnedFd, Address),
     /// This one was gone before it was accepted; try the next.
     Aborted,
     /// No more are waiting.
@@ -33,19 +36,16 @@ pub(super) enum Accepted {
 }
 
 impl Intake {
-    pub(super) fn new(listener: u8, socket: TcpListener) -> Self {
+    pub(super) fn new(listener: u8, socket: OwnedFd, token: Token) -> Self {
         // One may be waiting already.
-        Self { listener, socket, ready: true }
+        Self { listener, socket, token, ready: true }
     }
 
     pub(super) fn accept(&mut self) -> Accepted {
         loop {
             return match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((stream, Some(address))) => match SocketAddr::try_from(address) {
-                    Ok(peer) => Accepted::Connection(stream, peer),
-                    Err(_) => Accepted::Aborted,
-                },
-                Ok((_, None)) => Accepted::Aborted,
+                Ok((stream, Some(peer))) => Accepted::Connection(stream, peer.into()),
+                Ok((stream, None)) => Accepted::Connection(stream, Address::Unix(None)),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {
                     self.ready = false;

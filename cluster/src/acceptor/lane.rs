@@ -1,14 +1,14 @@
 //! The way to one worker: its data channel and its board.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use cluster_ipc::board::{PrimaryBoard, Ticket, TicketState};
+use cluster_ipc::board::{Figures, PrimaryBoard, Ticket, TicketState};
 use cluster_ipc::{Channel, Handed, Kind};
 use mio::{Interest, Registry, Token};
 
+use crate::address::Address;
 use crate::wire::{self, Batch, Offer};
 
 /// How many bells are heard in one go, so that a worker that only rings cannot keep the acceptor from its work.
@@ -18,7 +18,7 @@ const BELLS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: OwnedFd,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Address,
     pub(super) listener: u8,
 }
 
@@ -55,7 +55,7 @@ impl Lane {
     pub(super) fn send(&mut self, batch: &[(Ticket, &Connection)]) -> Result<Handed, crate::Error> {
         let offers = batch
             .iter()
-            .map(|(ticket, connection)| Offer::new(connection.listener, *ticket, connection.peer));
+            .map(|(ticket, connection)| Offer::new(connection.listener, *ticket, connection.peer.ip()));
         let payload = wire::encode(&Batch { offers: offers.collect() })?;
         let descriptors: Vec<BorrowedFd<'_>> =
             batch.iter().map(|(_, connection)| connection.stream.as_fd()).collect();
@@ -93,7 +93,7 @@ impl Lane {
         self.board.state(ticket)
     }
 
-    pub(super) fn finished(&self) -> u64 {
-        self.board.figures().finished
+    pub(super) fn figures(&self) -> Figures {
+        self.board.figures()
     }
 }

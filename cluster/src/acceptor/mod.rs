@@ -20,7 +20,7 @@ mod lane;
 mod run;
 mod stats;
 
-use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -46,7 +46,7 @@ const WAKER: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept on this socket, under this number. It must be non-blocking.
-    Listen { listener: u8, socket: TcpListener },
+    Listen { listener: u8, socket: OwnedFd },
     /// A worker was started; this is its data channel and board.
     Attach { worker: WorkerId, channel: Box<Channel>, board: Arc<PrimaryBoard> },
     /// The worker may get connections of these listeners: at first, again, or of others than before. It can hold

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,9 +26,6 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// How long a worker that refused a connection gets no other.
 const REST: Duration = Duration::from_millis(100);
-
-/// Tokens below are listeners' numbers, those from here on are lanes'.
-const FIRST_LANE: usize = 1 << 16;
 
 pub(super) struct Run {
     poll: Poll,
@@ -72,7 +68,7 @@ fn on_board(ticket: cluster_balancer::Ticket) -> Ticket {
 
 /// One line per step of a connection's way, for who wants to follow it: the state of its ticket, as the board has it.
 fn trace(connection: &Connection, worker: WorkerId, ticket: TicketState) {
-    let peer = connection.peer;
+    let peer = &connection.peer;
     tracing::trace!(target: "cluster::connection", %peer, slot = worker.slot(), generation = worker.generation(), ?ticket);
 }
 
@@ -86,7 +82,7 @@ impl Run {
             intakes: Vec::new(),
             lanes: BTreeMap::new(),
             tokens: HashMap::new(),
-            next_token: FIRST_LANE,
+            next_token: 0,
             window: settings.window,
             batch: settings.batch,
             held: settings.held,
@@ -129,9 +125,7 @@ impl Run {
                 seat.rests_until = None;
                 self.dispatcher.resume(worker);
             }
-        } else if let Some(intake) =
-            self.intakes.iter_mut().find(|intake| usize::from(intake.listener) == event.token().0)
-        {
+        } else if let Some(intake) = self.intakes.iter_mut().find(|intake| intake.token == event.token()) {
             intake.ready = true;
         }
     }
@@ -151,8 +145,7 @@ impl Run {
         match command {
             Command::Listen { listener, socket } => self.listen(listener, socket),
             Command::Attach { worker, channel, board } => {
-                let token = Token(self.next_token);
-                self.next_token += 1;
+                let token = self.new_token();
                 match Lane::new(*channel, board, self.poll.registry(), token) {
                     Ok(lane) => {
                         self.tokens.insert(token, worker);
@@ -188,11 +181,16 @@ impl Run {
         }
     }
 
-    fn listen(&mut self, listener: u8, socket: TcpListener) {
+    fn new_token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    fn listen(&mut self, listener: u8, socket: OwnedFd) {
         let fd = socket.as_raw_fd();
-        let token = Token(usize::from(listener));
+        let token = self.new_token();
         match self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
-            Ok(()) => self.intakes.push(Intake::new(listener, socket)),
+            Ok(()) => self.intakes.push(Intake::new(listener, socket, token)),
             Err(error) => tracing::error!(listener, %error, "could not watch a listening socket"),
         }
     }
@@ -256,7 +254,11 @@ impl Run {
     fn reap(&mut self, now: Instant) {
         let mut settled = Vec::new();
         for (worker, seat) in &mut self.lanes {
-            self.dispatcher.handle_finished(*worker, seat.lane.finished());
+            let figures = seat.lane.figures();
+            if figures.accepted > 0 {
+                self.dispatcher.handle_elsewhere(*worker, figures.accepted);
+            }
+            self.dispatcher.handle_finished(*worker, figures.finished);
             for ticket in self.dispatcher.in_flight(*worker) {
                 match seat.lane.state(on_board(ticket)) {
                     TicketState::Offered => {}

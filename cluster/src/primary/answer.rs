@@ -9,11 +9,11 @@ use cluster_supervisor::{WorkerId, WorkerState, WorkerView};
 use serde::Serialize;
 
 use super::Core;
-use crate::Result;
 use crate::acceptor::Command;
 use crate::event::Event;
 use crate::status::{ClusterStatus, WorkerStatus};
 use crate::wire::{self, ListenReply, Request, ToPrimary};
+use crate::{Listen, Result};
 
 impl Core {
     /// A worker that says nonsense is ignored, and told about in the log: it harms only itself.
@@ -30,7 +30,7 @@ impl Core {
                     .and_then(|request| self.handle_request(id, frame.id(), &request, now));
                 if answered.is_err() {
                     // Each request has an answer, so that those under way can be counted.
-                    self.send_reply(id, frame.id(), Vec::new());
+                    self.send_reply(id, frame.id(), Vec::new(), None);
                 }
                 answered
             }
@@ -76,31 +76,41 @@ impl Core {
         now: Instant,
     ) -> Result<()> {
         match request {
-            Request::Listen { address, nth } => {
-                let reply: ListenReply = match self.listeners.listen(*address, *nth) {
-                    Ok(bound) => {
-                        if let Some(socket) = bound.socket {
-                            self.acceptor.command(Command::Listen { listener: bound.listener, socket });
-                        }
-                        self.announce(Event::Listening { id, address: bound.address });
-                        Ok((bound.listener, bound.address))
-                    }
-                    Err(error) => Err(error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error())),
-                };
-                self.reply(id, request_id, &reply)
-            }
-            Request::Status => self.reply(id, request_id, &self.status(now)),
+            Request::Listen { listen, nth } => self.handle_listen(id, request_id, listen, *nth),
+            Request::Status => self.reply(id, request_id, &self.status(now), None),
         }
     }
 
-    fn reply(&self, id: WorkerId, request_id: u64, reply: &impl Serialize) -> Result<()> {
-        self.send_reply(id, request_id, wire::encode(reply)?);
+    fn handle_listen(&mut self, id: WorkerId, request_id: u64, listen: &Listen, nth: u32) -> Result<()> {
+        let (reply, copy): (ListenReply, _) = match self.listeners.listen(listen, nth) {
+            Ok(answer) => {
+                let listener = answer.granted.listener;
+                if let Some(socket) = answer.accept {
+                    self.acceptor.command(Command::Listen { listener, socket });
+                }
+                self.announce(Event::Listening { id, address: answer.granted.address.clone() });
+                (Ok(answer.granted), answer.copy)
+            }
+            Err(error) => (Err(error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error())), None),
+        };
+        self.reply(id, request_id, &reply, copy)
+    }
+
+    fn reply(
+        &self,
+        id: WorkerId,
+        request_id: u64,
+        reply: &impl Serialize,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<()> {
+        self.send_reply(id, request_id, wire::encode(reply)?, descriptor);
         Ok(())
     }
 
-    fn send_reply(&self, id: WorkerId, request_id: u64, bytes: Vec<u8>) {
+    fn send_reply(&self, id: WorkerId, request_id: u64, bytes: Vec<u8>, descriptor: Option<OwnedFd>) {
         if let Some(link) = self.links.get(&id) {
-            link.send(Frame::new(Kind::Reply, request_id, bytes));
+            let frame = Frame::new(Kind::Reply, request_id, bytes);
+            link.send(frame.with_descriptors(descriptor.into_iter().collect()));
         }
     }
 

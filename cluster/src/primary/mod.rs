@@ -13,7 +13,6 @@ mod answer;
 mod apply;
 mod birth;
 mod link;
-mod listeners;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,10 +23,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::birth::Cradle;
 use self::link::{Link, Report};
-use self::listeners::Listeners;
 use crate::acceptor::{self, Acceptor, Command};
 use crate::builder::Builder;
 use crate::event::{Event, Events, Publisher};
+use crate::listeners::Listeners;
 use crate::signals::Signals;
 use crate::status::ClusterStatus;
 use crate::{Error, Result};
@@ -208,7 +207,7 @@ impl Core {
             monitor: Monitor::new(config.heartbeat),
             acceptor,
             cradle: Cradle::new(&mut config, limit_before.soft())?,
-            listeners: Listeners::default(),
+            listeners: Listeners::new(config.mode),
             links: BTreeMap::new(),
             reports,
             events,
@@ -294,6 +293,9 @@ impl Core {
         self.stopping = true;
         self.announce(Event::ShuttingDown);
         let (done, closed) = oneshot::channel();
+        for (listener, socket) in self.listeners.leftovers() {
+            self.acceptor.command(Command::Listen { listener, socket });
+        }
         self.acceptor.command(Command::Close { within: self.config.linger, done });
         Some(closed)
     }

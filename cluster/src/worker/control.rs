@@ -1,6 +1,7 @@
 //! The worker's end of the control channel.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ const OUTGOING: usize = 64;
 /// How long a request waits for the primary's answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What the primary answered, and the descriptors that came with it.
+type Answer = (Bytes, Vec<OwnedFd>);
+
 /// Talks to the control task from anywhere in the worker.
 #[derive(Clone, Debug)]
 pub(super) struct Control {
@@ -32,7 +36,7 @@ pub(super) struct Control {
 #[derive(Debug)]
 enum Outgoing {
     Message(Vec<u8>),
-    Request(Vec<u8>, oneshot::Sender<Bytes>),
+    Request(Vec<u8>, oneshot::Sender<Answer>),
 }
 
 impl Control {
@@ -59,11 +63,18 @@ impl Control {
     }
 
     pub(super) async fn request<T: DeserializeOwned>(&self, request: &impl Serialize) -> Result<T> {
+        self.request_with_descriptors(request).await.map(|(reply, _)| reply)
+    }
+
+    pub(super) async fn request_with_descriptors<T: DeserializeOwned>(
+        &self,
+        request: &impl Serialize,
+    ) -> Result<(T, Vec<OwnedFd>)> {
         let bytes = wire::encode(request)?;
         let (reply, answer) = oneshot::channel();
         self.outgoing.send(Outgoing::Request(bytes, reply)).await.map_err(|_| Error::PrimaryGone)?;
         match timeout(REQUEST_TIMEOUT, answer).await {
-            Ok(Ok(bytes)) => wire::decode(&bytes),
+            Ok(Ok((bytes, descriptors))) => Ok((wire::decode(&bytes)?, descriptors)),
             Ok(Err(_)) => Err(Error::PrimaryGone),
             Err(_) => Err(Error::Timeout { within: REQUEST_TIMEOUT }),
         }
@@ -78,7 +89,7 @@ async fn attend(
     intake: Arc<Intake>,
     linger: Duration,
 ) {
-    let mut pending: HashMap<u64, oneshot::Sender<Bytes>> = HashMap::new();
+    let mut pending: HashMap<u64, oneshot::Sender<Answer>> = HashMap::new();
     let mut next_id = 1;
     loop {
         tokio::select! {
@@ -87,10 +98,10 @@ async fn attend(
                 send(&mut channel, outgoing, &mut pending, &mut next_id);
             }
             frame = channel.recv() => match frame {
-                Ok(frame) if frame.kind() == Kind::Reply => {
+                Ok(mut frame) if frame.kind() == Kind::Reply => {
                     if let Some(reply) = pending.remove(&frame.id()) {
                         // Whoever asked may have stopped waiting.
-                        let _ = reply.send(frame.payload().clone());
+                        let _ = reply.send((frame.payload().clone(), frame.take_descriptors()));
                     }
                 }
                 Ok(frame) => match wire::decode(frame.payload()) {
@@ -116,7 +127,7 @@ async fn attend(
 fn send(
     channel: &mut Channel,
     outgoing: Outgoing,
-    pending: &mut HashMap<u64, oneshot::Sender<Bytes>>,
+    pending: &mut HashMap<u64, oneshot::Sender<Answer>>,
     next_id: &mut u64,
 ) {
     let frame = match outgoing {

@@ -1,7 +1,6 @@
 //! Connections that arrived from the primary and that the application has not taken yet.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::drain::{Gate, Phase};
+use super::io::Io;
 use super::stream::{Account, Stream};
+use crate::address::Address;
 use crate::wire::{self, Batch};
 use crate::{Error, Result};
 
@@ -30,8 +31,10 @@ pub(crate) struct Intake {
     withdrawn: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
+    /// Where its connections come in.
+    address: Address,
     arrived: Mutex<VecDeque<Untaken>>,
     filled: Notify,
 }
@@ -40,7 +43,7 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct Untaken {
     ticket: Ticket,
-    peer: SocketAddr,
+    peer: Address,
     stream: OwnedFd,
 }
 
@@ -51,21 +54,25 @@ impl Intake {
     }
 
     /// Opens the queue of a new listener.
-    pub(crate) fn open(&self, listener: u8) -> Arc<Queue> {
-        let queue = Arc::new(Queue::default());
+    pub(crate) fn open(&self, listener: u8, address: Address) -> Arc<Queue> {
+        let queue = Arc::new(Queue { address, arrived: Mutex::default(), filled: Notify::new() });
         self.queues.lock().insert(listener, Arc::clone(&queue));
         queue
     }
 
+    /// To ring the primary's bell with.
+    pub(super) fn bell(&self) -> Arc<Notify> {
+        Arc::clone(&self.bell)
+    }
+
     /// Waits for a connection of this listener that is still this worker's to take, and takes it. `None`
     /// once the worker drains.
-    pub(crate) async fn accept(&self, queue: &Queue) -> Option<(Stream, SocketAddr)> {
+    pub(crate) async fn accept(&self, queue: &Queue) -> Option<(Stream, Address)> {
         loop {
             let filled = queue.filled.notified();
             while let Some(untaken) = queue.pop() {
-                let peer = untaken.peer;
-                if let Some(stream) = self.take(untaken) {
-                    return Some((stream, peer));
+                if let Some(taken) = self.take(untaken, &queue.address) {
+                    return Some(taken);
                 }
             }
             tokio::select! {
@@ -78,12 +85,12 @@ impl Intake {
 
     /// Nothing is awaited between winning the ticket and giving the stream to the application: from then on this process
     /// alone answers for the connection.
-    fn take(&self, untaken: Untaken) -> Option<Stream> {
-        let Untaken { ticket, stream, .. } = untaken;
+    fn take(&self, untaken: Untaken, listener: &Address) -> Option<(Stream, Address)> {
+        let Untaken { ticket, stream, peer } = untaken;
         if self.withdrawn.load(Ordering::SeqCst) || !self.board.is_offered(ticket) {
             return None;
         }
-        let io = match tokio::net::TcpStream::from_std(stream.into()) {
+        let io = match Io::new(stream, listener) {
             Ok(io) => io,
             Err(error) => {
                 tracing::warn!(%error, "could not take a connection: giving it back");
@@ -99,7 +106,7 @@ impl Intake {
         let account = Account::new(Arc::clone(&self.board), Arc::clone(&self.bell));
         let stream = Stream::new(io, pass, account);
         stream.account().ring_if_wanted();
-        Some(stream)
+        Some((stream, peer))
     }
 
     /// The primary has withdrawn this worker, or is about to: what it has not taken is the primary's to give to others. Taking it

@@ -1,13 +1,21 @@
 //! What a worker accepts connections from.
 
-use std::net::SocketAddr;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Inner;
+use super::direct::Direct;
 use super::drain::Phase;
 use super::intake::Queue;
 use super::stream::{Account, Stream};
+use crate::address::Address;
+use crate::listen::{Listen, Mode};
+use crate::wire::Granted;
+
+/// How long accepting pauses when the system has nothing left to accept with.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening address that all workers share. Made by [`Worker::listen`](super::Worker::listen).
 ///
@@ -15,35 +23,52 @@ use super::stream::{Account, Stream};
 /// those on their way go to other workers.
 #[derive(Debug)]
 pub struct Listener {
-    source: Source,
-    /// What the application asked for: with port 0 where it didn't matter.
-    asked: SocketAddr,
-    address: SocketAddr,
+    /// Connections that the primary hands over; absent in inline mode, where there is none.
+    handed: Option<Handed>,
+    /// A socket on which this process accepts by itself.
+    direct: Option<Direct>,
+    mode: Mode,
+    /// What the application asked for.
+    asked: Listen,
+    address: Address,
     worker: Arc<Inner>,
 }
 
 #[derive(Debug)]
-enum Source {
-    /// The primary accepts, and hands connections over.
-    Handed { number: u8, queue: Arc<Queue>, said: AtomicBool },
-    /// Inline mode: this process accepts.
-    Direct(tokio::net::TcpListener),
+struct Handed {
+    number: u8,
+    queue: Arc<Queue>,
+    /// Has said that it accepts.
+    said: AtomicBool,
 }
 
 impl Listener {
-    pub(super) fn handed(number: u8, asked: SocketAddr, address: SocketAddr, worker: Arc<Inner>) -> Self {
-        let queue = worker.intake().open(number);
-        let source = Source::Handed { number, queue, said: AtomicBool::new(false) };
-        Self { source, asked, address, worker }
+    /// One that the primary has granted, perhaps with a socket to accept on.
+    pub(super) fn granted(
+        granted: Granted,
+        direct: Option<Direct>,
+        asked: Listen,
+        worker: Arc<Inner>,
+    ) -> Self {
+        let Granted { listener: number, address, mode } = granted;
+        let queue = worker.intake().open(number, address.clone());
+        let handed = Some(Handed { number, queue, said: AtomicBool::new(false) });
+        Self { handed, direct, mode, asked, address, worker }
     }
 
-    pub(super) fn direct(socket: tokio::net::TcpListener, address: SocketAddr, worker: Arc<Inner>) -> Self {
-        Self { source: Source::Direct(socket), asked: address, address, worker }
+    /// One of inline mode.
+    pub(super) fn inline(direct: Direct, address: Address, asked: Listen, worker: Arc<Inner>) -> Self {
+        Self { handed: None, direct: Some(direct), mode: Mode::Shared, asked, address, worker }
     }
 
     /// The address, with the real port where 0 was asked for.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn local_addr(&self) -> Address {
+        self.address.clone()
+    }
+
+    /// How connections come here.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Waits for the next connection and takes it. `None` once the worker drains: then finish the connections
@@ -58,45 +83,61 @@ impl Listener {
     /// worker.drained().await;
     /// # Ok(()) }
     /// ```
-    pub async fn accept(&self) -> Option<(Stream, SocketAddr)> {
-        match &self.source {
-            Source::Handed { number, queue, said } => {
-                if !said.load(Ordering::SeqCst) {
-                    self.worker.say_accepting(*number).await;
-                    said.store(true, Ordering::SeqCst);
-                }
-                self.worker.intake().accept(queue).await
+    pub async fn accept(&self) -> Option<(Stream, Address)> {
+        let Some(handed) = &self.handed else {
+            return tokio::select! {
+                accepted = self.accept_directly() => Some(accepted),
+                () = self.worker.gate().reached(Phase::Draining) => None,
+            };
+        };
+        if !handed.said.load(Ordering::SeqCst) {
+            self.worker.say_accepting(handed.number).await;
+            handed.said.store(true, Ordering::SeqCst);
+        }
+        if self.direct.is_none() {
+            return self.worker.intake().accept(&handed.queue).await;
+        }
+        let accept_directly = async {
+            tokio::select! {
+                accepted = self.accept_directly() => accepted,
+                // From then on others accept, on the same socket.
+                () = self.worker.gate().reached(Phase::Leaving) => std::future::pending().await,
             }
-            Source::Direct(socket) => self.accept_directly(socket).await,
+        };
+        tokio::select! {
+            accepted = accept_directly => Some(accepted),
+            handed = self.worker.intake().accept(&handed.queue) => handed,
         }
     }
 
-    async fn accept_directly(&self, socket: &tokio::net::TcpListener) -> Option<(Stream, SocketAddr)> {
+    async fn accept_directly(&self) -> (Stream, Address) {
+        let Some(direct) = &self.direct else { return std::future::pending().await };
         loop {
-            let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
-                () = self.worker.gate().reached(Phase::Draining) => return None,
-            };
-            match accepted {
-                Ok((io, peer)) => {
-                    let account = Account::new(Arc::clone(self.worker.board()), Arc::default());
-                    account.count_taken();
-                    return Some((Stream::new(io, self.worker.gate().enter(), account), peer));
-                }
+            match poll_fn(|cx| direct.poll_accept(cx)).await {
+                Ok((io, peer)) => return (self.worker.take_accepted(io), peer),
                 Err(error) => {
                     // No descriptors, or a connection that ended before it was accepted.
                     tracing::warn!(%error, "could not accept a connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 }
 
+impl Inner {
+    /// Counts a connection that this process has accepted by itself.
+    fn take_accepted(&self, io: super::io::Io) -> Stream {
+        let pass = self.gate().enter();
+        self.board().count_accepted();
+        Stream::new(io, pass, Account::new(Arc::clone(self.board()), self.intake().bell()))
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.worker.unclaim(self.asked);
-        if let Source::Handed { number, .. } = &self.source {
+        self.worker.unclaim(&self.asked);
+        if let Some(Handed { number, .. }) = &self.handed {
             self.worker.intake().close(*number);
             self.worker.say_dropped(*number);
         }

@@ -9,14 +9,15 @@
 
 mod beat;
 mod control;
+mod direct;
 mod drain;
 mod guard;
 mod intake;
+mod io;
 mod listener;
 mod stream;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,13 +30,16 @@ use parking_lot::Mutex;
 use tokio::net::ToSocketAddrs;
 
 use self::control::Control;
+use self::direct::Direct;
 pub(crate) use self::drain::{Gate, Phase};
 use self::intake::Intake;
 pub use self::listener::Listener;
 pub use self::stream::Stream;
+use crate::listen::{At, Listen, Mode};
+use crate::listeners::Listeners;
 use crate::signals::Signals;
 use crate::status::{AcceptStatus, ClusterStatus, WorkerStatus};
-use crate::wire::{self, Greeting, ListenReply, Request, StatusReply, ToPrimary};
+use crate::wire::{self, Granted, Greeting, ListenReply, Request, StatusReply, ToPrimary};
 use crate::{Error, Result};
 
 /// Descriptors that a worker leaves unused for connections, unless its limit is small: its own files come and go.
@@ -56,9 +60,10 @@ pub(crate) struct Inner {
     /// Absent in inline mode, where there is no primary to talk to.
     control: Option<Control>,
     said_ready: AtomicBool,
-    /// How often each address with port 0 was listened on; see [`Request::Listen`].
-    any_port: Mutex<HashMap<SocketAddr, u32>>,
-    fixed_ports: Mutex<Vec<SocketAddr>>,
+    /// What this worker listens on, and how often: more than once only on port 0, see [`Request::Listen`].
+    claims: Mutex<HashMap<At, u32>>,
+    /// In inline mode: there is no primary that keeps them.
+    own: Option<Mutex<Listeners>>,
     started: Instant,
 }
 
@@ -113,12 +118,22 @@ impl Inner {
         self.gate.leave_within(linger).await;
     }
 
-    /// Forgets that there is a listener on this address.
-    fn unclaim(&self, address: SocketAddr) {
-        if let Some(count) = self.any_port.lock().get_mut(&address) {
+    /// Notes that this worker listens there. For port 0, returns how often it did before.
+    fn claim(&self, listen: &Listen) -> Result<u32> {
+        let mut claims = self.claims.lock();
+        let count = claims.entry(listen.at.clone()).or_default();
+        if *count > 0 && !matches!(listen.at, At::Tcp(address) if address.port() == 0) {
+            return Err(Error::AlreadyListening { address: listen.to_string() });
+        }
+        *count += 1;
+        Ok(*count - 1)
+    }
+
+    /// Forgets that there is a listener there.
+    fn unclaim(&self, listen: &Listen) {
+        if let Some(count) = self.claims.lock().get_mut(&listen.at) {
             *count = count.saturating_sub(1);
         }
-        self.fixed_ports.lock().retain(|claimed| *claimed != address);
     }
 }
 
@@ -220,7 +235,7 @@ impl Worker {
         let addresses = tokio::net::lookup_host(&address).await.map_err(resolve)?;
         let mut last = None;
         for address in addresses {
-            match self.listen_on(address).await {
+            match self.listen_on(Listen::tcp(address)).await {
                 Err(error @ Error::Listen { .. }) => last = Some(error),
                 done => return done,
             }
@@ -228,46 +243,47 @@ impl Worker {
         Err(last.unwrap_or_else(|| resolve(std::io::ErrorKind::AddrNotAvailable.into())))
     }
 
-    async fn listen_on(&self, address: SocketAddr) -> Result<Listener> {
-        let failed = |source| Error::Listen { address: address.to_string(), source };
+    /// Listens as described: on a Unix socket, on an inherited one, in another mode.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    pub async fn listen_on(&self, mut listen: Listen) -> Result<Listener> {
+        if let At::Unix(path) = &mut listen.at {
+            let absolute = std::path::absolute(&path);
+            *path =
+                absolute.map_err(|source| Error::Listen { address: path.display().to_string(), source })?;
+        }
+        let nth = self.inner.claim(&listen)?;
+        let granted = self.ask_for(&listen, nth).await;
+        if granted.is_err() {
+            self.inner.unclaim(&listen);
+        }
+        let (granted, socket) = granted?;
         let worker = Arc::clone(&self.inner);
-        let Some(control) = &self.inner.control else {
-            let socket = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-            let address = socket.local_addr().map_err(failed)?;
-            self.inner.fixed_ports.lock().push(address);
-            return Ok(Listener::direct(socket, address, worker));
-        };
-        let nth = self.claim(address)?;
-        let reply: ListenReply = match control.request(&Request::Listen { address, nth }).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                self.inner.unclaim(address);
-                return Err(error);
-            }
-        };
-        match reply {
-            Ok((number, bound)) => Ok(Listener::handed(number, address, bound, worker)),
-            Err(errno) => {
-                self.inner.unclaim(address);
-                Err(failed(std::io::Error::from_raw_os_error(errno)))
+        let failed = |source| Error::Listen { address: listen.to_string(), source };
+        let direct = socket.map(|socket| Direct::new(socket, &granted.address)).transpose();
+        match (direct.map_err(failed), &self.inner.control) {
+            (Ok(Some(direct)), None) => Ok(Listener::inline(direct, granted.address, listen, worker)),
+            (Ok(direct), _) => Ok(Listener::granted(granted, direct, listen, worker)),
+            (Err(error), _) => {
+                self.inner.unclaim(&listen);
+                Err(error)
             }
         }
     }
 
-    /// Notes that this worker listens there. For port 0, returns how often it did before.
-    fn claim(&self, address: SocketAddr) -> Result<u32> {
-        if address.port() == 0 {
-            let mut any_port = self.inner.any_port.lock();
-            let count = any_port.entry(address).or_default();
-            *count += 1;
-            return Ok(*count - 1);
+    async fn ask_for(&self, listen: &Listen, nth: u32) -> Result<(Granted, Option<OwnedFd>)> {
+        let failed = |source| Error::Listen { address: listen.to_string(), source };
+        if let Some(own) = &self.inner.own {
+            let answer = own.lock().listen(&listen.clone().mode(Mode::Shared), nth).map_err(failed)?;
+            return Ok((answer.granted, answer.copy));
         }
-        let mut fixed = self.inner.fixed_ports.lock();
-        if fixed.contains(&address) {
-            return Err(Error::AlreadyListening { address });
-        }
-        fixed.push(address);
-        Ok(0)
+        let control = self.inner.control.as_ref().ok_or(Error::PrimaryGone)?;
+        let request = Request::Listen { listen: listen.clone(), nth };
+        let (reply, descriptors): (ListenReply, _) = control.request_with_descriptors(&request).await?;
+        let granted = reply.map_err(|errno| failed(std::io::Error::from_raw_os_error(errno)))?;
+        Ok((granted, descriptors.into_iter().next()))
     }
 
     /// Says that this worker is ready. A worker that listens need not: its first `accept` does.
@@ -317,7 +333,7 @@ impl Worker {
         worker.pid = Some(pid);
         worker.state = if self.is_leaving() { "draining" } else { "ready" }.to_owned();
         worker.uptime_ms = u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let listening = self.inner.fixed_ports.lock().clone();
+        let listening = self.inner.own.as_ref().map_or_else(Vec::new, |own| own.lock().addresses());
         ClusterStatus { primary_pid: pid, listening, workers: vec![worker], accept: AcceptStatus::default() }
     }
 }
@@ -331,6 +347,7 @@ impl Inner {
         control: Option<Control>,
         started: Instant,
     ) -> Self {
+        let is_alone = control.is_none();
         Self {
             id,
             gate,
@@ -338,8 +355,8 @@ impl Inner {
             intake,
             control,
             said_ready: AtomicBool::new(false),
-            any_port: Mutex::default(),
-            fixed_ports: Mutex::default(),
+            claims: Mutex::default(),
+            own: is_alone.then(|| Mutex::new(Listeners::new(Mode::Shared))),
             started,
         }
     }

@@ -1,26 +1,27 @@
 //! A connection in the application's hands.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use cluster_ipc::board::WorkerBoard;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::drain::Pass;
+use super::io::Io;
+use crate::address::Address;
 
 /// A connection that this worker has taken.
 ///
-/// Reads and writes like a [`TcpStream`]. Dropping it shuts the connection down for every process that may still
+/// Reads and writes like a [`TcpStream`](tokio::net::TcpStream), of a Unix socket too. Dropping it shuts the connection down for every process that may still
 /// hold a copy of its descriptor (a stopped worker's stale one, say), so that the client sees the end at once, and
 /// counts the connection as finished.
 #[derive(Debug)]
 pub struct Stream {
-    io: TcpStream,
+    io: Io,
     /// The writing side was shut down in good order, so the client has been told.
     told: bool,
     pass: Pass,
@@ -39,11 +40,6 @@ impl Account {
         Self { board, bell }
     }
 
-    /// Counts a connection that was accepted without a ticket.
-    pub(super) fn count_taken(&self) {
-        self.board.count_taken();
-    }
-
     /// Rings if the primary waits to hear of something taken or finished.
     pub(super) fn ring_if_wanted(&self) {
         if self.board.doorbell_wanted() {
@@ -60,7 +56,7 @@ impl Drop for Account {
 }
 
 impl Stream {
-    pub(super) fn new(io: TcpStream, pass: Pass, account: Account) -> Self {
+    pub(super) fn new(io: Io, pass: Pass, account: Account) -> Self {
         Self { io, told: false, pass, account }
     }
 
@@ -69,7 +65,7 @@ impl Stream {
     /// # Errors
     ///
     /// When the connection is broken.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub fn peer_addr(&self) -> io::Result<Address> {
         self.io.peer_addr()
     }
 
@@ -78,7 +74,7 @@ impl Stream {
     /// # Errors
     ///
     /// When the connection is broken.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         self.io.local_addr()
     }
 

@@ -108,7 +108,9 @@ impl Running {
 
     fn wait_serving(&mut self) -> Vec<std::net::SocketAddr> {
         self.wait_for("all workers to be ready", |event| match event {
-            Event::Serving { addresses, .. } => Some(addresses.clone()),
+            Event::Serving { addresses, .. } => {
+                Some(addresses.iter().filter_map(cluster::Address::ip).collect())
+            }
             _ => None,
         })
     }

@@ -65,6 +65,8 @@ pub struct Figures {
     pub beats: u64,
     /// Connections the application has taken since the worker began.
     pub taken: u64,
+    /// Connections of these that the worker has accepted itself.
+    pub accepted: u64,
     /// Connections the application is done with, out of `taken`.
     pub finished: u64,
     /// Requests answered.
@@ -138,6 +140,7 @@ impl PrimaryBoard {
         Figures {
             beats: page.beats.load(Ordering::Relaxed),
             taken: page.taken.load(Ordering::SeqCst),
+            accepted: page.accepted.load(Ordering::SeqCst),
             finished,
             requests: page.requests.load(Ordering::Relaxed),
             errors: page.errors.load(Ordering::Relaxed),
@@ -189,9 +192,15 @@ impl WorkerBoard {
         won
     }
 
-    /// Counts a connection that the application took without a ticket, because this process accepted it itself.
-    pub fn count_taken(&self) {
+    fn count_taken(&self) {
         self.map.page().taken.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Counts a connection that the application took without a ticket, because this process accepted it itself.
+    pub fn count_accepted(&self) {
+        // First: whoever sees it finished has seen it accepted.
+        self.map.page().accepted.fetch_add(1, Ordering::SeqCst);
+        self.count_taken();
     }
 
     /// Gives a connection back that this worker cannot take.
@@ -248,6 +257,7 @@ impl WorkerBoard {
             beats: page.beats.load(Ordering::Relaxed),
             finished: page.finished.load(Ordering::SeqCst),
             taken: page.taken.load(Ordering::SeqCst),
+            accepted: page.accepted.load(Ordering::SeqCst),
             requests: page.requests.load(Ordering::Relaxed),
             errors: page.errors.load(Ordering::Relaxed),
             lag_micros: page.lag_micros.load(Ordering::Relaxed),
