@@ -6,17 +6,21 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::http::header::CONNECTION;
 use axum::routing::get;
-use cluster::{Cluster, Role, Worker};
+use cluster::{Address, Cluster, Listen, Role, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Names the app in a worker's environment.
 pub(crate) const VARIABLE: &str = "CLUSTER_TEST_APP";
+
+/// Names what an app listens on, if that is not any port.
+pub(crate) const LISTEN: &str = "CLUSTER_TEST_LISTEN";
 
 /// Runs as a worker.
 pub(crate) fn run(app: &str) {
     match app {
         "abort" => std::process::abort(),
         "nonsense" => return nonsense(),
+        "primary" => return primary(),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -33,6 +37,7 @@ pub(crate) fn run(app: &str) {
             "lopsided" => lopsided(worker).await,
             "again" => again(worker).await,
             "greedy" => greedy(worker).await,
+            "slot" => slot(worker).await,
             other => panic!("no such app: {other}"),
         }
     });
@@ -132,6 +137,33 @@ async fn serve(listener: cluster::Listener, name: &'static [u8]) {
     while let Some((mut stream, _)) = listener.accept().await {
         stream.write_all(name).await.unwrap();
     }
+}
+
+/// Says which worker it is, on what [`LISTEN`] names.
+async fn slot(worker: Worker) {
+    let listen = std::env::var(LISTEN).unwrap();
+    let listen = match listen.strip_prefix("inherited:") {
+        Some(name) => Listen::inherited(name),
+        None => match listen.parse().unwrap() {
+            Address::Ip(address) => Listen::tcp(address),
+            address => Listen::unix(address.path().unwrap()),
+        },
+    };
+    let listener = worker.listen_on(listen).await.unwrap();
+    let word = worker.id().to_string();
+    while let Some((mut stream, _)) = listener.accept().await {
+        // Who asks may have gone.
+        let _ = stream.write_all(word.as_bytes()).await;
+    }
+    worker.drained().await;
+}
+
+/// A primary in a process of its own, whose workers listen on what it was started with.
+fn primary() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let builder =
+        Cluster::builder().workers(2).env(VARIABLE, "slot").env(LISTEN, "inherited:web").args([""; 0]);
+    runtime.block_on(builder.primary().unwrap().run()).unwrap();
 }
 
 /// Writes garbage to the primary, on the channel that it was given.
