@@ -57,7 +57,6 @@ fn main() {
         ("one_socket_for_all", modes::workers_that_accept_on_one_socket_are_counted_and_replaced),
         ("unix_sockets", modes::unix_sockets_are_shared_in_both_ways_and_removed_at_the_end),
         ("inherited_sockets", modes::a_primary_serves_on_the_socket_that_it_was_started_with),
-        ("what_cannot_be_listened_on", modes::a_worker_is_told_what_it_cannot_listen_on),
         ("a_worker_may_stop_listening", listening::a_worker_that_stops_listening_gets_no_connections),
     ])
 }

@@ -93,15 +93,3 @@ pub(crate) fn a_primary_serves_on_the_socket_that_it_was_started_with() {
     let exit = eventually("the primary to end", || primary.try_wait().unwrap());
     assert!(exit.success(), "{exit}");
 }
-
-pub(crate) fn a_worker_is_told_what_it_cannot_listen_on() {
-    let mut running = Running::start(slots("inherited:web", 1));
-    let failed = running.wait_for("the worker to end", |event| match event {
-        cluster::Event::Lifecycle { event: cluster::supervisor::Event::Exited { cause, .. }, .. } => {
-            Some(cause.to_string())
-        }
-        _ => None,
-    });
-    assert!(failed.contains("101"), "it panicked over the error: {failed}");
-    running.stop();
-}
