@@ -49,6 +49,7 @@ mod axum;
 mod builder;
 mod error;
 mod event;
+mod key;
 #[cfg(feature = "http")]
 mod layer;
 mod listen;
@@ -72,6 +73,7 @@ pub use self::axum::PeerAddr;
 pub use self::builder::Builder;
 pub use self::error::{Error, Result};
 pub use self::event::{Event, Events};
+pub use self::key::{Found, Key};
 #[cfg(feature = "http")]
 pub use self::layer::{ClusterLayer, ClusterService, ResponseFuture};
 pub use self::listen::{Listen, Mode, UnknownMode};
