@@ -8,7 +8,7 @@ use cluster_balancer::Strategy;
 use cluster_health::Heartbeat;
 use cluster_supervisor::{Budget, Policy};
 
-use crate::{Mode, Primary, Result, Role, Worker};
+use crate::{Key, Mode, Peek, Primary, Result, Role, Worker};
 
 /// Connections accepted in one go, and handed over in one message.
 const ACCEPT_BATCH: usize = 64;
@@ -38,6 +38,8 @@ pub struct Builder {
     pub(crate) workers: usize,
     pub(crate) strategy: Choice,
     pub(crate) mode: Mode,
+    pub(crate) key: Key,
+    pub(crate) peek: Peek,
     pub(crate) policy: Policy,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) window: u16,
@@ -79,6 +81,8 @@ impl Builder {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             strategy: Choice::Named("least-loaded".to_owned()),
             mode: Mode::default(),
+            key: Key::address(),
+            peek: Peek::new(),
             policy: Policy::new(),
             heartbeat: Heartbeat::new(),
             window: 32,
@@ -110,6 +114,36 @@ impl Builder {
     /// How connections come to the workers, for listeners that don't [say](crate::Listen::mode). Default: [`Mode::Handoff`].
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Which connections belong together, for strategies that go by a key. Default: those of one client's address.
+    ///
+    /// Sticky sessions, for clients behind one address too:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cluster::balancer::LeastLoaded;
+    /// use cluster::balancer::strategy::Sticky;
+    /// use cluster::{Cluster, Key};
+    ///
+    /// let half_an_hour = Duration::from_secs(30 * 60);
+    /// let builder = Cluster::builder()
+    ///     .strategy_with(Sticky::new(LeastLoaded::new(), half_an_hour))
+    ///     .key(Key::first_of([Key::cookie("sid"), Key::query("sid"), Key::address()]));
+    /// # let _ = builder;
+    /// ```
+    ///
+    /// The worker's slot is what a key sticks to: it stays there when the worker is restarted. Only mode
+    /// [`Handoff`](Mode::Handoff) knows keys.
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// How far to look at the first bytes of connections for a key that needs them.
+    pub fn peek(mut self, peek: Peek) -> Self {
+        self.peek = peek;
         self
     }
 

@@ -73,7 +73,7 @@ pub use self::axum::PeerAddr;
 pub use self::builder::Builder;
 pub use self::error::{Error, Result};
 pub use self::event::{Event, Events};
-pub use self::key::{Found, Key};
+pub use self::key::{Found, Key, Peek};
 #[cfg(feature = "http")]
 pub use self::layer::{ClusterLayer, ClusterService, ResponseFuture};
 pub use self::listen::{Listen, Mode, UnknownMode};

@@ -2,35 +2,56 @@
 
 use std::time::Instant;
 
-use cluster_balancer::{Request, hash_of};
+use cluster_balancer::Request;
 use mio::Token;
 
 use super::intake::{Accepted, Intake};
 use super::lane::Connection;
+use super::peeking::Peeking;
 use super::run::Run;
 
 impl Run {
     /// How many connections of a listener may be accepted now.
     fn room(&self, listener: u8) -> usize {
         let untaken: usize = self.lanes.keys().map(|worker| self.dispatcher.untaken(*worker)).sum();
-        let held = untaken + self.dispatcher.waiting();
+        let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
+        let held = untaken + self.dispatcher.waiting() + peeked;
         self.dispatcher.room_for(listener).min(self.held.saturating_sub(held))
     }
 
-    /// What strategies may know of a connection: connections of one client's address belong together.
-    fn request(&self, connection: &Connection, now: Instant) -> Request {
-        let since = now.saturating_duration_since(self.epoch);
-        Request::new().class(connection.listener).key(hash_of(connection.peer.host())).at(since)
+    /// Offers those that have been looked at, as far as there is room.
+    pub(super) fn offer_ready(&mut self, now: Instant) {
+        while let Some(mut peeking) = self.peeking.take() {
+            let next = peeking.pop_ready(|listener| self.room(listener) > 0);
+            self.peeking = Some(peeking);
+            let Some((connection, key)) = next else { return };
+            self.offer(connection, key, now);
+        }
+    }
+
+    /// Gives a connection to the dispatcher, for which it has room.
+    fn offer(&mut self, connection: Connection, key: Option<u64>, now: Instant) {
+        let request = Request::new().class(connection.listener);
+        let request = request.at(now.saturating_duration_since(self.epoch));
+        let request = key.map_or(request, |key| request.key(key));
+        // The queue takes as many as `batch` beyond those that there is room for.
+        if let Err(overloaded) = self.dispatcher.offer_for(request, connection) {
+            let peer = overloaded.into_inner().peer;
+            tracing::error!(%peer, "no place for an accepted connection: closed it");
+        }
     }
 
     /// Whether something waits for a worker to have room.
     pub(super) fn is_starved(&self) -> bool {
         let is_stuck = |intake: &Intake| intake.ready && self.room(intake.listener) == 0;
-        self.dispatcher.waiting() > 0 || self.intakes.iter().any(is_stuck)
+        let behind = self.peeking.as_ref().is_some_and(Peeking::has_ready);
+        behind || self.dispatcher.waiting() > 0 || self.intakes.iter().any(is_stuck)
     }
 
     pub(super) fn can_accept(&self) -> bool {
-        self.intakes.iter().any(|intake| intake.ready && self.room(intake.listener) > 0)
+        // What has been looked at comes first.
+        let behind = self.peeking.as_ref().is_some_and(Peeking::has_ready);
+        !behind && self.intakes.iter().any(|intake| intake.ready && self.room(intake.listener) > 0)
     }
 
     pub(super) fn accept(&mut self, now: Instant) {
@@ -68,12 +89,13 @@ impl Run {
                 Accepted::Connection(stream, peer) => {
                     self.pause.reset();
                     self.stats.accepted.add(1);
-                    // The queue takes as many as `batch` beyond those that there is room for.
                     let connection = Connection { stream, peer, listener };
-                    let request = self.request(&connection, now);
-                    if let Err(overloaded) = self.dispatcher.offer_for(request, connection) {
-                        let peer = overloaded.into_inner().peer;
-                        tracing::error!(%peer, "no place for an accepted connection: closed it");
+                    let own = self.new_token();
+                    if let Some(peeking) = &mut self.peeking {
+                        peeking.insert(connection, own, self.poll.registry(), now);
+                    } else {
+                        let key = self.key.settle(connection.peer.host(), &[]);
+                        self.offer(connection, key, now);
                     }
                     room -= 1;
                 }

@@ -17,6 +17,7 @@
 mod accepting;
 mod intake;
 mod lane;
+mod peeking;
 mod run;
 mod stats;
 
@@ -34,7 +35,7 @@ use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
 pub(crate) use self::stats::Stats;
-use crate::{Error, Result};
+use crate::{Error, Key, Peek, Result};
 
 /// Commands that may wait for the acceptor. It takes them many times a second and there are a few per
 /// worker's life, so nobody ever waits for a place here.
@@ -65,6 +66,9 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) strategy: Box<dyn Strategy>,
+    /// Which connections belong together, and how far to look for that.
+    pub(crate) key: Key,
+    pub(crate) peek: Peek,
     /// Untaken connections per worker.
     pub(crate) window: u16,
     /// Connections accepted in one go.

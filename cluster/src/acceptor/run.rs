@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 
 use super::intake::{Intake, Pause};
 use super::lane::{Bell, Connection, Lane};
+use super::peeking::Peeking;
 use super::{Command, Settings, Stats, WAKER};
+use crate::Key;
 
 /// How soon the acceptor looks again at tickets that are open. It bounds how long the primary keeps a copy of a
 /// taken connection when nothing else happens.
@@ -28,7 +30,7 @@ const TICK: Duration = Duration::from_millis(5);
 const REST: Duration = Duration::from_millis(100);
 
 pub(super) struct Run {
-    poll: Poll,
+    pub(super) poll: Poll,
     inbox: Receiver<Command>,
     pub(super) stats: Arc<Stats>,
     pub(super) dispatcher: Dispatcher<WorkerId, Connection>,
@@ -41,6 +43,9 @@ pub(super) struct Run {
     pub(super) held: usize,
     /// Which listening socket is asked first: they take turns.
     pub(super) first_intake: usize,
+    pub(super) key: Key,
+    /// Only for a key that needs bytes.
+    pub(super) peeking: Option<Peeking>,
     pub(super) pause: Pause,
     /// What the dispatcher counts time from.
     pub(super) epoch: Instant,
@@ -87,6 +92,12 @@ impl Run {
             batch: settings.batch,
             held: settings.held,
             first_intake: 0,
+            peeking: settings.key.needs_bytes().then(|| {
+                // The other half is for those on their way to workers.
+                let connections = settings.peek.connections.min(settings.held / 2);
+                Peeking::new(settings.key.clone(), settings.peek.connections(connections))
+            }),
+            key: settings.key,
             pause: Pause::default(),
             epoch: Instant::now(),
             closing: None,
@@ -127,6 +138,8 @@ impl Run {
             }
         } else if let Some(intake) = self.intakes.iter_mut().find(|intake| intake.token == event.token()) {
             intake.ready = true;
+        } else if let Some(peeking) = &mut self.peeking {
+            peeking.handle_readable(event.token(), event.is_read_closed(), self.poll.registry());
         }
     }
 
@@ -181,7 +194,7 @@ impl Run {
         }
     }
 
-    fn new_token(&mut self) -> Token {
+    pub(super) fn new_token(&mut self) -> Token {
         self.next_token += 1;
         Token(self.next_token)
     }
@@ -226,12 +239,18 @@ impl Run {
     fn work(&mut self, now: Instant) {
         self.hear();
         self.reap(now);
+        if let Some(peeking) = &mut self.peeking {
+            peeking.handle_timeout(now, self.poll.registry());
+        }
+        self.offer_ready(now);
         self.accept(now);
+        self.offer_ready(now);
         self.dispatch(now);
         if self.is_starved() {
             self.lanes.values().for_each(|seat| seat.lane.want_bell(true));
             // What was taken or finished before the workers could see the wish rings no bell.
             self.reap(now);
+            self.offer_ready(now);
             self.dispatch(now);
         }
         self.finish_closing(now);
@@ -323,7 +342,11 @@ impl Run {
 
     fn finish_closing(&mut self, now: Instant) {
         let Some(closing) = self.closing.take() else { return };
-        let idle = self.intakes.is_empty() && self.dispatcher.waiting() == 0 && !self.has_open_tickets();
+        let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
+        let idle = self.intakes.is_empty()
+            && peeked == 0
+            && self.dispatcher.waiting() == 0
+            && !self.has_open_tickets();
         if idle || closing.deadline <= now {
             self.intakes.clear();
             // Whoever waited may have gone away meanwhile.
@@ -347,7 +370,8 @@ impl Run {
         let tick = self.has_open_tickets().then(|| now + TICK);
         let rests = self.lanes.values().filter_map(|seat| seat.rests_until);
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
-        let deadlines = rests.chain(tick).chain(closing).chain(paused.filter(|_| ready));
+        let peeking = self.peeking.as_ref().and_then(Peeking::poll_timeout);
+        let deadlines = rests.chain(peeking).chain(tick).chain(closing).chain(paused.filter(|_| ready));
         deadlines.min().map(|deadline| deadline.saturating_duration_since(now))
     }
 }

@@ -13,6 +13,7 @@
 //! client can't get two keys for one connection by sending it in pieces.
 
 mod http;
+mod peek;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -24,6 +25,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cluster_balancer::hash_of;
+
+pub use self::peek::Peek;
 
 /// The longest name of a host: what DNS allows, and a little.
 const LONGEST_NAME: usize = 255;

@@ -199,6 +199,8 @@ impl Core {
             strategy: strategy.resolve()?,
             window: config.window,
             batch: config.batch,
+            key: config.key.clone(),
+            peek: config.peek,
             held: held(config.workers),
         };
         let (acceptor, ended) = Acceptor::start(settings)?;

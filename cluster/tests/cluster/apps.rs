@@ -38,6 +38,7 @@ pub(crate) fn run(app: &str) {
             "again" => again(worker).await,
             "greedy" => greedy(worker).await,
             "slot" => slot(worker).await,
+            "session" => session(worker).await,
             other => panic!("no such app: {other}"),
         }
     });
@@ -154,6 +155,27 @@ async fn slot(worker: Worker) {
     while let Some((mut stream, _)) = listener.accept().await {
         // Who asks may have gone.
         let _ = stream.write_all(word.as_bytes()).await;
+    }
+    worker.drained().await;
+}
+
+/// Reads a request, and says which slot this is.
+async fn session(worker: Worker) {
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
+    let slot = worker.slot().to_string();
+    while let Some((mut stream, _)) = listener.accept().await {
+        let slot = slot.clone();
+        tokio::spawn(async move {
+            let (mut request, mut buffer) = (Vec::new(), [0; 1024]);
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut buffer).await {
+                    Ok(n @ 1..) => request.extend_from_slice(&buffer[..n]),
+                    _ => return,
+                }
+            }
+            // Who asks may have gone.
+            let _ = stream.write_all(slot.as_bytes()).await;
+        });
     }
     worker.drained().await;
 }

@@ -4,6 +4,7 @@
 mod apps;
 mod drain;
 mod health;
+mod keys;
 mod lifecycle;
 mod listening;
 mod modes;
@@ -54,6 +55,9 @@ fn main() {
             drain::what_has_connected_is_served_when_the_cluster_stops,
         ),
         ("an_upgrade_stays_one", drain::an_upgrade_stays_one_while_the_worker_leaves),
+        ("sessions_stay", keys::sessions_stay_where_they_are_while_another_worker_is_restarted),
+        ("silent_clients", keys::clients_that_send_nothing_or_little_delay_nobody),
+        ("a_silent_client_is_served", keys::a_client_that_says_nothing_is_handed_out_in_time),
         ("one_socket_for_all", modes::workers_that_accept_on_one_socket_are_counted_and_replaced),
         ("unix_sockets", modes::unix_sockets_are_shared_in_both_ways_and_removed_at_the_end),
         ("inherited_sockets", modes::a_primary_serves_on_the_socket_that_it_was_started_with),
