@@ -55,6 +55,8 @@ mod layer;
 mod listen;
 mod listeners;
 mod primary;
+#[cfg_attr(not(test), expect(dead_code, reason = "not wired yet"))]
+mod reuseport;
 mod role;
 mod signals;
 mod status;
