@@ -50,6 +50,11 @@ impl Classes {
         self.bits & Self::bit(class) != 0
     }
 
+    /// Each of them, in order.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..Self::COUNT).filter(move |class| self.contains(*class))
+    }
+
     /// Whether there is none.
     pub const fn is_empty(self) -> bool {
         self.bits == 0

@@ -55,7 +55,6 @@ mod layer;
 mod listen;
 mod listeners;
 mod primary;
-#[cfg_attr(not(test), expect(dead_code, reason = "not wired yet"))]
 mod reuseport;
 mod role;
 mod signals;

@@ -69,7 +69,7 @@ impl Run {
             self.accept_from(index, &mut tries, &mut drained, now);
         }
         if self.closing.is_some() {
-            self.intakes.retain(|intake| !drained.contains(&intake.token));
+            self.close_intakes(|intake| drained.contains(&intake.token));
         }
     }
 

@@ -1,9 +1,11 @@
 //! Listening sockets, and what to do when the system has nothing left to accept with.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use mio::Token;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
@@ -17,6 +19,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Intake {
     pub(super) listener: u8,
+    /// Whose it is, if it is one of a slot's.
+    pub(super) slot: Option<u32>,
     socket: OwnedFd,
     pub(super) token: Token,
     pub(super) ready: bool,
@@ -36,9 +40,24 @@ pub(super) enum Accepted {
 }
 
 impl Intake {
-    pub(super) fn new(listener: u8, socket: OwnedFd, token: Token) -> Self {
+    /// Begins to watch a socket.
+    pub(super) fn new(
+        listener: u8,
+        slot: Option<u32>,
+        socket: OwnedFd,
+        token: Token,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         // One may be waiting already.
-        Self { listener, socket, token, ready: true }
+        Ok(Self { listener, slot, socket, token, ready: true })
+    }
+
+    /// Closes it. Others may have copies: without this the poll would go on to tell of it.
+    pub(super) fn close(self, registry: &Registry) {
+        if let Err(error) = registry.deregister(&mut SourceFd(&self.socket.as_raw_fd())) {
+            tracing::error!(%error, "could not stop watching a listening socket");
+        }
     }
 
     pub(super) fn accept(&mut self) -> Accepted {

@@ -35,6 +35,7 @@ use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
 pub(crate) use self::stats::Stats;
+use crate::listeners::Orphan;
 use crate::{Error, Key, Peek, Result};
 
 /// Commands that may wait for the acceptor. It takes them many times a second and there are a few per
@@ -48,6 +49,8 @@ const WAKER: Token = Token(usize::MAX);
 pub(crate) enum Command {
     /// Accept on this socket, under this number. It must be non-blocking.
     Listen { listener: u8, socket: OwnedFd },
+    /// Accept on a socket that is a slot's or the workers', or no longer.
+    Orphan(Orphan),
     /// A worker was started; this is its data channel and board.
     Attach { worker: WorkerId, channel: Box<Channel>, board: Arc<PrimaryBoard> },
     /// The worker may get connections of these listeners: at first, again, or of others than before. It can hold

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,7 @@ use cluster_ipc::board::{Ticket, TicketState};
 use cluster_supervisor::WorkerId;
 use crossbeam_channel::{Receiver, TryRecvError};
 use mio::event::Event;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use tokio::sync::oneshot;
 
 use super::intake::{Intake, Pause};
@@ -21,6 +20,7 @@ use super::lane::{Bell, Connection, Lane};
 use super::peeking::Peeking;
 use super::{Command, Settings, Stats, WAKER};
 use crate::Key;
+use crate::listeners::Orphan;
 
 /// How soon the acceptor looks again at tickets that are open. It bounds how long the primary keeps a copy of a
 /// taken connection when nothing else happens.
@@ -156,7 +156,11 @@ impl Run {
 
     fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Listen { listener, socket } => self.listen(listener, socket),
+            Command::Listen { listener, socket } => self.listen(listener, None, socket),
+            Command::Orphan(Orphan::Adopt { listener, slot, socket }) => self.listen(listener, slot, socket),
+            Command::Orphan(Orphan::Release { listener, slot }) => {
+                self.close_intakes(|intake| intake.listener == listener && intake.slot == Some(slot));
+            }
             Command::Attach { worker, channel, board } => {
                 let token = self.new_token();
                 match Lane::new(*channel, board, self.poll.registry(), token) {
@@ -199,13 +203,19 @@ impl Run {
         Token(self.next_token)
     }
 
-    fn listen(&mut self, listener: u8, socket: OwnedFd) {
-        let fd = socket.as_raw_fd();
+    fn listen(&mut self, listener: u8, slot: Option<u32>, socket: OwnedFd) {
         let token = self.new_token();
-        match self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
-            Ok(()) => self.intakes.push(Intake::new(listener, socket, token)),
+        match Intake::new(listener, slot, socket, token, self.poll.registry()) {
+            Ok(intake) => self.intakes.push(intake),
             Err(error) => tracing::error!(listener, %error, "could not watch a listening socket"),
         }
+    }
+
+    /// Closes the listening sockets for which `is_over`.
+    pub(super) fn close_intakes(&mut self, is_over: impl Fn(&Intake) -> bool) {
+        let (over, rest) = std::mem::take(&mut self.intakes).into_iter().partition(is_over);
+        self.intakes = rest;
+        over.into_iter().for_each(|intake: Intake| intake.close(self.poll.registry()));
     }
 
     /// Claims back what the worker has not taken, and closes what it took.
@@ -348,7 +358,7 @@ impl Run {
             && self.dispatcher.waiting() == 0
             && !self.has_open_tickets();
         if idle || closing.deadline <= now {
-            self.intakes.clear();
+            self.close_intakes(|_| true);
             // Whoever waited may have gone away meanwhile.
             let _ = closing.done.send(());
         } else {

@@ -82,7 +82,7 @@ impl Core {
     }
 
     fn handle_listen(&mut self, id: WorkerId, request_id: u64, listen: &Listen, nth: u32) -> Result<()> {
-        let (reply, copy): (ListenReply, _) = match self.listeners.listen(listen, nth) {
+        let (reply, copy): (ListenReply, _) = match self.listeners.listen(listen, nth, id.slot()) {
             Ok(answer) => {
                 let listener = answer.granted.listener;
                 if let Some(socket) = answer.accept {

@@ -1,5 +1,6 @@
 //! Where the cores meet: each decision becomes an effect, or an input of another core.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use cluster_health::VerdictKind;
@@ -26,9 +27,31 @@ impl Core {
             } else if let Some(verdict) = self.monitor.poll_verdict() {
                 self.judge(verdict.key(), verdict.kind(), verdict.silent_for(), now);
             } else {
-                return;
+                break;
             }
         }
+        self.steer();
+    }
+
+    /// Sees to it that connections that come in by a socket of each slot find somebody who accepts them.
+    fn steer(&mut self) {
+        // When the cluster stops, all of them are the acceptor's.
+        if self.stopping {
+            return;
+        }
+        let well: BTreeSet<(u8, u32)> = self
+            .links
+            .iter()
+            .filter(|(id, link)| !link.suspect && self.is_ready(**id))
+            .flat_map(|(id, link)| link.listeners.iter().map(|listener| (listener, id.slot())))
+            .collect();
+        for orphan in self.listeners.steer(|listener, slot| well.contains(&(listener, slot))) {
+            self.acceptor.command(Command::Orphan(orphan));
+        }
+    }
+
+    fn is_ready(&self, id: WorkerId) -> bool {
+        self.supervisor.worker(id).is_some_and(|view| view.state() == WorkerState::Ready)
     }
 
     fn apply(&mut self, action: Action, now: Instant) {
@@ -112,7 +135,7 @@ impl Core {
     /// Gives connections to a worker again that was withdrawn while it went on being ready.
     pub(super) fn readmit(&self, id: WorkerId) {
         let Some(link) = self.links.get(&id) else { return };
-        let ready = self.supervisor.worker(id).is_some_and(|view| view.state() == WorkerState::Ready);
+        let ready = self.is_ready(id);
         let (capacity, listeners) = (link.capacity, link.listeners);
         if ready && !link.suspect && !listeners.is_empty() {
             self.acceptor.command(Command::Admit { worker: id, capacity, listeners });

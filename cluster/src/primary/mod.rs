@@ -295,8 +295,8 @@ impl Core {
         self.stopping = true;
         self.announce(Event::ShuttingDown);
         let (done, closed) = oneshot::channel();
-        for (listener, socket) in self.listeners.leftovers() {
-            self.acceptor.command(Command::Listen { listener, socket });
+        for orphan in self.listeners.leftovers() {
+            self.acceptor.command(Command::Orphan(orphan));
         }
         self.acceptor.command(Command::Close { within: self.config.linger, done });
         Some(closed)

@@ -21,5 +21,4 @@
 mod group;
 mod program;
 
-#[expect(unused_imports, reason = "not wired yet")]
 pub(crate) use self::group::{Group, Steering};

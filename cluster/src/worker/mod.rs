@@ -276,7 +276,7 @@ impl Worker {
     async fn ask_for(&self, listen: &Listen, nth: u32) -> Result<(Granted, Option<OwnedFd>)> {
         let failed = |source| Error::Listen { address: listen.to_string(), source };
         if let Some(own) = &self.inner.own {
-            let answer = own.lock().listen(&listen.clone().mode(Mode::Shared), nth).map_err(failed)?;
+            let answer = own.lock().listen(&listen.clone().mode(Mode::Shared), nth, 0).map_err(failed)?;
             return Ok((answer.granted, answer.copy));
         }
         let control = self.inner.control.as_ref().ok_or(Error::PrimaryGone)?;

@@ -8,6 +8,7 @@ mod keys;
 mod lifecycle;
 mod listening;
 mod modes;
+mod reuseport;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -58,6 +59,11 @@ fn main() {
         ("sessions_stay", keys::sessions_stay_where_they_are_while_another_worker_is_restarted),
         ("silent_clients", keys::clients_that_send_nothing_or_little_delay_nobody),
         ("a_silent_client_is_served", keys::a_client_that_says_nothing_is_handed_out_in_time),
+        ("reuseport_kills", reuseport::kills_lose_no_connection_that_nobody_had_accepted),
+        ("reuseport_backoff", reuseport::nor_do_they_while_the_successor_backs_off),
+        ("reuseport_retires", reuseport::retiring_workers_lose_no_connection),
+        ("reuseport_stopped", reuseport::a_stopped_worker_keeps_nobody_waiting),
+        ("reuseport_end", reuseport::what_has_connected_is_served_at_the_end),
         ("one_socket_for_all", modes::workers_that_accept_on_one_socket_are_counted_and_replaced),
         ("unix_sockets", modes::unix_sockets_are_shared_in_both_ways_and_removed_at_the_end),
         ("inherited_sockets", modes::a_primary_serves_on_the_socket_that_it_was_started_with),
