@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::doorbell::Doorbell;
+use super::tally::Tally;
 use super::ticket::TicketCell;
 
 /// How many tickets a board has: the most connections that may be on their way to one worker.
@@ -26,15 +28,14 @@ pub(super) struct Page {
     _line0: [u64; 7],
     // Written by the worker.
     pub(super) beats: AtomicU64,
-    pub(super) taken: AtomicU64,
-    pub(super) finished: AtomicU64,
+    pub(super) tally: Tally,
     pub(super) requests: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) lag_micros: AtomicU64,
     pub(super) accepted: AtomicU64,
     _line1: [u64; 1],
     // Written by the primary, cleared by the worker.
-    pub(super) doorbell: AtomicU32,
+    pub(super) doorbell: Doorbell,
     _line2: [u32; 15],
     // Written by both.
     pub(super) tickets: [TicketCell; TICKETS],
@@ -42,5 +43,8 @@ pub(super) struct Page {
 
 const _: () = assert!(size_of::<Page>() <= PAGE_LEN);
 const _: () = assert!(std::mem::offset_of!(Page, beats) == 64);
+const _: () = assert!(std::mem::offset_of!(Page, tally) == 72);
+const _: () = assert!(std::mem::offset_of!(Page, requests) == 88);
 const _: () = assert!(std::mem::offset_of!(Page, doorbell) == 128);
 const _: () = assert!(std::mem::offset_of!(Page, tickets) == 192);
+const _: () = assert!(size_of::<Doorbell>() == 4 && size_of::<TicketCell>() == 8);

@@ -14,12 +14,17 @@
 //!
 //! Reading costs no system call and no message, and works while the worker hangs or after it died.
 
+mod doorbell;
 mod layout;
+#[cfg(test)]
+mod loom_tests;
 mod map;
+mod tally;
 mod ticket;
+mod word;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
@@ -127,19 +132,16 @@ impl PrimaryBoard {
     /// After asking, look at tickets and figures once more before sleeping: what happened before the
     /// worker could see the wish rings no bell.
     pub fn want_doorbell(&self, wanted: bool) {
-        self.map.page().doorbell.store(u32::from(wanted), Ordering::SeqCst);
-        // Orders the store before the caller's next look; the worker has the mirror image of it.
-        fence(Ordering::SeqCst);
+        self.map.page().doorbell.want(wanted);
     }
 
     /// The worker's figures.
     pub fn figures(&self) -> Figures {
         let page = self.map.page();
-        // `finished` is read first: `active` may then be too high for a moment, never too low.
-        let finished = page.finished.load(Ordering::SeqCst);
+        let (taken, finished) = page.tally.read();
         Figures {
             beats: page.beats.load(Ordering::Relaxed),
-            taken: page.taken.load(Ordering::SeqCst),
+            taken,
             accepted: page.accepted.load(Ordering::SeqCst),
             finished,
             requests: page.requests.load(Ordering::Relaxed),
@@ -193,7 +195,7 @@ impl WorkerBoard {
     }
 
     fn count_taken(&self) {
-        self.map.page().taken.fetch_add(1, Ordering::SeqCst);
+        self.map.page().tally.take();
     }
 
     /// Counts a connection that the application took without a ticket, because this process accepted it itself.
@@ -218,17 +220,13 @@ impl WorkerBoard {
 
     /// Records that the application is done with a connection it had taken.
     pub fn finish(&self) {
-        self.map.page().finished.fetch_add(1, Ordering::SeqCst);
+        self.map.page().tally.finish();
     }
 
     /// Whether the primary waits to hear of a connection taken or finished; asking clears it, so that one of
     /// several threads rings.
     pub fn doorbell_wanted(&self) -> bool {
-        // Pairs with the fence in `want_doorbell`: either this sees the wish, or the primary's look
-        // after it sees what was taken or finished before.
-        fence(Ordering::SeqCst);
-        let doorbell = &self.map.page().doorbell;
-        doorbell.load(Ordering::Relaxed) != 0 && doorbell.swap(0, Ordering::SeqCst) != 0
+        self.map.page().doorbell.wanted()
     }
 
     /// Says that the work loop turns.
@@ -253,10 +251,11 @@ impl WorkerBoard {
     /// This worker's own figures.
     pub fn figures(&self) -> Figures {
         let page = self.map.page();
+        let (taken, finished) = page.tally.read();
         Figures {
             beats: page.beats.load(Ordering::Relaxed),
-            finished: page.finished.load(Ordering::SeqCst),
-            taken: page.taken.load(Ordering::SeqCst),
+            taken,
+            finished,
             accepted: page.accepted.load(Ordering::SeqCst),
             requests: page.requests.load(Ordering::Relaxed),
             errors: page.errors.load(Ordering::Relaxed),

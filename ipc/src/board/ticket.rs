@@ -13,6 +13,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::word::Word;
+
 const STATE_BITS: u32 = 3;
 const OFFERED: u64 = 1;
 const TAKEN: u64 = 2;
@@ -61,14 +63,14 @@ pub enum TicketState {
 
 /// The word in shared memory.
 #[repr(transparent)]
-#[derive(Debug)]
-pub(super) struct TicketCell(AtomicU64);
+#[derive(Debug, Default)]
+pub(super) struct TicketCell<A = AtomicU64>(A);
 
 fn word(sequence: u64, state: u64) -> u64 {
     sequence << STATE_BITS | state
 }
 
-impl TicketCell {
+impl<A: Word<u64>> TicketCell<A> {
     pub(super) fn offer(&self, sequence: u64) {
         self.0.store(word(sequence, OFFERED), Ordering::SeqCst);
     }
