@@ -15,6 +15,9 @@ pub(crate) const VARIABLE: &str = "CLUSTER_TEST_APP";
 /// Names what an app listens on, if that is not any port.
 pub(crate) const LISTEN: &str = "CLUSTER_TEST_LISTEN";
 
+/// Names the file in which an app writes down what it did.
+pub(crate) const LEDGER: &str = "CLUSTER_TEST_LEDGER";
+
 /// Runs as a worker.
 pub(crate) fn run(app: &str) {
     match app {
@@ -39,6 +42,7 @@ pub(crate) fn run(app: &str) {
             "greedy" => greedy(worker).await,
             "slot" => slot(worker).await,
             "session" => session(worker).await,
+            "record" => record(worker).await,
             other => panic!("no such app: {other}"),
         }
     });
@@ -175,6 +179,30 @@ async fn session(worker: Worker) {
             }
             // Who asks may have gone.
             let _ = stream.write_all(slot.as_bytes()).await;
+        });
+    }
+    worker.drained().await;
+}
+
+/// Reads the id of a request, writes it down, and says which slot this is.
+async fn record(worker: Worker) {
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
+    let ledger = std::env::var_os(LEDGER).unwrap();
+    let ledger = std::fs::OpenOptions::new().append(true).open(ledger).unwrap();
+    let ledger = std::sync::Arc::new(ledger);
+    let slot = worker.slot().to_string();
+    while let Some((mut stream, _)) = listener.accept().await {
+        let (slot, ledger) = (slot.clone(), std::sync::Arc::clone(&ledger));
+        tokio::spawn(async move {
+            let (mut id, mut buffer) = (Vec::new(), [0; 32]);
+            while !id.ends_with(b"\n") {
+                match stream.read(&mut buffer).await {
+                    Ok(n @ 1..) => id.extend_from_slice(&buffer[..n]),
+                    _ => return,
+                }
+            }
+            (&*ledger).write_all(&id).unwrap();
+            stream.write_all(slot.as_bytes()).await.unwrap();
         });
     }
     worker.drained().await;
