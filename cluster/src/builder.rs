@@ -42,6 +42,7 @@ pub struct Builder {
     pub(crate) peek: Peek,
     pub(crate) policy: Policy,
     pub(crate) heartbeat: Heartbeat,
+    pub(crate) limits: Limits,
     pub(crate) window: u16,
     pub(crate) batch: usize,
     pub(crate) linger: Duration,
@@ -50,6 +51,25 @@ pub struct Builder {
     pub(crate) args: Option<Vec<OsString>>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) signals: bool,
+}
+
+/// How many connections there may be at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) cluster: Option<usize>,
+    pub(crate) worker: Option<u32>,
+    pub(crate) when_full: WhenFull,
+}
+
+/// What becomes of a connection that is one too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It waits in the kernel's queue until another has ended. The default.
+    #[default]
+    Wait,
+    /// It is closed at once: the client may try elsewhere.
+    Reject,
 }
 
 /// A strategy by name or by value.
@@ -83,6 +103,7 @@ impl Builder {
             mode: Mode::default(),
             key: Key::address(),
             peek: Peek::new(),
+            limits: Limits::default(),
             policy: Policy::new(),
             heartbeat: Heartbeat::new(),
             window: 32,
@@ -108,6 +129,24 @@ impl Builder {
     /// An unknown name is reported by [`role`](Self::role), with all that exist.
     pub fn strategy(mut self, name: impl Into<String>) -> Self {
         self.strategy = Choice::Named(name.into());
+        self
+    }
+
+    /// Connections over the whole cluster at a time, at most. Default: no limit. It holds for mode [`Handoff`](Mode::Handoff).
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.limits.cluster = Some(connections);
+        self
+    }
+
+    /// Connections of one worker at a time, at most, on all listeners together. Default: as many as its limit of open files allows.
+    pub fn max_connections_per_worker(mut self, connections: u32) -> Self {
+        self.limits.worker = Some(connections.max(1));
+        self
+    }
+
+    /// What becomes of connections beyond these limits. Default: they [wait](WhenFull::Wait), also in the other modes.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.limits.when_full = when_full;
         self
     }
 
@@ -238,7 +277,7 @@ impl Builder {
         }
         if self.workers == 0 {
             let stop_within = self.signals.then(|| self.policy.stop_sequence().longest());
-            return Ok(Role::Worker(Worker::inline(self.linger, stop_within)?));
+            return Ok(Role::Worker(Worker::inline(self.linger, stop_within, self.limits.worker)?));
         }
         Ok(Role::Primary(self.primary()?))
     }

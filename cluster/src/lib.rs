@@ -71,7 +71,7 @@ pub use cluster_supervisor::WorkerId;
 pub use self::address::Address;
 #[cfg(feature = "axum")]
 pub use self::axum::PeerAddr;
-pub use self::builder::Builder;
+pub use self::builder::{Builder, WhenFull};
 pub use self::error::{Error, Result};
 pub use self::event::{Event, Events};
 pub use self::key::{Found, Key, Peek};

@@ -80,4 +80,6 @@ pub struct AcceptStatus {
     pub recalled: u64,
     /// How often accepting paused because there were no descriptors or no memory.
     pub backoffs: u64,
+    /// Connections closed at once, since there were as many as there may be.
+    pub rejected: u64,
 }

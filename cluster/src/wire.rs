@@ -30,6 +30,8 @@ pub(crate) struct Greeting {
     pub(crate) orphan_timeout: Duration,
     /// The soft limit of open files that the primary had before it raised its own.
     pub(crate) open_files: u64,
+    /// How many connections it may have at a time.
+    pub(crate) connections: Option<u32>,
 }
 
 /// A message from a worker.

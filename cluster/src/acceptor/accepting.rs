@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use cluster_balancer::Request;
+use cluster_supervisor::WorkerId;
 use mio::Token;
 
 use super::intake::{Accepted, Intake};
 use super::lane::Connection;
 use super::peeking::Peeking;
 use super::run::Run;
+use crate::builder::WhenFull;
 
 impl Run {
     /// How many connections of a listener may be accepted now.
@@ -16,7 +18,62 @@ impl Run {
         let untaken: usize = self.lanes.keys().map(|worker| self.dispatcher.untaken(*worker)).sum();
         let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
         let held = untaken + self.dispatcher.waiting() + peeked;
-        self.dispatcher.room_for(listener).min(self.held.saturating_sub(held))
+        let room = self.dispatcher.room_for(listener).min(self.held.saturating_sub(held));
+        self.limits.cluster.map_or(room, |most| room.min(most.saturating_sub(self.open())))
+    }
+
+    /// How many connections there are in the cluster, as far as the acceptor knows.
+    fn open(&self) -> usize {
+        let outstanding = |worker: &WorkerId| self.dispatcher.outstanding(*worker).unwrap_or(0) as usize;
+        let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
+        self.lanes.keys().map(outstanding).sum::<usize>() + self.dispatcher.waiting() + peeked
+    }
+
+    /// Whether there are as many connections of a listener as there may be. That workers are slow to take theirs is another matter.
+    fn is_full(&self, listener: u8) -> bool {
+        if self.limits.cluster.is_some_and(|most| self.open() >= most) {
+            return true;
+        }
+        let mut seats = self.lanes.iter().filter_map(|(worker, seat)| {
+            let (capacity, listeners) = seat.admitted?;
+            listeners.contains(listener).then_some((worker, capacity))
+        });
+        let mut some = false;
+        let all = seats.all(|(worker, capacity)| {
+            some = true;
+            self.dispatcher.outstanding(*worker).unwrap_or(0) >= capacity
+        });
+        some && all
+    }
+
+    /// Whether connections wait that shall not.
+    pub(super) fn can_reject(&self) -> bool {
+        let is_over = |intake: &Intake| intake.ready && self.is_full(intake.listener);
+        self.limits.when_full == WhenFull::Reject && self.intakes.iter().any(is_over)
+    }
+
+    /// Closes connections that are too many.
+    pub(super) fn reject(&mut self, now: Instant) {
+        if !self.can_reject() || self.pause.until(now).is_some() {
+            return;
+        }
+        for index in 0..self.intakes.len() {
+            let full =
+                self.intakes.get(index).is_some_and(|intake| intake.ready && self.is_full(intake.listener));
+            let Some(intake) = self.intakes.get_mut(index).filter(|_| full) else { continue };
+            for _ in 0..self.batch {
+                match intake.accept() {
+                    Accepted::Connection(..) => self.stats.rejected.add(1),
+                    Accepted::Aborted => {}
+                    Accepted::Drained => break,
+                    Accepted::Exhausted(errno) => {
+                        let pause = self.pause.begin(now);
+                        tracing::warn!(%errno, ?pause, "cannot accept for now; connections wait in the kernel's queue");
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// Offers those that have been looked at, as far as there is room.

@@ -35,6 +35,7 @@ use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
 pub(crate) use self::stats::Stats;
+use crate::builder::Limits;
 use crate::listeners::Orphan;
 use crate::{Error, Key, Peek, Result};
 
@@ -72,6 +73,7 @@ pub(crate) struct Settings {
     /// Which connections belong together, and how far to look for that.
     pub(crate) key: Key,
     pub(crate) peek: Peek,
+    pub(crate) limits: Limits,
     /// Untaken connections per worker.
     pub(crate) window: u16,
     /// Connections accepted in one go.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster_balancer::{Batch, Dispatcher, Limits};
+use cluster_balancer::{Batch, Classes, Dispatcher, Limits};
 use cluster_ipc::Handed;
 use cluster_ipc::board::{Ticket, TicketState};
 use cluster_supervisor::WorkerId;
@@ -41,6 +41,7 @@ pub(super) struct Run {
     window: u16,
     pub(super) batch: usize,
     pub(super) held: usize,
+    pub(super) limits: crate::builder::Limits,
     /// Which listening socket is asked first: they take turns.
     pub(super) first_intake: usize,
     pub(super) key: Key,
@@ -56,6 +57,8 @@ pub(super) struct Run {
 pub(super) struct Seat {
     lane: Lane,
     token: Token,
+    /// How many connections of which listeners it can hold, once it was admitted.
+    pub(super) admitted: Option<(u32, Classes)>,
     /// Frames are waiting that were not read yet.
     unheard: bool,
     /// It refused a connection and rests until then.
@@ -91,6 +94,7 @@ impl Run {
             window: settings.window,
             batch: settings.batch,
             held: settings.held,
+            limits: settings.limits,
             first_intake: 0,
             peeking: settings.key.needs_bytes().then(|| {
                 // The other half is for those on their way to workers.
@@ -166,14 +170,15 @@ impl Run {
                 match Lane::new(*channel, board, self.poll.registry(), token) {
                     Ok(lane) => {
                         self.tokens.insert(token, worker);
-                        let seat = Seat { lane, token, unheard: false, rests_until: None };
+                        let seat = Seat { lane, token, admitted: None, unheard: false, rests_until: None };
                         self.lanes.insert(worker, seat);
                     }
                     Err(error) => tracing::error!(%worker, %error, "could not watch a worker's data channel"),
                 }
             }
             Command::Admit { worker, capacity, listeners } => {
-                if self.lanes.contains_key(&worker) {
+                if let Some(seat) = self.lanes.get_mut(&worker) {
+                    seat.admitted = Some((capacity, listeners));
                     let limits = Limits::new()
                         .window(self.window)
                         .capacity(capacity)
@@ -220,6 +225,9 @@ impl Run {
 
     /// Claims back what the worker has not taken, and closes what it took.
     fn withdraw(&mut self, worker: WorkerId) {
+        if let Some(seat) = self.lanes.get_mut(&worker) {
+            seat.admitted = None;
+        }
         let tickets = self.dispatcher.withdraw(worker);
         for ticket in tickets {
             let Some(seat) = self.lanes.get(&worker) else { return };
@@ -254,6 +262,7 @@ impl Run {
         }
         self.offer_ready(now);
         self.accept(now);
+        self.reject(now);
         self.offer_ready(now);
         self.dispatch(now);
         if self.is_starved() {
@@ -371,7 +380,7 @@ impl Run {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        let ready = self.can_accept();
+        let ready = self.can_accept() || self.can_reject();
         let paused = self.pause.until(now);
         let unheard = self.lanes.values().any(|seat| seat.unheard);
         if (ready && paused.is_none()) || unheard {

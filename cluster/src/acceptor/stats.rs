@@ -12,6 +12,7 @@ pub(crate) struct Stats {
     pub(super) handed: Counter,
     pub(super) recalled: Counter,
     pub(super) backoffs: Counter,
+    pub(super) rejected: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +36,7 @@ impl Stats {
             handed: self.handed.read(),
             recalled: self.recalled.read(),
             backoffs: self.backoffs.read(),
+            rejected: self.rejected.read(),
         }
     }
 }

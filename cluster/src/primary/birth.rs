@@ -50,6 +50,7 @@ impl Cradle {
             linger: config.linger,
             orphan_timeout: config.orphan_timeout,
             open_files,
+            connections: config.limits.worker,
         };
         Ok(Self { executable, spawn, greeting, lifeline, _lifeline_end: end })
     }

@@ -199,6 +199,7 @@ impl Core {
             strategy: strategy.resolve()?,
             window: config.window,
             batch: config.batch,
+            limits: config.limits,
             key: config.key.clone(),
             peek: config.peek,
             held: held(config.workers),

@@ -9,7 +9,7 @@ use cluster_ipc::board::{Ticket, WorkerBoard};
 use cluster_ipc::tokio::Channel;
 use cluster_ipc::{Frame, Kind};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::drain::{Gate, Phase};
 use super::io::Io;
@@ -17,6 +17,9 @@ use super::stream::{Account, Stream};
 use crate::address::Address;
 use crate::wire::{self, Batch};
 use crate::{Error, Result};
+
+/// One of the connections that there may be at a time, while it is kept; nothing where there is no limit.
+pub(super) type Place = Option<OwnedSemaphorePermit>;
 
 /// One queue per listener of this worker, filled by [`receive`], emptied by `accept`.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Intake {
     bell: Arc<Notify>,
     /// Of the listeners that there are now.
     queues: Mutex<BTreeMap<u8, Arc<Queue>>>,
+    /// A place for each connection that there may be, if there is a limit.
+    places: Option<Arc<Semaphore>>,
     /// The primary claims back what was not taken: nothing may be taken any more.
     withdrawn: AtomicBool,
 }
@@ -48,9 +53,29 @@ struct Untaken {
 }
 
 impl Intake {
-    pub(crate) fn new(board: Arc<WorkerBoard>, gate: Arc<Gate>) -> Self {
-        let bell = Arc::new(Notify::new());
-        Self { board, gate, bell, queues: Mutex::default(), withdrawn: AtomicBool::new(false) }
+    pub(crate) fn new(board: Arc<WorkerBoard>, gate: Arc<Gate>, most: Option<u32>) -> Self {
+        Self {
+            board,
+            gate,
+            bell: Arc::new(Notify::new()),
+            queues: Mutex::default(),
+            places: most.map(|most| Arc::new(Semaphore::new(most as usize))),
+            withdrawn: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits until there may be one more connection.
+    pub(super) async fn place(&self) -> Place {
+        match &self.places {
+            // It is never closed.
+            Some(places) => Arc::clone(places).acquire_owned().await.ok(),
+            None => None,
+        }
+    }
+
+    /// Counts a connection that the primary has handed over: it sees to the limit.
+    fn place_now(&self) -> Place {
+        self.places.as_ref().and_then(|places| Arc::clone(places).try_acquire_owned().ok())
     }
 
     /// Opens the queue of a new listener.
@@ -103,7 +128,7 @@ impl Intake {
         if !self.board.take(ticket) {
             return None;
         }
-        let account = Account::new(Arc::clone(&self.board), Arc::clone(&self.bell));
+        let account = Account::new(Arc::clone(&self.board), Arc::clone(&self.bell), self.place_now());
         let stream = Stream::new(io, pass, account);
         stream.account().ring_if_wanted();
         Some((stream, peer))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Inner;
 use super::direct::Direct;
 use super::drain::Phase;
-use super::intake::Queue;
+use super::intake::{Place, Queue};
 use super::stream::{Account, Stream};
 use crate::address::Address;
 use crate::listen::{Listen, Mode};
@@ -112,9 +112,10 @@ impl Listener {
 
     async fn accept_directly(&self) -> (Stream, Address) {
         let Some(direct) = &self.direct else { return std::future::pending().await };
+        let mut place = self.worker.intake().place().await;
         loop {
             match poll_fn(|cx| direct.poll_accept(cx)).await {
-                Ok((io, peer)) => return (self.worker.take_accepted(io), peer),
+                Ok((io, peer)) => return (self.worker.take_accepted(io, place.take()), peer),
                 Err(error) => {
                     // No descriptors, or a connection that ended before it was accepted.
                     tracing::warn!(%error, "could not accept a connection");
@@ -127,10 +128,10 @@ impl Listener {
 
 impl Inner {
     /// Counts a connection that this process has accepted by itself.
-    fn take_accepted(&self, io: super::io::Io) -> Stream {
+    fn take_accepted(&self, io: super::io::Io, place: Place) -> Stream {
         let pass = self.gate().enter();
         self.board().count_accepted();
-        Stream::new(io, pass, Account::new(Arc::clone(self.board()), self.intake().bell()))
+        Stream::new(io, pass, Account::new(Arc::clone(self.board()), self.intake().bell(), place))
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     claims: Mutex<HashMap<At, u32>>,
     /// In inline mode: there is no primary that keeps them.
     own: Option<Mutex<Listeners>>,
+    /// How many connections there may be at a time.
+    most: Option<u32>,
     started: Instant,
 }
 
@@ -83,7 +85,9 @@ impl Inner {
     /// Tells the primary that this listener's connections are welcome, and that the worker is ready.
     async fn say_accepting(&self, listener: u8) {
         let Some(control) = &self.control else { return };
-        if let Err(error) = control.send(&ToPrimary::Accepting { listener, capacity: capacity() }).await {
+        if let Err(error) =
+            control.send(&ToPrimary::Accepting { listener, capacity: capacity(self.most) }).await
+        {
             tracing::debug!(%error, "could not say that connections are welcome");
         }
         self.say_ready().await;
@@ -139,11 +143,12 @@ impl Inner {
 
 /// How many connections this process can hold before it comes near its limit of open files. One too many, and the kernel
 /// drops descriptors on their way here.
-fn capacity() -> u32 {
+fn capacity(most: Option<u32>) -> u32 {
     let limit = os::OpenFiles::current().soft();
     let open = os::open_descriptors().unwrap_or(0);
     let spare = SPARE_DESCRIPTORS.min(limit / 4);
-    u32::try_from(limit.saturating_sub(open + spare).max(1)).unwrap_or(u32::MAX)
+    let capacity = u32::try_from(limit.saturating_sub(open + spare).max(1)).unwrap_or(u32::MAX);
+    most.map_or(capacity, |most| capacity.min(most))
 }
 
 impl Worker {
@@ -161,7 +166,8 @@ impl Worker {
 
         let board = Arc::new(WorkerBoard::open(memory)?);
         let gate = Arc::new(Gate::new());
-        let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate)));
+        let most = greeting.connections;
+        let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate), most));
         let mut channel = cluster_ipc::tokio::Channel::new(channel)?;
         // Goes out with the control task's first turn; an empty outbox takes it.
         drop(channel.try_send(Online::frame([])));
@@ -170,7 +176,7 @@ impl Worker {
         tokio::spawn(beat::beat(Arc::clone(&board), greeting.heartbeat));
 
         let id = WorkerId::new(greeting.slot, greeting.generation);
-        let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), started));
+        let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), most, started));
         tokio::spawn(run_intake(Arc::clone(&inner), data, greeting.linger));
         let mut signals = Signals::terminate()?;
         let leaving = Arc::clone(&inner);
@@ -183,11 +189,11 @@ impl Worker {
 
     /// The one worker of inline mode: it accepts by itself. With `stop_within` it drains at SIGTERM or SIGINT, and ends after
     /// that time or at the second signal, whatever is left.
-    pub(crate) fn inline(linger: Duration, stop_within: Option<Duration>) -> Result<Self> {
+    pub(crate) fn inline(linger: Duration, stop_within: Option<Duration>, most: Option<u32>) -> Result<Self> {
         let (_, memory) = PrimaryBoard::create()?;
         let board = Arc::new(WorkerBoard::open(memory)?);
         let gate = Arc::new(Gate::new());
-        let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate)));
+        let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate), most));
         if let Some(stop_within) = stop_within {
             let mut signals = Signals::new()?;
             let gate = Arc::clone(&gate);
@@ -204,7 +210,7 @@ impl Worker {
             });
         }
         let id = WorkerId::new(0, 1);
-        Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, None, Instant::now())) })
+        Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, None, most, Instant::now())) })
     }
 
     #[cfg(feature = "http")]
@@ -345,6 +351,7 @@ impl Inner {
         board: Arc<WorkerBoard>,
         intake: Arc<Intake>,
         control: Option<Control>,
+        most: Option<u32>,
         started: Instant,
     ) -> Self {
         let is_alone = control.is_none();
@@ -357,6 +364,7 @@ impl Inner {
             said_ready: AtomicBool::new(false),
             claims: Mutex::default(),
             own: is_alone.then(|| Mutex::new(Listeners::new(Mode::Shared))),
+            most,
             started,
         }
     }

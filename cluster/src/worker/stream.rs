@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::drain::Pass;
+use super::intake::Place;
 use super::io::Io;
 use crate::address::Address;
 
@@ -33,11 +34,12 @@ pub struct Stream {
 pub(super) struct Account {
     board: Arc<WorkerBoard>,
     bell: Arc<Notify>,
+    _place: Place,
 }
 
 impl Account {
-    pub(super) fn new(board: Arc<WorkerBoard>, bell: Arc<Notify>) -> Self {
-        Self { board, bell }
+    pub(super) fn new(board: Arc<WorkerBoard>, bell: Arc<Notify>, place: Place) -> Self {
+        Self { board, bell, _place: place }
     }
 
     /// Rings if the primary waits to hear of something taken or finished.

@@ -7,6 +7,7 @@ mod hang;
 mod health;
 mod keys;
 mod lifecycle;
+mod limits;
 mod listening;
 mod modes;
 mod reuseport;
@@ -67,6 +68,9 @@ fn main() {
         ("reuseport_end", reuseport::what_has_connected_is_served_at_the_end),
         ("a_hang_under_load", hang::nobody_waits_for_a_worker_that_hangs_and_nothing_is_served_twice),
         ("a_hang_in_reuseport", hang::nor_does_anybody_where_each_slot_has_a_socket),
+        ("the_clusters_limit", limits::beyond_the_clusters_limit_connections_wait),
+        ("the_workers_limits", limits::beyond_the_workers_limits_connections_wait_in_each_mode),
+        ("rejections", limits::connections_beyond_a_limit_can_be_rejected),
         ("one_socket_for_all", modes::workers_that_accept_on_one_socket_are_counted_and_replaced),
         ("unix_sockets", modes::unix_sockets_are_shared_in_both_ways_and_removed_at_the_end),
         ("inherited_sockets", modes::a_primary_serves_on_the_socket_that_it_was_started_with),
