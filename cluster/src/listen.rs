@@ -88,6 +88,7 @@ pub(crate) enum At {
     Tcp(SocketAddr),
     Unix(PathBuf),
     Inherited(String),
+    Udp(SocketAddr),
 }
 
 impl Listen {
@@ -110,6 +111,12 @@ impl Listen {
     /// number there, from 0 on.
     pub fn inherited(name: impl Into<String>) -> Self {
         Self::new(At::Inherited(name.into()))
+    }
+
+    /// On a UDP port, for [`bind_udp_on`](crate::Worker::bind_udp_on): all workers receive from one socket, or with
+    /// [`Mode::ReusePort`] each slot from its own.
+    pub fn udp(address: impl Into<SocketAddr>) -> Self {
+        Self::new(At::Udp(address.into()))
     }
 
     /// How connections come to the workers. Default: as the cluster's [builder](crate::Builder::mode) says.
@@ -143,6 +150,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
             At::Tcp(address) => address.fmt(f),
+            At::Udp(address) => write!(f, "udp:{address}"),
             At::Unix(path) => write!(f, "unix:{}", path.display()),
             At::Inherited(name) => write!(f, "the inherited socket {name:?}"),
         }

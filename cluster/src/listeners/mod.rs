@@ -1,6 +1,7 @@
 //! Listening sockets, bound once and shared by all workers.
 
 mod bind;
+mod datagrams;
 mod inherited;
 mod per_slot;
 
@@ -12,6 +13,7 @@ use cluster_balancer::Classes;
 use rustix::io::Errno;
 
 use self::bind::SocketFile;
+use self::datagrams::Datagrams;
 use self::inherited::Inherited;
 pub(crate) use self::per_slot::Orphan;
 use self::per_slot::PerSlot;
@@ -46,6 +48,8 @@ enum Kept {
     Shared(OwnedFd),
     /// The workers, each with a copy of its slot's socket; for a slot without a worker that is well, the acceptor.
     PerSlot(PerSlot),
+    /// Nobody: there are no connections.
+    Datagrams(Datagrams),
 }
 
 /// The answer to a worker that wants to listen.
@@ -78,6 +82,7 @@ impl Listeners {
             Kept::Handoff => (Mode::Handoff, None),
             Kept::Shared(socket) => (Mode::Shared, Some(socket.try_clone()?)),
             Kept::PerSlot(sockets) => (Mode::ReusePort, Some(sockets.copy(slot)?)),
+            Kept::Datagrams(sockets) => (sockets.mode(), Some(sockets.copy(slot)?)),
         };
         let granted = Granted { listener: bound.number, address: bound.address.clone(), mode };
         Ok(Answer { granted, copy, accept })
@@ -88,6 +93,11 @@ impl Listeners {
         let number = u8::try_from(self.bound.len()).ok().filter(|number| *number < Classes::COUNT);
         let number = number.ok_or(Errno::MFILE)?;
         let mode = match (listen.mode.unwrap_or(self.mode), &listen.at) {
+            (mode, At::Udp(address)) => {
+                let sockets = Datagrams::bind(*address, listen, mode)?;
+                let address = Address::Ip(sockets.address());
+                return Ok((Bound { number, address, kept: Kept::Datagrams(sockets), _file: None }, None));
+            }
             (Mode::ReusePort, At::Tcp(address)) if self.inherited.on(&Address::Ip(*address)).is_none() => {
                 let sockets = PerSlot::bind(*address, bind::backlog(listen), slot)?;
                 let address = Address::Ip(sockets.address());
@@ -110,6 +120,8 @@ impl Listeners {
                     (socket, Some(file))
                 }
             },
+            // Made above.
+            At::Udp(_) => return Err(Errno::OPNOTSUPP.into()),
             At::Inherited(name) => {
                 let (_, socket) = self.inherited.find(name).ok_or(Errno::NOENT)?;
                 (socket.try_clone()?, None)

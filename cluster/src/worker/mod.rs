@@ -126,7 +126,7 @@ impl Inner {
     fn claim(&self, listen: &Listen) -> Result<u32> {
         let mut claims = self.claims.lock();
         let count = claims.entry(listen.at.clone()).or_default();
-        if *count > 0 && !matches!(listen.at, At::Tcp(address) if address.port() == 0) {
+        if *count > 0 && !matches!(listen.at, At::Tcp(address) | At::Udp(address) if address.port() == 0) {
             return Err(Error::AlreadyListening { address: listen.to_string() });
         }
         *count += 1;
@@ -260,6 +260,13 @@ impl Worker {
             *path =
                 absolute.map_err(|source| Error::Listen { address: path.display().to_string(), source })?;
         }
+        if let At::Udp(_) = listen.at {
+            let source = std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "UDP has no connections: use bind_udp_on",
+            );
+            return Err(Error::Listen { address: listen.to_string(), source });
+        }
         let nth = self.inner.claim(&listen)?;
         let granted = self.ask_for(&listen, nth).await;
         if granted.is_err() {
@@ -277,6 +284,50 @@ impl Worker {
                 Err(error)
             }
         }
+    }
+
+    /// Shares a UDP socket with all workers. It is bound once, by the primary, which keeps it. Say [`ready`](Self::ready) when it is
+    /// served: nothing else does.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    ///
+    /// ```no_run
+    /// # async fn example(worker: cluster::Worker) -> Result<(), Box<dyn std::error::Error>> {
+    /// let socket = worker.bind_udp("127.0.0.1:5353").await?;
+    /// worker.ready().await;
+    /// let mut datagram = [0; 1500];
+    /// loop {
+    ///     let (length, peer) = socket.recv_from(&mut datagram).await?;
+    ///     socket.send_to(&datagram[..length], peer).await?;
+    /// }
+    /// # }
+    /// ```
+    pub async fn bind_udp(
+        &self,
+        address: impl ToSocketAddrs + std::fmt::Debug,
+    ) -> Result<tokio::net::UdpSocket> {
+        let name = format!("{address:?}");
+        let resolve = |source| Error::Resolve { address: name.clone(), source };
+        let mut addresses = tokio::net::lookup_host(&address).await.map_err(resolve)?;
+        let address = addresses.next().ok_or_else(|| resolve(std::io::ErrorKind::AddrNotAvailable.into()))?;
+        self.bind_udp_on(Listen::udp(address)).await
+    }
+
+    /// The same as described by [`Listen::udp`].
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen); also for anything else than UDP.
+    pub async fn bind_udp_on(&self, listen: Listen) -> Result<tokio::net::UdpSocket> {
+        let failed = |source| Error::Listen { address: listen.to_string(), source };
+        let At::Udp(address) = listen.at else { return Err(failed(std::io::ErrorKind::InvalidInput.into())) };
+        // There may be several on a port: they are one socket.
+        let nth = if address.port() == 0 { self.inner.claim(&listen)? } else { 0 };
+        let (_, socket) = self.ask_for(&listen, nth).await?;
+        let socket = socket.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+        tokio::net::UdpSocket::from_std(socket.into()).map_err(failed)
     }
 
     async fn ask_for(&self, listen: &Listen, nth: u32) -> Result<(Granted, Option<OwnedFd>)> {

@@ -42,6 +42,7 @@ pub(crate) fn run(app: &str) {
             "greedy" => greedy(worker).await,
             "slot" => slot(worker).await,
             "session" => session(worker).await,
+            "udp" => udp(worker).await,
             "record" => record(worker).await,
             other => panic!("no such app: {other}"),
         }
@@ -206,6 +207,23 @@ async fn record(worker: Worker) {
         });
     }
     worker.drained().await;
+}
+
+/// Answers each datagram with its slot.
+async fn udp(worker: Worker) {
+    let socket = worker.bind_udp("127.0.0.1:0").await.unwrap();
+    worker.ready().await;
+    let slot = worker.slot().to_string();
+    let serve = async {
+        loop {
+            let (_, peer) = socket.recv_from(&mut [0; 16]).await.unwrap();
+            socket.send_to(slot.as_bytes(), peer).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        () = worker.draining() => {}
+    }
 }
 
 /// A primary in a process of its own, whose workers listen on what it was started with.

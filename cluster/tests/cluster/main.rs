@@ -71,6 +71,7 @@ fn main() {
         ("the_clusters_limit", limits::beyond_the_clusters_limit_connections_wait),
         ("the_workers_limits", limits::beyond_the_workers_limits_connections_wait_in_each_mode),
         ("rejections", limits::connections_beyond_a_limit_can_be_rejected),
+        ("udp", modes::datagrams_are_shared_in_both_ways),
         ("one_socket_for_all", modes::workers_that_accept_on_one_socket_are_counted_and_replaced),
         ("unix_sockets", modes::unix_sockets_are_shared_in_both_ways_and_removed_at_the_end),
         ("inherited_sockets", modes::a_primary_serves_on_the_socket_that_it_was_started_with),

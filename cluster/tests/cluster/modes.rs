@@ -1,11 +1,13 @@
 //! The three ways to share a port, and the kinds of sockets.
 
+use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use cluster::supervisor::{Backoff, Policy};
 use cluster::{Address, Builder, Mode};
@@ -92,4 +94,34 @@ pub(crate) fn a_primary_serves_on_the_socket_that_it_was_started_with() {
     process::signal(primary.id(), Signal::TERM);
     let exit = eventually("the primary to end", || primary.try_wait().unwrap());
     assert!(exit.success(), "{exit}");
+}
+
+/// A datagram is answered by some worker; while none is there, it waits.
+pub(crate) fn datagrams_are_shared_in_both_ways() {
+    for mode in [Mode::Shared, Mode::ReusePort] {
+        let policy = Policy::new().backoff(Backoff::new().base(QUICK));
+        let mut running =
+            Running::start(builder("udp").workers(3).policy(policy).max_restarts(1_000).mode(mode));
+        let address = running.wait_serving()[0];
+        let ask = || {
+            // Each from a port of its own.
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            let mut answer = [0; 16];
+            // As clients of UDP do: whoever had it may have died with it.
+            let length = eventually("an answer", || {
+                socket.send_to(b"who?", address).unwrap();
+                socket.recv(&mut answer).ok()
+            });
+            String::from_utf8_lossy(&answer[..length]).into_owned()
+        };
+        let answers: BTreeSet<String> = (0..100).map(|_| ask()).collect();
+        if mode == Mode::ReusePort {
+            assert_eq!(answers.len(), 3, "by the kernel's hash everybody gets some");
+        }
+        let pids: Vec<u32> = running.status().workers.iter().filter_map(|worker| worker.pid).collect();
+        pids.iter().for_each(|pid| process::signal(*pid, Signal::KILL));
+        assert!((0..20).all(|_| !ask().is_empty()));
+        running.stop();
+    }
 }
