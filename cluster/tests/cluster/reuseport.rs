@@ -125,11 +125,25 @@ pub(crate) fn a_stopped_worker_keeps_nobody_waiting() {
     let address = running.wait_serving()[0];
     let (id, pid) = ready(&running)[1];
     process::signal(pid, Signal::STOP);
-    let answered = (0..100).map(|_| ask(address).unwrap());
-    assert!(answered.into_iter().all(|word| !word.is_empty() && word != id.to_string()));
+    let ask_many = || {
+        let answered = (0..100).map(|_| ask(address).unwrap());
+        assert!(answered.into_iter().all(|word| !word.is_empty() && word != id.to_string()));
+    };
+    ask_many();
+    // What came before it was suspected made a detour by the primary; what comes now doesn't.
+    let accepted = |running: &Running| running.status().accept.accepted;
+    let detours = accepted(&running);
+    ask_many();
+    assert_eq!(accepted(&running), detours);
     assert!(process::is_stopped(pid));
     process::signal(pid, Signal::CONT);
     eventually("it to serve again", || (ask(address).unwrap() == id.to_string()).then_some(()));
+    // The primary accepts nothing any more.
+    eventually("its socket to be its own again", || {
+        let before = accepted(&running);
+        (0..50).for_each(|_| drop(ask(address)));
+        (accepted(&running) == before).then_some(())
+    });
     running.stop();
 }
 
@@ -139,7 +153,7 @@ pub(crate) fn what_has_connected_is_served_at_the_end() {
     let address = running.wait_serving()[0];
     let pids: Vec<u32> = ready(&running).iter().map(|(_, pid)| *pid).collect();
     pids.iter().for_each(|pid| process::signal(*pid, Signal::STOP));
-    let waiting: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let waiting: Vec<_> = (0..400).map(|_| TcpStream::connect(address).unwrap()).collect();
     running.block_on(running.handle.shutdown()).unwrap();
     pids.iter().for_each(|pid| process::signal(*pid, Signal::CONT));
     for mut stream in waiting {
