@@ -30,11 +30,16 @@ fn hang_under_load(mode: Mode) {
     let victim = running.status().workers[2].clone();
     let (next_id, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let next = || next_id.fetch_add(1, Ordering::SeqCst);
+    // How many requests of each client have been answered.
+    let done: [AtomicUsize; 8] = Default::default();
+    let counts = || done.each_ref().map(|done| done.load(Ordering::SeqCst));
     std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
+        for done in &done {
+            let (next, over) = (&next, &over);
+            scope.spawn(move || {
                 while !over.load(Ordering::SeqCst) {
                     ask(address, next());
+                    done.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
@@ -44,7 +49,12 @@ fn hang_under_load(mode: Mode) {
             eventually("it to be suspected", || {
                 (running.status().workers[2].state == "suspect").then_some(())
             });
-            // From now on nobody waits for it, and those on their way to it are with others.
+            // From now on nobody waits for it but those whose connection it had taken.
+            let before = counts();
+            eventually("all others to go on", || {
+                let going_on = counts().iter().zip(&before).filter(|(now, before)| now > before).count();
+                (going_on + running.status().workers[2].active as usize >= done.len()).then_some(())
+            });
             for _ in 0..200 {
                 assert_ne!(ask(address, next()), victim.slot.to_string());
             }
