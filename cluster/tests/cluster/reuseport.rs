@@ -153,7 +153,8 @@ pub(crate) fn what_has_connected_is_served_at_the_end() {
     let address = running.wait_serving()[0];
     let pids: Vec<u32> = ready(&running).iter().map(|(_, pid)| *pid).collect();
     pids.iter().for_each(|pid| process::signal(*pid, Signal::STOP));
-    let waiting: Vec<_> = (0..400).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // More than a worker accepts in one go.
+    let waiting: Vec<_> = (0..1_200).map(|_| TcpStream::connect(address).unwrap()).collect();
     running.block_on(running.handle.shutdown()).unwrap();
     pids.iter().for_each(|pid| process::signal(*pid, Signal::CONT));
     for mut stream in waiting {
