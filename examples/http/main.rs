@@ -14,8 +14,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use cluster::supervisor::{Backoff, Policy};
-use cluster::{Cluster, Event, Role, Worker};
+use cluster::{Cluster, Event, Mode, Role, Worker};
 
 /// Serves HTTP on several worker processes that share one port.
 #[derive(Parser)]
@@ -29,9 +30,12 @@ struct Args {
     /// Worker processes; 0 serves from this one process [default: one per core].
     #[arg(long)]
     workers: Option<usize>,
-    /// Who gets the next connection: least-loaded or round-robin.
+    /// Who gets the next connection in mode handoff: least-loaded, round-robin, …
     #[arg(long, default_value = "least-loaded")]
     strategy: String,
+    /// How connections come to the workers.
+    #[arg(long, default_value_t, value_parser = PossibleValuesParser::new(Mode::NAMES).try_map(|name| name.parse::<Mode>()))]
+    mode: Mode,
     /// Restarts of one worker within 60 s before it is given up.
     #[arg(long, default_value_t = 10)]
     max_restarts: u32,
@@ -64,8 +68,11 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> cluster::Result<()> {
     let policy = Policy::new().backoff(Backoff::new().base(Duration::from_millis(args.restart_delay)));
-    let mut builder =
-        Cluster::builder().strategy(args.strategy).policy(policy).max_restarts(args.max_restarts);
+    let mut builder = Cluster::builder()
+        .strategy(args.strategy)
+        .mode(args.mode)
+        .policy(policy)
+        .max_restarts(args.max_restarts);
     if let Some(workers) = args.workers {
         builder = builder.workers(workers);
     }

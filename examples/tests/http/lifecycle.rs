@@ -88,6 +88,13 @@ pub(crate) fn an_unknown_strategy_lists_those_that_exist() {
     assert!(log.contains("fair") && log.contains("least-loaded") && log.contains("round-robin"), "{log}");
 }
 
+pub(crate) fn an_unknown_mode_lists_those_that_exist() {
+    let output = Command::new(binary()).args(["--mode", "fair"]).stdin(Stdio::null()).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert!(log.contains("'fair'") && log.contains("handoff, shared, reuseport"), "{log}");
+}
+
 pub(crate) fn no_orphan_outlives_the_primary() {
     let server = Server::start(command(3));
     let workers = server.ready();

@@ -92,6 +92,17 @@ pub(crate) fn a_blocked_worker_delays_only_its_own() {
     assert_eq!(blocked.receive().unwrap().status, 200);
 }
 
+pub(crate) fn serves_in_every_mode() {
+    for mode in cluster::Mode::NAMES {
+        let mut command = command(2);
+        command.args(["--mode", mode]);
+        let server = Server::start(command);
+        for _ in 0..12 {
+            assert_eq!(client::get(server.address, "/").unwrap().status, 200, "{mode}");
+        }
+    }
+}
+
 pub(crate) fn inline_mode_serves_from_one_process() {
     // Inline mode has no primary to announce the address, so it needs one that is known: a port just given back.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
