@@ -1,6 +1,6 @@
-//! A small HTTP/1.1 client: one request on a connection of its own.
+//! A small HTTP/1.1 client that waits: one connection at a time.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -16,6 +16,33 @@ pub(crate) fn get(address: SocketAddr, patience: Duration) -> io::Result<String>
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200 ") && is_greeting(body) => Ok(body.to_owned()),
         _ => Err(io::Error::other(format!("not the answer expected: {answer:?}"))),
+    }
+}
+
+/// Asks for `/` on a connection that stays open, and gives it back with the answer.
+///
+/// Anything but a complete greeting is an error.
+pub(crate) fn keep(address: SocketAddr, patience: Duration) -> io::Result<(TcpStream, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let (mut answer, mut chunk) = (String::new(), [0; 4096]);
+    loop {
+        let read = match stream.read(&mut chunk)? {
+            0 => return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("closed after {answer:?}"))),
+            read => chunk.get(..read).unwrap_or_default(),
+        };
+        answer += &String::from_utf8_lossy(read);
+        // All of ours end with a line feed and hold no other.
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200 ") && is_greeting(body) => {
+                return Ok((stream, body.to_owned()));
+            }
+            Some((head, _)) if !head.starts_with("HTTP/1.1 200 ") => {
+                return Err(io::Error::other(format!("not the answer expected: {answer:?}")));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::figures::percentile;
 use crate::interrupt::wait_for;
 use crate::peers::Server;
 use crate::process::{Process, find_program, version};
@@ -113,8 +114,8 @@ fn ask_in_turn(server: &Server) -> Result<Sample> {
     }
     let per_second = f64::from(REQUESTS) / begin.elapsed().as_secs_f64();
     times.sort_unstable();
-    let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
-    Ok(Sample { per_second, p50: at(50), p99: at(99), errors, answered_by: Some(pids.len()) })
+    let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
+    Ok(Sample { per_second, p50, p99, errors, answered_by: Some(pids.len()) })
 }
 
 /// Reads what `wrk --latency` prints. A run without a single answer has no figures.

@@ -5,7 +5,13 @@
 
 #[path = "../../examples/http/app.rs"]
 mod app;
+mod busy;
 mod client;
+mod closed_loop;
+mod fairness;
+mod figures;
+mod growth;
+mod http;
 mod interrupt;
 mod load;
 mod memory;
@@ -13,6 +19,8 @@ mod peers;
 mod proc;
 mod process;
 mod recovery;
+mod strace;
+mod syscalls;
 mod table;
 
 use std::error::Error;
@@ -35,40 +43,67 @@ const RECOVERY_WORKERS: usize = 2;
 /// Runs our HTTP example side by side with its peers on loopback and prints how they compare.
 ///
 /// Measures requests per second and latency under wrk (a connection per request, and keep-alive), the time from a
-/// killed worker to its successor's first answer, and memory. The servers take turns within each round, and every
+/// killed worker to its successor's first answer, and memory; or, if any of --busy, --fairness, --growth and --syscalls
+/// is given, only these, with clients of its own. The servers take turns within each round, and every
 /// ratio is a median of ratios within a round, so that a machine that is busy at times distorts all alike.
 ///
 /// Peers that are not installed are left out and named at the end. To have all of them:
-/// apt-get install wrk nginx-light nodejs
+/// apt-get install wrk nginx-light nodejs strace
 #[derive(Parser, Debug)]
 #[command(
     name = "vs",
-    after_help = "The table goes to stdout, progress to stderr. Run it from a release build:\n  \
-                  cargo run --release -p benches --bin vs -- --rounds 3 --only handoff,nginx"
+    after_help = "The tables go to stdout, progress to stderr. Run it from a release build:\n  \
+                  cargo run --release -p benches --bin vs -- --rounds 3 --only handoff,nginx\n  \
+                  cargo run --release -p benches --bin vs -- --busy --fairness"
 )]
 struct Args {
-    /// Rounds of load; in each, every server is started, warmed up, measured and stopped once. 0: no load.
+    /// Rounds of load; in each, every server is started, warmed up, measured and stopped once. 0: no load. Also the
+    /// rounds of --busy, --fairness and --growth.
     #[arg(long, value_name = "R", default_value_t = 5)]
     rounds: usize,
-    /// Seconds of each measurement; there are two for each server and round.
+    /// Seconds of each measurement; under load there are two for each server and round, for --busy one.
     #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
-    /// Worker processes of each server that has workers; recoveries always have two.
+    /// Worker processes of each server that has workers, under load; what else is measured has numbers of its own.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
     /// Workers killed, for each of `handoff` and `node-rr`. 0: none.
     #[arg(long, value_name = "K", default_value_t = 10)]
     recoveries: usize,
-    /// Only these servers; ratios need `handoff` among them.
+    /// Only these servers, wherever they take part; ratios need `handoff` among them. `handoff-rr` takes part in the load
+    /// only if it is named here.
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     only: Vec<Peer>,
-    /// For CI: only our own servers, a few hundred requests from a built-in client, no wrk. Works in a debug build; the
-    /// figures mean nothing, but any failure is an error.
-    #[arg(long, conflicts_with_all = ["rounds", "seconds", "recoveries", "only"])]
+    /// Latency of short requests while one of two workers burns its processor in long handlers.
+    #[arg(long)]
+    busy: bool,
+    /// Short requests a second under --busy.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 500, requires = "busy", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// How evenly connections, short and lasting, are spread over four workers.
+    #[arg(long)]
+    fairness: bool,
+    /// The primary's processor time for a connection with 2, 8 and 32 workers, and 100, 1,000 and 10,000 idle connections
+    /// (for which the limit of open files, ulimit -Hn, must be high enough).
+    #[arg(long)]
+    growth: bool,
+    /// System calls for a connection, in the primary and in a worker. Needs strace and the right to attach it.
+    #[arg(long)]
+    syscalls: bool,
+    /// For CI: a little of everything, only with our own servers and a few hundred requests from built-in clients, no wrk.
+    /// Works in a debug build; the figures mean nothing, but any failure is an error.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "recoveries", "only", "busy", "fairness", "growth", "syscalls"])]
     smoke: bool,
     /// Be a worker of `shared`, on the listening socket that is stdin.
     #[arg(long, hide = true, exclusive = true, value_name = "SLOT")]
     shared_worker: Option<u32>,
+}
+
+impl Args {
+    /// Whether to measure what it measures unless asked for something else.
+    fn wants_load(&self) -> bool {
+        !(self.busy || self.fairness || self.growth || self.syscalls)
+    }
 }
 
 fn main() -> ExitCode {
@@ -88,15 +123,17 @@ fn main() -> ExitCode {
 
 fn run(mut args: Args) -> Result<()> {
     let generator = if args.smoke {
-        (args.rounds, args.recoveries) = (1, 2);
-        args.only = vec![Peer::Handoff, Peer::Shared, Peer::Single];
-        Generator::BuiltIn
+        (args.rounds, args.seconds, args.recoveries) = (1, 1, 2);
+        args.only = vec![Peer::Handoff, Peer::ClusterShared, Peer::ReusePort, Peer::Shared, Peer::Single];
+        Some(Generator::BuiltIn)
+    } else if args.wants_load() {
+        Some(Generator::wrk()?)
     } else {
-        Generator::wrk()?
+        None
     };
-    let wanted = if args.only.is_empty() { Peer::ALL.to_vec() } else { args.only.clone() };
+    let is_wanted = |peer: &Peer| args.only.is_empty() || args.only.contains(peer);
     // In our order and each once, whatever was typed.
-    let wanted: Vec<Peer> = Peer::ALL.into_iter().filter(|peer| wanted.contains(peer)).collect();
+    let wanted: Vec<Peer> = Peer::ALL.into_iter().filter(is_wanted).collect();
 
     let peers = Peers::find()?;
     let (chosen, skipped): (Vec<Peer>, Vec<Peer>) =
@@ -108,10 +145,25 @@ fn run(mut args: Args) -> Result<()> {
         return Err("none of these servers is installed: apt-get install nginx-light nodejs".into());
     }
 
-    let mut report = Report::new(&args, &generator, &peers);
-    load_rounds(&args, &generator, &peers, &chosen, &mut report)?;
-    recoveries(&args, &peers, &chosen, &mut report)?;
-    footprints(&args, &generator, &peers, &chosen, &mut report)?;
+    let mut report = Report::new(&args, generator.as_ref(), &peers);
+    if let Some(generator) = &generator {
+        load_rounds(&args, generator, &peers, &chosen, &mut report)?;
+        recoveries(&args, &peers, &chosen, &mut report)?;
+        footprints(&args, generator, &peers, &chosen, &mut report)?;
+    }
+    let of = |those: &[Peer]| those.iter().copied().filter(|peer| chosen.contains(peer)).collect::<Vec<_>>();
+    if args.busy || args.smoke {
+        report.add(busy::measure(&args, &peers, &of(&busy::PEERS))?);
+    }
+    if args.fairness || args.smoke {
+        report.add(fairness::measure(&args, &peers, &of(&fairness::PEERS))?);
+    }
+    if args.growth || args.smoke {
+        report.add(growth::measure(&args, &peers, &of(&growth::PEERS))?);
+    }
+    if args.syscalls || args.smoke {
+        report.add(syscalls::measure(&args, &peers, &of(&syscalls::PEERS))?);
+    }
     report.print(&chosen, &skipped);
     if args.smoke { report.check() } else { Ok(()) }
 }
@@ -124,7 +176,9 @@ fn load_rounds(
     chosen: &[Peer],
     report: &mut Report,
 ) -> Result<()> {
-    let mut order = chosen.to_vec();
+    // Under load it is as least-loaded is; only who asks for it shall wait for it.
+    let takes_part = |peer: &Peer| *peer != Peer::HandoffRr || args.only.contains(peer);
+    let mut order: Vec<Peer> = chosen.iter().copied().filter(takes_part).collect();
     for round in 1..=args.rounds {
         for peer in &order {
             eprintln!("round {round} of {}: {peer}", args.rounds);

@@ -1,5 +1,7 @@
 //! What `/proc` says about processes.
 
+use std::time::Duration;
+
 use crate::Result;
 
 /// The fields of `/proc/PID/stat` after the name: state, parent, …
@@ -21,6 +23,32 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
 pub(crate) fn children(pid: u32) -> Result<Vec<u32>> {
     let names = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Ok(names.filter_map(|name| name.parse().ok()).filter(|child| parent(*child) == Some(pid)).collect())
+}
+
+/// Processor time of all its threads so far, in user mode and in the kernel. Counted in steps of [`tick`].
+pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The 14th and 15th field of the line; the second is the name, in brackets.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().skip(11).take(2));
+    let ticks = fields.and_then(|fields| fields.map(|field| field.parse::<u32>().ok()).sum::<Option<u32>>());
+    Ok(tick() * ticks.ok_or_else(|| format!("process {pid} has no processor time"))?)
+}
+
+/// The step in which the kernel tells processor time.
+pub(crate) fn tick() -> Duration {
+    Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100)
+}
+
+/// Whether a tracer has all of its threads.
+pub(crate) fn is_traced(pid: u32) -> Result<bool> {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = std::fs::read_to_string(thread?.path().join("status"))?;
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        if tracer.is_none_or(|pid| pid.trim() == "0") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Resident memory in KiB.

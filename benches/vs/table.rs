@@ -1,48 +1,69 @@
-//! Medians, ratios, and how they are printed.
+//! All that was measured, and how it is printed.
 
 use std::collections::BTreeMap;
 
+use crate::figures::{mebibytes, median, milliseconds, times};
 use crate::load::{CONNECTIONS, Generator, Load, Sample};
 use crate::memory::Footprint;
 use crate::peers::{Peer, Peers};
 use crate::recovery::{PATIENCE, Recovery};
 use crate::{Args, Result};
 
+/// What one measurement found.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// Markdown.
+    pub(crate) text: String,
+    /// Requests that failed.
+    pub(crate) errors: u64,
+}
+
+impl Section {
+    /// Only something to say.
+    pub(crate) fn note(text: &str) -> Self {
+        Self { text: format!("{text}\n"), errors: 0 }
+    }
+}
+
 /// All that was measured.
 #[derive(Debug)]
 pub(crate) struct Report {
     setting: String,
+    /// How the load was made.
+    load: String,
     workers: usize,
     meaningless: bool,
     /// One for each round.
     samples: BTreeMap<(Load, Peer), Vec<Sample>>,
     recoveries: BTreeMap<Peer, Vec<Recovery>>,
     footprints: BTreeMap<Peer, Footprint>,
+    sections: Vec<Section>,
 }
 
 impl Report {
-    pub(crate) fn new(args: &Args, generator: &Generator, peers: &Peers) -> Self {
+    pub(crate) fn new(args: &Args, generator: Option<&Generator>, peers: &Peers) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (workers, rounds) = (args.workers, args.rounds);
         let load = match generator {
-            Generator::BuiltIn => String::new(),
-            Generator::Wrk(_) => {
-                format!(" × {} s, {CONNECTIONS} connections", args.seconds)
-            }
+            Some(Generator::Wrk(_)) => format!(" × {} s, {CONNECTIONS} connections", args.seconds),
+            _ => String::new(),
         };
-        let versions = std::iter::once(generator.describe()).chain(peers.versions()).collect::<Vec<_>>();
-        let setting = format!(
-            "Workers: {workers}. Cores: {cores}, of which the load takes one. Rounds: {rounds}{load}. {}.",
-            versions.join(", ")
-        );
+        let versions = generator.map(Generator::describe).into_iter().chain(peers.versions());
+        let versions = versions.map(|version| format!(" {version}.")).collect::<String>();
         Self {
-            setting,
+            setting: format!("Cores: {cores}, of which the clients take one.{versions}"),
+            load: format!("Workers: {workers}. Rounds: {rounds}{load}."),
             workers: workers.into(),
             meaningless: args.smoke || cfg!(debug_assertions),
             samples: BTreeMap::new(),
             recoveries: BTreeMap::new(),
             footprints: BTreeMap::new(),
+            sections: Vec::new(),
         }
+    }
+
+    pub(crate) fn add(&mut self, section: Section) {
+        self.sections.push(section);
     }
 
     pub(crate) fn add_sample(&mut self, peer: Peer, load: Load, sample: Sample) {
@@ -69,7 +90,10 @@ impl Report {
                 return Err("handoff: not every worker was given requests".into());
             }
         }
-        Ok(())
+        match self.sections.iter().map(|section| section.errors).sum::<u64>() {
+            0 => Ok(()),
+            errors => Err(format!("{errors} requests failed").into()),
+        }
     }
 
     pub(crate) fn print(&self, chosen: &[Peer], skipped: &[Peer]) {
@@ -81,6 +105,9 @@ impl Report {
         self.print_load(Load::KeepAlive, "Keep-alive", chosen);
         self.print_recoveries();
         self.print_footprints();
+        for section in &self.sections {
+            print!("\n{}", section.text);
+        }
         for peer in skipped {
             println!("\nSkipped: {peer} is not installed ({}).", peer.remedy());
         }
@@ -94,7 +121,7 @@ impl Report {
         if rows.is_empty() {
             return;
         }
-        println!("\n### {title}\n");
+        println!("\n### {title}\n\n{}\n", self.load);
         println!("| server | requests/s: median (min–max) | handoff serves | p50 | p99 | errors |");
         println!("|---|---:|---:|---:|---:|---:|");
         let ours = self.samples.get(&(load, Peer::Handoff));
@@ -151,42 +178,5 @@ impl Report {
         for (peer, footprint) in &self.footprints {
             println!("| {peer} | {} | {} |", mebibytes(footprint.primary), mebibytes(footprint.worker));
         }
-    }
-}
-
-fn times(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2} ×"))
-}
-
-fn milliseconds(seconds: f64) -> String {
-    let digits = if seconds < 0.01 { 2 } else { 1 };
-    format!("{:.digits$} ms", seconds * 1000.0)
-}
-
-fn mebibytes(kibibytes: u64) -> String {
-    format!("{:.1} MiB", kibibytes as f64 / 1024.0)
-}
-
-/// The middle one, or the mean of the two in the middle. 0 of none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match (values.len() % 2, values.get(middle), middle.checked_sub(1).and_then(|below| values.get(below))) {
-        (1, Some(value), _) => *value,
-        (0, Some(above), Some(below)) => f64::midpoint(*above, *below),
-        _ => 0.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_of_an_odd_number_and_the_mean_of_two_of_an_even_one() {
-        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
-        assert_eq!(median(std::iter::empty()), 0.0);
     }
 }

@@ -43,11 +43,11 @@ pub(super) fn build() -> Result<PathBuf> {
 }
 
 /// Says by itself where it listens, once all workers are ready.
-pub(super) fn handoff(launch: Launch, program: &Path, workers: usize) -> Result<Server> {
+pub(super) fn start(launch: Launch, program: &Path, workers: usize, options: &[&str]) -> Result<Server> {
     let mut command = launch.command(program)?;
-    command.args(["--port", "0", "--workers", &workers.to_string()]);
-    let mut process = Process::start("handoff", &mut command)?;
-    let address = wait_for("handoff to listen", Duration::from_secs(30), || {
+    command.args(["--port", "0", "--workers", &workers.to_string()]).args(options);
+    let mut process = Process::start(launch.peer.to_string(), &mut command)?;
+    let address = wait_for(&format!("{} to listen", launch.peer), Duration::from_secs(30), || {
         server::check(&mut process, &launch)?;
         Ok(address(&std::fs::read_to_string(launch.stdout())?))
     })?;

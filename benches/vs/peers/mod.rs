@@ -22,7 +22,14 @@ use crate::process::{find_program, version};
 pub(crate) enum Peer {
     /// Our example: the primary accepts and hands over, least-loaded.
     Handoff,
-    /// The same worker code on one shared listening socket.
+    /// The same, round-robin.
+    HandoffRr,
+    /// Our example in mode `shared`: its workers accept from one socket.
+    ClusterShared,
+    /// Our example in mode `reuseport`: each worker accepts from a socket of its own.
+    #[value(name = "reuseport")]
+    ReusePort,
+    /// The same worker code without our library, on one shared listening socket.
     Shared,
     /// Our example in one process.
     Single,
@@ -35,13 +42,27 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Handoff, Self::Shared, Self::Single, Self::NodeRr, Self::NodeNone, Self::Nginx];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Handoff,
+        Self::HandoffRr,
+        Self::ClusterShared,
+        Self::ReusePort,
+        Self::Shared,
+        Self::Single,
+        Self::NodeRr,
+        Self::NodeNone,
+        Self::Nginx,
+    ];
 
     /// How to install what it needs.
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
-            Self::Handoff | Self::Shared | Self::Single => "part of this workspace",
+            Self::Handoff
+            | Self::HandoffRr
+            | Self::ClusterShared
+            | Self::ReusePort
+            | Self::Shared
+            | Self::Single => "part of this workspace",
             Self::NodeRr | Self::NodeNone => "apt-get install nodejs",
             Self::Nginx => "apt-get install nginx-light",
         }
@@ -52,6 +73,9 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Handoff => "handoff",
+            Self::HandoffRr => "handoff, round-robin",
+            Self::ClusterShared => "mode shared",
+            Self::ReusePort => "mode reuseport",
             Self::Shared => "shared accept",
             Self::Single => "single process",
             Self::NodeRr => "Node SCHED_RR",
@@ -83,9 +107,9 @@ impl Peers {
 
     pub(crate) fn is_installed(&self, peer: Peer) -> bool {
         match peer {
-            Peer::Handoff | Peer::Shared | Peer::Single => true,
             Peer::NodeRr | Peer::NodeNone => self.node.is_some(),
             Peer::Nginx => self.nginx.is_some(),
+            _ => true,
         }
     }
 
@@ -101,7 +125,10 @@ impl Peers {
         let program = |path: &Option<PathBuf>| path.clone().ok_or_else(|| format!("{peer} is not installed"));
         let launch = self.scratch.launch(peer)?;
         let mut server = match peer {
-            Peer::Handoff => example::handoff(launch, &self.example, workers),
+            Peer::Handoff => example::start(launch, &self.example, workers, &[]),
+            Peer::HandoffRr => example::start(launch, &self.example, workers, &["--strategy", "round-robin"]),
+            Peer::ClusterShared => example::start(launch, &self.example, workers, &["--mode", "shared"]),
+            Peer::ReusePort => example::start(launch, &self.example, workers, &["--mode", "reuseport"]),
             Peer::Shared => shared::start(launch, workers),
             Peer::Single => example::single(launch, &self.example),
             Peer::NodeRr => node::start(launch, &program(&self.node)?, "rr", workers),

@@ -30,9 +30,16 @@ if (cluster.isPrimary) {
   for (let n = 0; n < workers; n += 1) fork();
 } else {
   const hello = `hello from worker ${cluster.worker.id} pid ${process.pid}\n`;
+  // As in our example: /block?ms=N burns the worker's one thread.
+  const block = (url) => {
+    const milliseconds = Number(url.split('?ms=')[1]);
+    const end = process.hrtime.bigint() + BigInt(milliseconds) * 1000000n;
+    while (process.hrtime.bigint() < end);
+    return `blocked for ${milliseconds} ms\n`;
+  };
   http.createServer((request, response) => {
     response.setHeader('Content-Type', 'text/plain; charset=utf-8');
-    response.end(hello);
+    response.end(request.url === '/' ? hello : block(request.url));
   }).listen(port, '127.0.0.1');
 }
 ";

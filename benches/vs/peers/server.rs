@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::scratch::Launch;
@@ -37,6 +38,16 @@ impl Server {
         self.processes.first().map_or(0, Process::pid)
     }
 
+    /// Its workers, where it has a primary.
+    pub(crate) fn workers(&self) -> Result<Vec<u32>> {
+        proc::children(self.primary())
+    }
+
+    /// A place for files about it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.launch.folder()
+    }
+
     /// An error with its last words if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         self.processes.iter_mut().try_for_each(|process| check(process, &self.launch))
@@ -53,7 +64,7 @@ impl Server {
     /// Ends it; an error if it does not end when asked to, or leaves workers behind.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.check()?;
-        let workers = proc::children(self.primary())?;
+        let workers = self.workers()?;
         std::mem::take(&mut self.processes).into_iter().try_for_each(Process::stop)?;
         wait_for(&format!("the workers of {self} to end with it"), ORPHANS, || {
             Ok((!workers.iter().any(|pid| proc::is_alive(*pid))).then_some(()))
