@@ -144,6 +144,11 @@ fn handed_to(server: &Server, slot: u64) -> usize {
 fn stop_worker(server: &Server, (slot, pid): (u64, u32)) -> usize {
     process::signal(pid, Signal::STOP);
     eventually("the worker to stop", || process::is_stopped(pid).then_some(()));
+    // The log comes later: when it has this connection, it has all before it.
+    let marker = Connection::open(server.address).unwrap();
+    eventually("the log", || {
+        steps(&server.log_from(0)).iter().find(|step| step.port == marker.port()).map(drop)
+    });
     handed_to(server, slot)
 }
 

@@ -79,7 +79,8 @@ pub(crate) fn round_robin_spreads_evenly() {
 pub(crate) fn a_blocked_worker_delays_only_its_own() {
     let server = Server::start(command(2));
     let mut blocked = Connection::open(server.address).unwrap();
-    blocked.send("GET", "/block?ms=5000", false).unwrap();
+    // For longer than this takes.
+    blocked.send("GET", "/block?ms=60000", false).unwrap();
     // One that blocks, and the one that asks.
     eventually("the block to have begun", || (server.active() == 2).then_some(()));
     let mut counts = [0; 2];
@@ -89,7 +90,6 @@ pub(crate) fn a_blocked_worker_delays_only_its_own() {
     // When the free worker has not yet counted its last connection as finished, the two tie: a few may go wrong, until
     // the blocked one is suspected.
     assert!(counts.iter().max().unwrap() >= &90, "the free worker has nearly all: {counts:?}");
-    assert_eq!(blocked.receive().unwrap().status, 200);
 }
 
 pub(crate) fn serves_in_every_mode() {
