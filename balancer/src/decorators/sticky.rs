@@ -47,7 +47,7 @@ struct Home {
     unwell: bool,
 }
 
-/// How many keys are remembered by default.
+/// How many keys are remembered by default. (A constant: the compiler has checked it.)
 const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 /// How many old keys are forgotten per pick at most: more than come, and so few that nobody waits for it.
