@@ -73,12 +73,14 @@ pub struct Candidates<'a> {
     request: Request,
     /// Counts changes of membership and weights; 0: nobody counts.
     version: u64,
+    /// Who finished something last; an index beyond the end if nobody did.
+    finisher: usize,
 }
 
 impl<'a> Candidates<'a> {
     /// Shows `all` to a strategy. For tests of a strategy, and for those who use one without a pool or dispatcher.
     pub fn new(all: &'a [Candidate]) -> Self {
-        Self { all, figures: &[], index: None, request: Request::new(), version: 0 }
+        Self { all, figures: &[], index: None, request: Request::new(), version: 0, finisher: usize::MAX }
     }
 
     #[inline]
@@ -87,14 +89,21 @@ impl<'a> Candidates<'a> {
         figures: &'a [Figures],
         index: Option<&'a LoadIndex>,
         version: u64,
+        finisher: usize,
     ) -> Self {
-        Self { all, figures, index, request: Request::new(), version }
+        Self { all, figures, index, request: Request::new(), version, finisher }
     }
 
     /// The same with what else is known of each, by index.
     #[must_use]
     pub fn with_figures(self, figures: &'a [Figures]) -> Self {
         Self { figures, ..self }
+    }
+
+    /// The same, among whom the one at `index` finished something last.
+    #[must_use]
+    pub fn with_last_to_finish(self, index: usize) -> Self {
+        Self { finisher: index, ..self }
     }
 
     /// The same for this request.
@@ -110,7 +119,7 @@ impl<'a> Candidates<'a> {
     where
         'a: 'b,
     {
-        Candidates { all, figures: self.figures, index: None, request: self.request, version: 0 }
+        Candidates { all, index: None, version: 0, ..*self }
     }
 
     /// How many there are, ineligible ones included.
@@ -201,6 +210,12 @@ impl<'a> Candidates<'a> {
         let before = before.iter().enumerate().map(|(index, candidate)| (index, *candidate));
         let class = self.request.class;
         from.chain(before).filter(move |(_, candidate)| candidate.is_eligible() && candidate.takes(class))
+    }
+
+    /// The candidate that finished something last, if anybody did: of all the one whose loop most surely turns.
+    #[inline]
+    pub fn last_to_finish(&self) -> Option<usize> {
+        (self.finisher < self.all.len()).then_some(self.finisher)
     }
 
     /// Whether the candidate at `index` may be picked.

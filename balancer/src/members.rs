@@ -18,12 +18,21 @@ pub(crate) struct Members {
     stale: bool,
     /// Counts changes of membership and weights, from 1.
     version: u64,
+    /// Who finished something last; `usize::MAX` as long as nobody did.
+    finisher: usize,
 }
 
 impl Members {
     pub(crate) fn for_strategy<S: Strategy + ?Sized>(strategy: &S) -> Self {
         let index = strategy.ranks_by_load().then(|| LoadIndex::new(&[]));
-        Self { candidates: Vec::new(), figures: Vec::new(), index, stale: false, version: 1 }
+        Self {
+            candidates: Vec::new(),
+            figures: Vec::new(),
+            index,
+            stale: false,
+            version: 1,
+            finisher: usize::MAX,
+        }
     }
 
     #[inline]
@@ -61,6 +70,9 @@ impl Members {
         if let Some(figures) = self.figures.get_mut(place) {
             *figures = Figures::default();
         }
+        if self.finisher == place {
+            self.finisher = usize::MAX;
+        }
         self.set(place, Candidate::vacant());
     }
 
@@ -93,6 +105,12 @@ impl Members {
         }
     }
 
+    /// The member at `place` has finished something.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, place: usize) {
+        self.finisher = place;
+    }
+
     fn renew(&mut self) {
         self.version += 1;
         self.stale = self.index.is_some();
@@ -101,7 +119,8 @@ impl Members {
     #[inline(always)]
     pub(crate) fn view(&self, request: Request) -> Candidates<'_> {
         let index = if self.stale { None } else { self.index.as_ref() };
-        Candidates::kept(&self.candidates, &self.figures, index, self.version).for_request(request)
+        Candidates::kept(&self.candidates, &self.figures, index, self.version, self.finisher)
+            .for_request(request)
     }
 
     /// Asks the strategy and does not trust it: see [`Strategy::pick`].

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 pub use crate::candidate::{Candidate, Figures};
 pub use crate::candidates::{Candidates, Request};
-pub use crate::decorators::{BoundedLoad, Fallback, PanicThreshold, SlowStart, Sticky};
+pub use crate::decorators::{BoundedLoad, Fallback, Named, PanicThreshold, SlowStart, Sticky, key_of_member};
 pub use crate::strategies::{
     FromFn, LeastLoaded, LeastUsed, Maglev, PeakEwma, PowerOfTwoChoices, Random, Rendezvous, RoundRobin,
     SmoothWeighted, UnknownStrategy, WeightedRandom, by_name, by_name_seeded, from_fn, names,
@@ -63,6 +63,12 @@ pub trait Strategy: fmt::Debug + Send {
         false
     }
 
+    /// Whether an item shall go where its [key](Candidates::key) says, and rather wait there than go elsewhere. By default it
+    /// goes where it is best served.
+    fn follows_keys(&self) -> bool {
+        false
+    }
+
     /// Whether it may pick somebody who is unwell: then a [`Dispatcher`](crate::Dispatcher) counts the free places of those, too.
     /// By default it doesn't.
     fn looks_beyond_health(&self) -> bool {
@@ -85,6 +91,10 @@ impl<S: Strategy + ?Sized> Strategy for Box<S> {
 
     fn ranks_by_load(&self) -> bool {
         (**self).ranks_by_load()
+    }
+
+    fn follows_keys(&self) -> bool {
+        (**self).follows_keys()
     }
 
     fn looks_beyond_health(&self) -> bool {

@@ -341,7 +341,10 @@ impl Run {
         };
         self.dispatcher.handle_finished(key, total);
         let member = self.naive.member(key);
-        member.finished = member.finished.max(total.min(member.assigned()));
+        let finished = member.finished.max(total.min(member.assigned()));
+        if std::mem::replace(&mut member.finished, finished) != finished {
+            self.naive.finisher = Some(self.naive.place(key));
+        }
     }
 
     // What must hold at any time.

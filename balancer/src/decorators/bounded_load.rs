@@ -94,6 +94,10 @@ impl<S: Strategy> Strategy for BoundedLoad<S> {
         self.inner.ranks_by_load()
     }
 
+    fn follows_keys(&self) -> bool {
+        self.inner.follows_keys()
+    }
+
     fn looks_beyond_health(&self) -> bool {
         self.inner.looks_beyond_health()
     }

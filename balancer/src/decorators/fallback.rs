@@ -46,6 +46,10 @@ impl<A: Strategy, B: Strategy> Strategy for Fallback<A, B> {
         self.first.ranks_by_load() || self.second.ranks_by_load()
     }
 
+    fn follows_keys(&self) -> bool {
+        self.first.follows_keys() || self.second.follows_keys()
+    }
+
     fn looks_beyond_health(&self) -> bool {
         self.first.looks_beyond_health() || self.second.looks_beyond_health()
     }

@@ -68,6 +68,10 @@ impl<S: Strategy> Strategy for PanicThreshold<S> {
         self.inner.ranks_by_load()
     }
 
+    fn follows_keys(&self) -> bool {
+        self.inner.follows_keys()
+    }
+
     fn looks_beyond_health(&self) -> bool {
         true
     }

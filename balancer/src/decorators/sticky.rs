@@ -131,6 +131,10 @@ impl<S: Strategy> Strategy for Sticky<S> {
         self.inner.ranks_by_load()
     }
 
+    fn follows_keys(&self) -> bool {
+        true
+    }
+
     fn looks_beyond_health(&self) -> bool {
         self.inner.looks_beyond_health()
     }

@@ -253,8 +253,10 @@ impl<K: Copy + PartialEq, C> Member<K, C> {
     }
 
     /// Believes the report as far as it can be true: never backwards, never beyond what was assigned.
-    pub(super) fn finish(&mut self, total: u64) {
+    pub(super) fn finish(&mut self, total: u64) -> bool {
+        let before = self.finished;
         self.finished = self.finished.max(total.min(self.got()));
+        self.finished != before
     }
 
     /// All items it has not taken, oldest first.

@@ -224,7 +224,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// The figure is not trusted: it counts only as far as it got items, and a smaller one than
     /// before is ignored. So a lie can make a member look idle, never more than that.
     pub fn handle_finished(&mut self, key: K, total: u64) {
-        self.roster.update(key, |member| member.finish(total));
+        self.roster.finish(key, total);
     }
 
     /// The member reports how many items it has got in its whole life that did not come from here: connections that it accepted
@@ -362,6 +362,11 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// How many items a member has not taken: those in flight, and those assigned but not yet polled.
     pub fn untaken(&self, key: K) -> usize {
         self.roster.get(key).map_or(0, |member| member.untaken())
+    }
+
+    /// How many items the dispatcher owns: those that wait, and those that no member has taken.
+    pub fn owned(&self) -> usize {
+        self.waiting() + self.roster.untaken()
     }
 
     /// How many items a member has not finished: untaken ones and those it took, less those it reported

@@ -19,6 +19,8 @@ pub(super) struct Roster<K, C> {
     /// What strategies see of `places`, index by index.
     members: Members,
     room: Room,
+    /// Of all members.
+    untaken: usize,
 }
 
 impl<K: Copy + Eq + Hash, C> Roster<K, C> {
@@ -28,6 +30,7 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
             place_of: HashMap::new(),
             members: Members::for_strategy(strategy),
             room: Room::new(strategy.looks_beyond_health()),
+            untaken: 0,
         }
     }
 
@@ -56,6 +59,7 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
         let place = self.place_of.remove(&key)?;
         let member = self.places.get_mut(place)?.take()?;
         self.room.subtract(Share::of(&member));
+        self.untaken -= member.untaken();
         self.members.vacate(place);
         Some(member)
     }
@@ -78,11 +82,21 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
         change: impl FnOnce(&mut Member<K, C>) -> R,
     ) -> Option<R> {
         let member = self.places.get_mut(place)?.as_mut()?;
-        let before = Share::of(member);
+        let (before, untaken) = (Share::of(member), member.untaken());
         let result = change(member);
         self.room.replace(before, Share::of(member));
+        self.untaken = self.untaken - untaken + member.untaken();
         self.members.set(place, member.candidate());
         Some(result)
+    }
+
+    /// See [`Member::finish`].
+    pub(super) fn finish(&mut self, key: K, total: u64) {
+        if let Some(place) = self.place(key)
+            && self.update_at(place, |member| member.finish(total)) == Some(true)
+        {
+            self.members.finish(place);
+        }
     }
 
     /// Picks a place for an item at this time, of those who have not refused it.
@@ -137,6 +151,11 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
     /// Assigns an item to the member at `place`. Returns whether it is the first of the round.
     pub(super) fn assign(&mut self, place: usize, waiting: Waiting<K, C>) -> bool {
         self.update_at(place, |member| member.assign(waiting)) == Some(true)
+    }
+
+    /// How many items members have that they did not take.
+    pub(super) fn untaken(&self) -> usize {
+        self.untaken
     }
 
     /// How many items could be assigned now.

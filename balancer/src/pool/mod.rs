@@ -207,6 +207,7 @@ impl<K: Clone + Eq + Hash, S: Strategy> Pool<K, S> {
         {
             let outstanding = candidate.outstanding().saturating_sub(1);
             self.members.count(index, outstanding, outstanding < counter.most);
+            self.members.finish(index);
         }
     }
 

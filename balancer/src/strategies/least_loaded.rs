@@ -5,6 +5,9 @@ use crate::strategy::{Candidates, Strategy};
 
 /// Picks the member with the least load, `(outstanding + 1) / weight`; equals take turns.
 ///
+/// But of equals that have something the one that [finished](Candidates::last_to_finish) something last comes first: a member
+/// that has been at one long item for a while looks as loaded as one that is about to finish a short one, and will not be it.
+///
 /// The one who assigns the work knows every count, and with exact counts no sampling scheme does better:
 /// in simulation, power-of-two-choices has 1.06 to 2.7 times its tail latency, and round-robin has no
 /// bound at all with one slow member. With equal idle members it is round-robin.
@@ -40,12 +43,22 @@ impl Strategy for LeastLoaded {
 
     #[inline(always)]
     fn pick(&mut self, among: &Candidates<'_>) -> Option<usize> {
-        self.cursor.least_loaded(among)
+        let first = among.least_loaded_from(self.cursor.start(among))?;
+        let index = among.last_to_finish().filter(|last| equals_busy(among, *last, first)).unwrap_or(first);
+        self.cursor.pass(among, index);
+        Some(index)
     }
 
     fn ranks_by_load(&self) -> bool {
         true
     }
+}
+
+/// Whether `last` may be picked as well as `first`, which has something already.
+#[inline(always)]
+fn equals_busy(among: &Candidates<'_>, last: usize, first: usize) -> bool {
+    let (Some(last_one), Some(first_one)) = (among.at(last), among.at(first)) else { return false };
+    first_one.outstanding() > 0 && last_one.compare_load(first_one).is_eq() && among.is_eligible(last)
 }
 
 #[cfg(test)]
@@ -57,6 +70,25 @@ mod tests {
     fn the_least_loaded_eligible_candidate_wins() {
         let among = [Candidate::new(0, 1).ineligible(), Candidate::new(5, 1), Candidate::new(4, 1)];
         assert_eq!(LeastLoaded::new().pick(&Candidates::new(&among)), Some(2));
+    }
+
+    #[test]
+    fn of_equals_that_have_something_the_last_to_finish_wins() {
+        let picks = |all: &[Candidate], last| {
+            let mut strategy = LeastLoaded::new();
+            let among = Candidates::new(all).with_last_to_finish(last);
+            (0..3).map(|_| strategy.pick(&among).unwrap()).collect::<Vec<_>>()
+        };
+        let busy = [Candidate::new(1, 1); 3];
+        assert_eq!(picks(&busy, 1), [1, 1, 1]);
+        assert_eq!(picks(&busy, 9), [0, 1, 2], "there is none such");
+        assert_eq!(picks(&[Candidate::new(0, 1); 3], 1), [0, 1, 2], "those that have nothing take turns");
+        let less = [Candidate::new(1, 1), Candidate::new(2, 1), Candidate::new(1, 1)];
+        assert_eq!(picks(&less, 1), [0, 2, 0], "it has more than others");
+        let heavier = [Candidate::new(1, 1), Candidate::new(3, 2), Candidate::new(1, 1)];
+        assert_eq!(picks(&heavier, 1), [1, 1, 1], "it has as much for its weight");
+        let gone = [Candidate::new(1, 1), Candidate::new(1, 1).ineligible(), Candidate::new(1, 1)];
+        assert_eq!(picks(&gone, 1), [0, 2, 0]);
     }
 
     #[test]

@@ -60,4 +60,8 @@ impl Strategy for Rendezvous {
         }
         best.map(|(index, _)| index)
     }
+
+    fn follows_keys(&self) -> bool {
+        true
+    }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Naive {
     pub(crate) waiting: BTreeSet<Item>,
     /// Members by place, in the order in which they got their first item of this round.
     round: Vec<usize>,
+    /// The place of the member that finished something last.
+    pub(crate) finisher: Option<usize>,
 }
 
 impl Naive {
@@ -70,6 +72,7 @@ impl Naive {
             offers: BTreeMap::new(),
             waiting: BTreeSet::new(),
             round: Vec::new(),
+            finisher: None,
         }
     }
 
@@ -102,6 +105,7 @@ impl Naive {
     pub(crate) fn remove(&mut self, key: Key) -> Member {
         self.unassign(key);
         let place = self.place(key);
+        self.finisher = self.finisher.filter(|finisher| *finisher != place);
         self.members[place].take().unwrap()
     }
 
@@ -181,7 +185,9 @@ impl Naive {
             |member: &Option<Member>| member.as_ref().map_or_else(Figures::default, Member::figures);
         let figures: Vec<_> = self.members.iter().map(figures).collect();
         let request = offer.request().at(self.now);
-        let picked = self.strategy.pick(&Candidates::new(all).with_figures(&figures).for_request(request));
+        let among = Candidates::new(all).with_figures(&figures).for_request(request);
+        let among = self.finisher.map_or(among, |place| among.with_last_to_finish(place));
+        let picked = self.strategy.pick(&among);
         let possible = |place: &usize| all.get(*place).is_some_and(Candidate::is_available);
         picked.filter(possible).or_else(|| (0..all.len()).find(|place| all[*place].is_eligible()))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_balancer::strategy::{
-    BoundedLoad, Candidates, Fallback, LeastLoaded, PanicThreshold, Rendezvous, RoundRobin, SlowStart,
+    BoundedLoad, Candidates, Fallback, LeastLoaded, Named, PanicThreshold, Rendezvous, RoundRobin, SlowStart,
     Sticky, Strategy, by_name_seeded, names,
 };
 use fastrand::Rng;
@@ -25,9 +25,10 @@ impl Strategy for Erratic {
 
 type Make = fn(u64) -> Box<dyn Strategy>;
 
-const OTHERS: [Make; 6] = [
+const OTHERS: [Make; 7] = [
     |seed| Box::new(Erratic(Rng::with_seed(seed))),
     |_| Box::new(Sticky::new(LeastLoaded::new(), Duration::from_secs(20)).max_keys(4)),
+    |_| Box::new(Named::new(LeastLoaded::new())),
     |_| Box::new(PanicThreshold::new(RoundRobin::new())),
     |seed| Box::new(SlowStart::seeded(LeastLoaded::new(), Duration::from_secs(10), seed)),
     |_| Box::new(BoundedLoad::new(Rendezvous::new())),
