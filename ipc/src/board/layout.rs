@@ -13,7 +13,7 @@ pub const TICKETS: usize = 256;
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"CLbd");
 
 /// Both sides must have the same.
-pub(super) const LAYOUT_VERSION: u32 = 2;
+pub(super) const LAYOUT_VERSION: u32 = 3;
 
 /// The board's size in bytes: one page of memory.
 pub(super) const PAGE_LEN: usize = 4096;
@@ -33,7 +33,7 @@ pub(super) struct Page {
     pub(super) errors: AtomicU64,
     pub(super) lag_micros: AtomicU64,
     pub(super) accepted: AtomicU64,
-    _line1: [u64; 1],
+    pub(super) missed: AtomicU64,
     // Written by the primary, cleared by the worker.
     pub(super) doorbell: Doorbell,
     _line2: [u32; 15],

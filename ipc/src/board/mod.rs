@@ -72,6 +72,8 @@ pub struct Figures {
     pub taken: u64,
     /// Connections of these that the worker has accepted itself.
     pub accepted: u64,
+    /// Tickets that were claimed back before the worker came to them.
+    pub missed: u64,
     /// Connections the application is done with, out of `taken`.
     pub finished: u64,
     /// Requests answered.
@@ -143,6 +145,7 @@ impl PrimaryBoard {
             beats: page.beats.load(Ordering::Relaxed),
             taken,
             accepted: page.accepted.load(Ordering::SeqCst),
+            missed: page.missed.load(Ordering::SeqCst),
             finished,
             requests: page.requests.load(Ordering::Relaxed),
             errors: page.errors.load(Ordering::Relaxed),
@@ -196,6 +199,11 @@ impl WorkerBoard {
 
     fn count_taken(&self) {
         self.map.page().tally.take();
+    }
+
+    /// Counts a ticket that was claimed back before this process came to it. So the primary learns that its work loop turns again.
+    pub fn count_missed(&self) {
+        self.map.page().missed.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Counts a connection that the application took without a ticket, because this process accepted it itself.
@@ -257,6 +265,7 @@ impl WorkerBoard {
             taken,
             finished,
             accepted: page.accepted.load(Ordering::SeqCst),
+            missed: page.missed.load(Ordering::SeqCst),
             requests: page.requests.load(Ordering::Relaxed),
             errors: page.errors.load(Ordering::Relaxed),
             lag_micros: page.lag_micros.load(Ordering::Relaxed),
