@@ -2,17 +2,17 @@
 
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
-use super::{Found, key_of, key_of_name};
+use super::{Found, Read, key_of_name};
 
 /// Headers that are looked at. Servers take about as many as this; beyond it there is nothing.
 const HEADERS: usize = 64;
 
-pub(super) fn header(name: &str, bytes: &[u8]) -> Found {
-    in_head(bytes, |_, headers| first(headers, name, key_of))
+pub(super) fn header(name: &str, read: Read, bytes: &[u8]) -> Found {
+    in_head(bytes, |_, headers| first(headers, name, read))
 }
 
-pub(super) fn cookie(name: &str, bytes: &[u8]) -> Found {
-    in_head(bytes, |_, headers| first(headers, "cookie", |value| key_of_cookie(name, value)))
+pub(super) fn cookie(name: &str, read: Read, bytes: &[u8]) -> Found {
+    in_head(bytes, |_, headers| first(headers, "cookie", |value| key_of_cookie(name, read, value)))
 }
 
 pub(super) fn host(bytes: &[u8]) -> Found {
@@ -27,14 +27,14 @@ pub(super) fn host(bytes: &[u8]) -> Found {
     })
 }
 
-pub(super) fn query(name: &str, bytes: &[u8]) -> Found {
+pub(super) fn query(name: &str, read: Read, bytes: &[u8]) -> Found {
     in_head(bytes, |target, _| {
         // A fragment is not sent by those who know the rules.
         let target = target.split('#').next().unwrap_or_default();
         let query = target.split_once('?').map_or("", |(_, query)| query);
         let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
         Found::or_nothing(
-            values.find_map(|(its, value)| if its == name { key_of(value.as_bytes()) } else { None }),
+            values.find_map(|(its, value)| if its == name { read(value.as_bytes()) } else { None }),
         )
     })
 }
@@ -67,12 +67,12 @@ fn first(headers: &[Header<'_>], name: &str, key: impl Fn(&[u8]) -> Option<u64>)
 
 /// The key of a cookie in the value of a `Cookie` header: `a=1; b="2"` (RFC 6265, §4.2.1). Of two with one name, browsers
 /// send the one with the longer path first.
-fn key_of_cookie(name: &str, value: &[u8]) -> Option<u64> {
+fn key_of_cookie(name: &str, read: Read, value: &[u8]) -> Option<u64> {
     value.split(|byte| *byte == b';').find_map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
         let (its, value) = pair.split_at_checked(equals)?;
         let value = value.strip_prefix(b"=")?.trim_ascii();
-        if its.trim_ascii() == name.as_bytes() { key_of(without_quotes(value)) } else { None }
+        if its.trim_ascii() == name.as_bytes() { read(without_quotes(value)) } else { None }
     })
 }
 
@@ -102,8 +102,21 @@ fn without_port(authority: &[u8]) -> Option<&[u8]> {
 mod tests {
     use cluster_balancer::hash_of;
 
+    use super::super::key_of;
     use super::super::samples::SOCKET_IO;
     use super::*;
+
+    fn cookie(name: &str, bytes: &[u8]) -> Found {
+        super::cookie(name, key_of, bytes)
+    }
+
+    fn header(name: &str, bytes: &[u8]) -> Found {
+        super::header(name, key_of, bytes)
+    }
+
+    fn query(name: &str, bytes: &[u8]) -> Found {
+        super::query(name, key_of, bytes)
+    }
 
     fn key(value: &str) -> Found {
         Found::Key(hash_of(value.as_bytes()))

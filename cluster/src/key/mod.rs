@@ -25,6 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cluster_balancer::hash_of;
+use cluster_balancer::strategy::key_of_member;
 
 pub use self::peek::Peek;
 
@@ -48,6 +49,9 @@ impl Found {
         key.map_or(Self::Nothing, Self::Key)
     }
 }
+
+/// How the value of a cookie, header or parameter becomes a key.
+type Read = fn(&[u8]) -> Option<u64>;
 
 /// Which connections belong together, for strategies that go by a key.
 ///
@@ -91,6 +95,7 @@ enum Source {
     Query(Arc<str>),
     Custom(Arc<Look>),
     First(Arc<[Key]>),
+    Slot(Arc<Key>),
 }
 
 type Look = dyn Fn(&[u8]) -> Found + Send + Sync;
@@ -162,11 +167,36 @@ impl Key {
         Self(Source::First(keys.into_iter().collect()))
     }
 
+    /// Reads values as the name of a worker: the number of its slot, alone or before a dot, as in `3` or `3.Zx81`. Other values
+    /// count as absent. For [`cookie`](Self::cookie), [`header`](Self::header) and [`query`](Self::query).
+    ///
+    /// For sessions that live in the worker that began them, when the first request can't have a key yet: that worker tells the
+    /// client its [slot](crate::Worker::slot), in a cookie or as the beginning of the session's name, and
+    /// [`Named`](crate::balancer::strategy::Named) brings all that follows back to it, or to its successor.
+    ///
+    /// ```
+    /// use cluster::balancer::strategy::{LeastLoaded, Named, key_of_member};
+    /// use cluster::{Cluster, Found, Key};
+    ///
+    /// let builder = Cluster::builder()
+    ///     .strategy_with(Named::new(LeastLoaded::new()))
+    ///     .key(Key::query("sid").names_slot());
+    ///
+    /// let poll = b"GET /socket.io/?sid=3.Zx81 HTTP/1.1\r\n";
+    /// assert_eq!(Key::query("sid").names_slot().look(None, poll), Found::Key(key_of_member(3)));
+    /// # drop(builder);
+    /// ```
+    #[must_use]
+    pub fn names_slot(self) -> Self {
+        Self(Source::Slot(Arc::new(self)))
+    }
+
     /// Whether it may look at bytes at all. If not, the first [`look`](Self::look) has the final answer.
     pub fn needs_bytes(&self) -> bool {
         match &self.0 {
             Source::Address => false,
             Source::First(keys) => keys.iter().any(Self::needs_bytes),
+            Source::Slot(key) => key.needs_bytes(),
             _ => true,
         }
     }
@@ -177,7 +207,7 @@ impl Key {
     /// It takes time in proportion to the bytes, and keeps nothing between two calls. Only a closure of
     /// [`from_fn`](Self::from_fn) could panic.
     pub fn look(&self, peer: impl Into<Option<IpAddr>>, bytes: &[u8]) -> Found {
-        self.look_at(peer.into(), bytes)
+        self.look_at(peer.into(), key_of, bytes)
     }
 
     /// The key when no more bytes are to be had, because a buffer is full or a time is over: as [`look`](Self::look), but
@@ -193,30 +223,32 @@ impl Key {
     /// assert_eq!(key.settle(peer, b"GET / HT").map(Found::Key), Some(Key::address().look(peer, b"")));
     /// ```
     pub fn settle(&self, peer: impl Into<Option<IpAddr>>, bytes: &[u8]) -> Option<u64> {
-        self.settle_at(peer.into(), bytes)
+        self.settle_at(peer.into(), key_of, bytes)
     }
 
-    fn look_at(&self, peer: Option<IpAddr>, bytes: &[u8]) -> Found {
+    fn look_at(&self, peer: Option<IpAddr>, read: Read, bytes: &[u8]) -> Found {
         match &self.0 {
             Source::Address => Found::or_nothing(peer.map(|address| hash_of(address.to_canonical()))),
-            Source::Cookie(name) => http::cookie(name, bytes),
-            Source::Header(name) => http::header(name, bytes),
+            Source::Cookie(name) => http::cookie(name, read, bytes),
+            Source::Header(name) => http::header(name, read, bytes),
             Source::Host => http::host(bytes),
             Source::Sni => tls::server_name(bytes),
-            Source::Query(name) => http::query(name, bytes),
+            Source::Query(name) => http::query(name, read, bytes),
             Source::Custom(look) => look(bytes),
             Source::First(keys) => keys
                 .iter()
-                .map(|key| key.look_at(peer, bytes))
+                .map(|key| key.look_at(peer, read, bytes))
                 .find(|found| *found != Found::Nothing)
                 .unwrap_or(Found::Nothing),
+            Source::Slot(key) => key.look_at(peer, key_of_slot, bytes),
         }
     }
 
-    fn settle_at(&self, peer: Option<IpAddr>, bytes: &[u8]) -> Option<u64> {
+    fn settle_at(&self, peer: Option<IpAddr>, read: Read, bytes: &[u8]) -> Option<u64> {
         match &self.0 {
-            Source::First(keys) => keys.iter().find_map(|key| key.settle_at(peer, bytes)),
-            _ => match self.look_at(peer, bytes) {
+            Source::First(keys) => keys.iter().find_map(|key| key.settle_at(peer, read, bytes)),
+            Source::Slot(key) => key.settle_at(peer, key_of_slot, bytes),
+            _ => match self.look_at(peer, read, bytes) {
                 Found::Key(key) => Some(key),
                 Found::More | Found::Nothing => None,
             },
@@ -239,6 +271,7 @@ impl fmt::Debug for Key {
                 f.debug_list().entries(keys.iter()).finish()?;
                 f.write_str(")")
             }
+            Source::Slot(key) => write!(f, "{key:?}.names_slot()"),
         }
     }
 }
@@ -246,6 +279,13 @@ impl fmt::Debug for Key {
 /// The key of a value, if it has any bytes.
 fn key_of(value: &[u8]) -> Option<u64> {
     (!value.is_empty()).then(|| hash_of(value))
+}
+
+/// The key of the worker that a value begins with the slot of.
+fn key_of_slot(value: &[u8]) -> Option<u64> {
+    let slot = value.split(|byte| *byte == b'.').next().filter(|slot| slot.iter().all(u8::is_ascii_digit))?;
+    let slot: u32 = str::from_utf8(slot).ok()?.parse().ok()?;
+    Some(key_of_member(slot.into()))
 }
 
 /// The key of a host's name, however it is written.
@@ -294,6 +334,23 @@ mod tests {
         assert_eq!(key.settle(peer(), &REQUEST[..25]), Some(hash_of(b"1")));
         assert_eq!(key.settle(peer(), b"GET /?si"), Some(hash_of(peer())));
         assert_eq!(Key::cookie("sid").settle(peer(), b"GET /?si"), None);
+    }
+
+    #[test]
+    fn a_value_may_name_a_slot() {
+        for (value, slot) in [(&b"0"[..], 0), (b"17", 17), (b"3.Zx81", 3), (b"3.", 3), (b"007", 7)] {
+            assert_eq!(key_of_slot(value), Some(key_of_member(slot)));
+        }
+        for other in [&b""[..], b".3", b"x3", b"3x", b"+3", b"-1", b"4294967296", b"3 .x", b"\xff"] {
+            assert_eq!(key_of_slot(other), None, "{other:?}");
+        }
+        let key = Key::first_of([Key::cookie("route"), Key::query("sid")]).names_slot();
+        assert!(key.needs_bytes());
+        assert_eq!(key.look(peer(), REQUEST), Found::Key(key_of_member(1)));
+        assert_eq!(key.settle(peer(), &REQUEST[..25]), Some(key_of_member(1)));
+        let other = Key::first_of([Key::query("sid").names_slot(), Key::address()]);
+        assert_eq!(other.look(peer(), b"GET /?sid=x HTTP/1.1\r\n\r\n"), Found::Key(hash_of(peer())));
+        assert_eq!(format!("{key:?}"), r#"first_of([cookie("route"), query("sid")]).names_slot()"#);
     }
 
     #[test]
