@@ -1,11 +1,13 @@
 //! What a worker wants to listen on, and how the connections come to it.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use socket2::Socket;
 
 /// How connections come from a shared port to the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -154,5 +156,13 @@ impl fmt::Display for Listen {
             At::Unix(path) => write!(f, "unix:{}", path.display()),
             At::Inherited(name) => write!(f, "the inherited socket {name:?}"),
         }
+    }
+}
+
+/// Whether a socket takes the connections of the other family too, where somebody said so.
+pub(crate) fn choose_families(socket: &Socket, address: SocketAddr, only_v6: Option<bool>) -> io::Result<()> {
+    match only_v6 {
+        Some(only) if address.is_ipv6() => socket.set_only_v6(only),
+        _ => Ok(()),
     }
 }

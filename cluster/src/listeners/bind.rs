@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::Listen;
+use crate::listen::{self, Listen};
 
 /// Connections that may wait in the kernel by default; it cuts this to `net.core.somaxconn`, 4096 by default.
 const BACKLOG: u32 = 4096;
@@ -24,9 +24,7 @@ pub(super) fn tcp(address: SocketAddr, listen: &Listen) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     // As every server does: a restart must not wait for old connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    if let (true, Some(only_v6)) = (address.is_ipv6(), listen.only_v6) {
-        socket.set_only_v6(only_v6)?;
-    }
+    listen::choose_families(&socket, address, listen.only_v6)?;
     socket.bind(&address.into())?;
     socket.listen(backlog(listen))?;
     Ok(socket.into())

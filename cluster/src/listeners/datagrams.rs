@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::listen::{Listen, Mode};
+use crate::listen::{self, Listen, Mode};
 
 /// Sockets on one address: one for all, or one for each slot.
 ///
@@ -64,9 +64,7 @@ impl Datagrams {
 fn open(address: SocketAddr, only_v6: Option<bool>, mode: Mode) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
-    if let (true, Some(only_v6)) = (address.is_ipv6(), only_v6) {
-        socket.set_only_v6(only_v6)?;
-    }
+    listen::choose_families(&socket, address, only_v6)?;
     socket.set_reuse_port(mode == Mode::ReusePort)?;
     socket.bind(&address.into())?;
     Ok(socket)

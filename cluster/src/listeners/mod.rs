@@ -99,7 +99,7 @@ impl Listeners {
                 return Ok((Bound { number, address, kept: Kept::Datagrams(sockets), _file: None }, None));
             }
             (Mode::ReusePort, At::Tcp(address)) if self.inherited.on(&Address::Ip(*address)).is_none() => {
-                let sockets = PerSlot::bind(*address, bind::backlog(listen), slot)?;
+                let sockets = PerSlot::bind(*address, listen, slot)?;
                 let address = Address::Ip(sockets.address());
                 return Ok((Bound { number, address, kept: Kept::PerSlot(sockets), _file: None }, None));
             }

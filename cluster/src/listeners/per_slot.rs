@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
+use super::bind;
+use crate::listen::Listen;
 use crate::reuseport::{Group, Steering};
 
 /// The sockets, and who accepts on each: the slot's worker, or the acceptor while that one is dead, hangs, backs off or leaves.
@@ -31,8 +33,8 @@ pub(crate) enum Orphan {
 }
 
 impl PerSlot {
-    pub(super) fn bind(address: SocketAddr, backlog: i32, slot: u32) -> io::Result<Self> {
-        let group = Group::bind(address, backlog, [slot])?;
+    pub(super) fn bind(address: SocketAddr, listen: &Listen, slot: u32) -> io::Result<Self> {
+        let group = Group::bind(address, bind::backlog(listen), listen.only_v6, [slot])?;
         let (slots, orphans) = (BTreeSet::from([slot]), BTreeSet::new());
         Ok(Self { group, slots, orphans, steered: None, warned: false })
     }

@@ -11,6 +11,7 @@ use rustix::net::Shutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::program;
+use crate::listen;
 
 /// The listening sockets of one address, one per slot.
 ///
@@ -36,6 +37,7 @@ use super::program;
 pub(crate) struct Group {
     address: SocketAddr,
     backlog: i32,
+    only_v6: Option<bool>,
     members: Vec<Member>,
     /// Whether a program of ours is in force.
     steered: bool,
@@ -66,16 +68,17 @@ impl Group {
     pub(crate) fn bind(
         address: SocketAddr,
         backlog: i32,
+        only_v6: Option<bool>,
         slots: impl IntoIterator<Item = u32>,
     ) -> io::Result<Self> {
-        let mut group = Self { address, backlog, members: Vec::new(), steered: false };
+        let mut group = Self { address, backlog, only_v6, members: Vec::new(), steered: false };
         // First bind all, then listen: if one fails, nobody has been let in yet.
         let mut bound: Vec<(u32, Socket)> = Vec::new();
         for slot in slots {
             if bound.iter().any(|(other, _)| *other == slot) {
                 return Err(Errno::EEXIST.into());
             }
-            let socket = bind(group.address, bound.is_empty())?;
+            let socket = bind(group.address, group.only_v6, bound.is_empty())?;
             if bound.is_empty() {
                 group.address = local_address(&socket)?;
             }
@@ -102,7 +105,7 @@ impl Group {
         if self.socket(slot).is_some() {
             return Err(Errno::EEXIST.into());
         }
-        let socket = bind(self.address, self.members.is_empty())?;
+        let socket = bind(self.address, self.only_v6, self.members.is_empty())?;
         self.join(slot, socket)
     }
 
@@ -208,12 +211,13 @@ impl Group {
     }
 }
 
-fn bind(address: SocketAddr, first: bool) -> io::Result<Socket> {
+fn bind(address: SocketAddr, only_v6: Option<bool>, first: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     // As every server does: a restart must not wait for connections in TIME_WAIT. SO_REUSEPORT alone would do only if
     // those had it too, which is not so when the one before shared a single socket.
     socket.set_reuse_address(true)?;
+    listen::choose_families(&socket, address, only_v6)?;
     // For the first one see `Group`. To listen checks for conflicts again, then with SO_REUSEPORT.
     if !first {
         socket.set_reuse_port(true)?;

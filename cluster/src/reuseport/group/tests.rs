@@ -28,7 +28,7 @@ fn loopbacks() -> Vec<SocketAddr> {
 }
 
 fn group(address: SocketAddr, slots: u32) -> Group {
-    Group::bind(address, BACKLOG, 0..slots).unwrap()
+    Group::bind(address, BACKLOG, None, 0..slots).unwrap()
 }
 
 fn steer(group: &mut Group, eligible: &[u32]) {
@@ -45,7 +45,7 @@ fn connect(group: &Group) -> TcpStream {
 /// Keeps a port for a test that gives it up for a while: bound, but not listening, so nobody is given it as a random
 /// port, and who asks for it by number gets it.
 fn reserve(address: SocketAddr) -> Socket {
-    bind(address, false).unwrap()
+    bind(address, None, false).unwrap()
 }
 
 /// Accepts all that wait, on every socket, until it would block.
@@ -370,7 +370,7 @@ fn where_it_cannot_be_steered_that_is_said_and_connections_still_come() {
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
     let members = vec![Member { slot: 0, socket, eligible: false }];
-    let mut group = Group { address, backlog: BACKLOG, members, steered: false };
+    let mut group = Group { address, backlog: BACKLOG, only_v6: None, members, steered: false };
     let steering = group.steer([0]).unwrap();
     let Steering::Unsupported(error) = steering else { panic!("{steering:?}") };
     assert_eq!(error.raw_os_error(), Some(Errno::EINVAL as i32));
@@ -393,7 +393,7 @@ fn where_it_cannot_be_steered_that_is_said_and_connections_still_come() {
 fn who_listens_there_already_is_an_error_even_with_reuseport_and_one_user() {
     for address in loopbacks() {
         let group = group(address, 2);
-        let taken = Group::bind(group.address(), BACKLOG, 0..2).unwrap_err();
+        let taken = Group::bind(group.address(), BACKLOG, None, 0..2).unwrap_err();
         assert_eq!(taken.kind(), ErrorKind::AddrInUse);
         assert_eq!(receivers(&group, 50), [0, 1]);
         let address = group.address();
@@ -403,7 +403,7 @@ fn who_listens_there_already_is_an_error_even_with_reuseport_and_one_user() {
         accept_until(&group, 1, &mut Accepted::new());
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         drop((client, group));
-        Group::bind(address, BACKLOG, 0..2).expect("connections in TIME_WAIT are no reason to refuse");
+        Group::bind(address, BACKLOG, None, 0..2).expect("connections in TIME_WAIT are no reason to refuse");
     }
 }
 
@@ -416,6 +416,6 @@ fn sockets_are_made_as_they_should_be() {
         assert_eq!(fcntl_getfd(&member.socket).unwrap(), FdFlags::CLOEXEC);
         assert_eq!(member.socket.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     }
-    let twice = Group::bind(loopbacks()[0], BACKLOG, [1, 2, 1]).unwrap_err();
+    let twice = Group::bind(loopbacks()[0], BACKLOG, None, [1, 2, 1]).unwrap_err();
     assert_eq!(twice.kind(), ErrorKind::AlreadyExists);
 }
