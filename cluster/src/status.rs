@@ -78,6 +78,8 @@ pub struct AcceptStatus {
     pub handed: u64,
     /// Connections claimed back from a worker that had not taken them.
     pub recalled: u64,
+    /// Connections that a worker gave back, because it does not listen any more or has no descriptor left.
+    pub refused: u64,
     /// How often accepting paused because there were no descriptors or no memory.
     pub backoffs: u64,
     /// Connections closed at once, since there were as many as there may be.

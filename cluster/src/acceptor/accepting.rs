@@ -15,9 +15,8 @@ use crate::builder::WhenFull;
 impl Run {
     /// How many connections of a listener may be accepted now.
     fn room(&self, listener: u8) -> usize {
-        let untaken: usize = self.lanes.keys().map(|worker| self.dispatcher.untaken(*worker)).sum();
         let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
-        let held = untaken + self.dispatcher.waiting() + peeked;
+        let held = self.dispatcher.owned() + peeked;
         let room = self.dispatcher.room_for(listener).min(self.held.saturating_sub(held));
         self.limits.cluster.map_or(room, |most| room.min(most.saturating_sub(self.open())))
     }

@@ -17,6 +17,7 @@
 mod accepting;
 mod intake;
 mod lane;
+mod patience;
 mod peeking;
 mod run;
 mod stats;

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::intake::{Intake, Pause};
 use super::lane::{Bell, Connection, Lane};
+use super::patience::{Patience, Signs};
 use super::peeking::Peeking;
 use super::{Command, Settings, Stats, WAKER};
 use crate::Key;
@@ -45,6 +46,8 @@ pub(super) struct Run {
     /// Which listening socket is asked first: they take turns.
     pub(super) first_intake: usize,
     pub(super) key: Key,
+    /// What has a key shall go where its key says, and waits there.
+    follows_keys: bool,
     /// Only for a key that needs bytes.
     pub(super) peeking: Option<Peeking>,
     pub(super) pause: Pause,
@@ -63,6 +66,24 @@ pub(super) struct Seat {
     unheard: bool,
     /// It refused a connection and rests until then.
     rests_until: Option<Instant>,
+    patience: Patience,
+    /// The dispatcher gives it nothing, for one of these two reasons.
+    paused: bool,
+}
+
+impl Seat {
+    fn new(lane: Lane, token: Token) -> Self {
+        let patience = Patience::default();
+        Self { lane, token, admitted: None, unheard: false, rests_until: None, patience, paused: false }
+    }
+
+    /// Whether it shall get nothing for now, if that is another answer than before.
+    fn pauses_anew(&mut self) -> Option<bool> {
+        let pauses = self.rests_until.is_some() || !self.patience.is_prompt();
+        let anew = pauses != self.paused;
+        self.paused = pauses;
+        anew.then_some(pauses)
+    }
 }
 
 pub(super) struct Closing {
@@ -86,6 +107,7 @@ impl Run {
             poll,
             inbox,
             stats,
+            follows_keys: settings.strategy.follows_keys(),
             dispatcher: Dispatcher::new(settings.strategy, settings.batch),
             intakes: Vec::new(),
             lanes: BTreeMap::new(),
@@ -122,10 +144,9 @@ impl Run {
             for event in &events {
                 self.handle_event(event);
             }
-            if !self.take_commands() {
+            if !self.take_commands() || !self.work(Instant::now()) {
                 return;
             }
-            self.work(Instant::now());
         }
     }
 
@@ -138,7 +159,7 @@ impl Run {
             seat.unheard |= event.is_readable();
             if event.is_writable() && seat.lane.flush() {
                 seat.rests_until = None;
-                self.dispatcher.resume(worker);
+                self.pause_or_resume(worker);
             }
         } else if let Some(intake) = self.intakes.iter_mut().find(|intake| intake.token == event.token()) {
             intake.ready = true;
@@ -170,8 +191,7 @@ impl Run {
                 match Lane::new(*channel, board, self.poll.registry(), token) {
                     Ok(lane) => {
                         self.tokens.insert(token, worker);
-                        let seat = Seat { lane, token, admitted: None, unheard: false, rests_until: None };
-                        self.lanes.insert(worker, seat);
+                        self.lanes.insert(worker, Seat::new(lane, token));
                     }
                     Err(error) => tracing::error!(%worker, %error, "could not watch a worker's data channel"),
                 }
@@ -228,7 +248,12 @@ impl Run {
         if let Some(seat) = self.lanes.get_mut(&worker) {
             seat.admitted = None;
         }
-        let tickets = self.dispatcher.withdraw(worker);
+        self.dispatcher.withdraw(worker);
+        self.claim_back(worker);
+    }
+
+    fn claim_back(&mut self, worker: WorkerId) {
+        let tickets: Vec<_> = self.dispatcher.in_flight(worker).collect();
         for ticket in tickets {
             let Some(seat) = self.lanes.get(&worker) else { return };
             let state = seat.lane.recall(on_board(ticket));
@@ -246,7 +271,7 @@ impl Run {
                 self.stats.recalled.add(1);
             }
             TicketState::Refused if self.dispatcher.handle_refused(worker, ticket) => {
-                self.stats.recalled.add(1);
+                self.stats.refused.add(1);
             }
             TicketState::Recalled | TicketState::Refused => {}
             // The worker has its own copy, or died with it.
@@ -254,9 +279,11 @@ impl Run {
         }
     }
 
-    fn work(&mut self, now: Instant) {
+    /// `false` when nobody can send commands any more.
+    fn work(&mut self, now: Instant) -> bool {
         self.hear();
         self.reap(now);
+        self.pass_over_late(now);
         if let Some(peeking) = &mut self.peeking {
             peeking.handle_timeout(now, self.poll.registry());
         }
@@ -264,6 +291,8 @@ impl Run {
         self.accept(now);
         self.reject(now);
         self.offer_ready(now);
+        // Who connects because a worker is ready must find it so: what was commanded before a connection came counts for it.
+        let goes_on = self.take_commands();
         self.dispatch(now);
         if self.is_starved() {
             self.lanes.values().for_each(|seat| seat.lane.want_bell(true));
@@ -273,6 +302,7 @@ impl Run {
             self.dispatch(now);
         }
         self.finish_closing(now);
+        goes_on
     }
 
     fn hear(&mut self) {
@@ -297,36 +327,72 @@ impl Run {
                 self.dispatcher.handle_elsewhere(*worker, figures.accepted);
             }
             self.dispatcher.handle_finished(*worker, figures.finished);
+            let mut lies = false;
             for ticket in self.dispatcher.in_flight(*worker) {
+                lies = true;
                 match seat.lane.state(on_board(ticket)) {
                     TicketState::Offered => {}
                     state => settled.push((*worker, ticket, state)),
                 }
             }
-            if seat.rests_until.is_some_and(|until| until <= now) {
-                seat.rests_until = None;
-                self.dispatcher.resume(*worker);
+            seat.rests_until = seat.rests_until.filter(|until| *until > now);
+            if !self.follows_keys {
+                seat.patience.handle_signs(Signs::from(&figures), lies, now);
             }
         }
         for (worker, ticket, state) in settled {
+            self.settle(worker, ticket, state);
+            let more = self.dispatcher.untaken(worker) > 0;
+            let Some(seat) = self.lanes.get_mut(&worker) else { continue };
+            seat.patience.handle_settled(more, now);
             if state == TicketState::Refused {
                 tracing::debug!(%worker, "a worker refused a connection; it goes to another");
-                self.rest(worker, now);
+                seat.rests_until = Some(now + REST);
             }
-            self.settle(worker, ticket, state);
+        }
+        for (worker, seat) in &mut self.lanes {
+            match seat.pauses_anew() {
+                Some(true) => self.dispatcher.pause(*worker),
+                Some(false) => self.dispatcher.resume(*worker),
+                None => {}
+            }
+        }
+    }
+
+    /// Claims back what lies with workers that don't come round to it, if somebody else has room.
+    fn pass_over_late(&mut self, now: Instant) {
+        if self.dispatcher.room() == 0 {
+            return;
+        }
+        let late = self.lanes.iter().filter(|(_, seat)| seat.patience.is_late()).map(|(worker, _)| *worker);
+        for worker in late.collect::<Vec<_>>() {
+            let Some(seat) = self.lanes.get_mut(&worker) else { continue };
+            tracing::debug!(%worker, "a worker does not come round to its connections; they go to others");
+            // Before: it rings when it finds them gone.
+            seat.lane.want_bell(true);
+            seat.patience.handle_claimed_back(Signs::from(&seat.lane.figures()), now);
+            self.claim_back(worker);
         }
     }
 
     fn rest(&mut self, worker: WorkerId, now: Instant) {
-        self.dispatcher.pause(worker);
         if let Some(seat) = self.lanes.get_mut(&worker) {
             seat.rests_until = Some(now + REST);
+        }
+        self.pause_or_resume(worker);
+    }
+
+    fn pause_or_resume(&mut self, worker: WorkerId) {
+        match self.lanes.get_mut(&worker).and_then(Seat::pauses_anew) {
+            Some(true) => self.dispatcher.pause(worker),
+            Some(false) => self.dispatcher.resume(worker),
+            None => {}
         }
     }
 
     fn dispatch(&mut self, now: Instant) {
         while let Some(batch) = self.dispatcher.poll_batch() {
-            if !self.send(&batch) {
+            if !self.send(&batch, now) {
                 // The way is full, or descriptors can't travel for now, or the worker is gone: others get these until
                 // it is writable, has rested, or is withdrawn.
                 self.rest(batch.key(), now);
@@ -334,7 +400,7 @@ impl Run {
         }
     }
 
-    fn send(&mut self, batch: &Batch<WorkerId>) -> bool {
+    fn send(&mut self, batch: &Batch<WorkerId>, now: Instant) -> bool {
         let worker = batch.key();
         let Some(seat) = self.lanes.get_mut(&worker) else { return false };
         let connections = batch.tickets().iter().filter_map(|ticket| {
@@ -347,6 +413,7 @@ impl Run {
                     .iter()
                     .for_each(|(_, connection)| trace(connection, worker, TicketState::Offered));
                 self.stats.handed.add(connections.len());
+                seat.patience.handle_offered(now);
                 return true;
             }
             Ok(_) => {}
@@ -362,10 +429,7 @@ impl Run {
     fn finish_closing(&mut self, now: Instant) {
         let Some(closing) = self.closing.take() else { return };
         let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
-        let idle = self.intakes.is_empty()
-            && peeked == 0
-            && self.dispatcher.waiting() == 0
-            && !self.has_open_tickets();
+        let idle = self.intakes.is_empty() && peeked == 0 && self.dispatcher.owned() == 0;
         if idle || closing.deadline <= now {
             self.close_intakes(|_| true);
             // Whoever waited may have gone away meanwhile.
@@ -376,7 +440,7 @@ impl Run {
     }
 
     fn has_open_tickets(&self) -> bool {
-        self.lanes.keys().any(|worker| self.dispatcher.untaken(*worker) > 0)
+        self.dispatcher.owned() > self.dispatcher.waiting()
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
@@ -390,7 +454,10 @@ impl Run {
         let rests = self.lanes.values().filter_map(|seat| seat.rests_until);
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
         let peeking = self.peeking.as_ref().and_then(Peeking::poll_timeout);
-        let deadlines = rests.chain(peeking).chain(tick).chain(closing).chain(paused.filter(|_| ready));
+        let patience = self.lanes.values().filter_map(|seat| seat.patience.poll_timeout());
+        let patience = patience.filter(|_| !self.follows_keys);
+        let deadlines =
+            rests.chain(patience).chain(peeking).chain(tick).chain(closing).chain(paused.filter(|_| ready));
         deadlines.min().map(|deadline| deadline.saturating_duration_since(now))
     }
 }

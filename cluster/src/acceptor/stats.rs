@@ -11,6 +11,7 @@ pub(crate) struct Stats {
     pub(super) accepted: Counter,
     pub(super) handed: Counter,
     pub(super) recalled: Counter,
+    pub(super) refused: Counter,
     pub(super) backoffs: Counter,
     pub(super) rejected: Counter,
 }
@@ -35,6 +36,7 @@ impl Stats {
             accepted: self.accepted.read(),
             handed: self.handed.read(),
             recalled: self.recalled.read(),
+            refused: self.refused.read(),
             backoffs: self.backoffs.read(),
             rejected: self.rejected.read(),
         }

@@ -19,11 +19,11 @@ impl Core {
     /// Carries out decisions until there are none.
     pub(super) fn settle(&mut self, now: Instant) {
         loop {
-            while let Some(event) = self.supervisor.poll_event() {
-                self.handle_life(event);
-            }
+            // Actions come before the events of the same moment: who hears that a worker is ready may connect to it.
             if let Some(action) = self.supervisor.poll_action() {
                 self.apply(action, now);
+            } else if let Some(event) = self.supervisor.poll_event() {
+                self.handle_life(event);
             } else if let Some(verdict) = self.monitor.poll_verdict() {
                 self.judge(verdict.key(), verdict.kind(), verdict.silent_for(), now);
             } else {

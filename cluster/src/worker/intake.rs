@@ -42,6 +42,8 @@ pub(crate) struct Queue {
     address: Address,
     arrived: Mutex<VecDeque<Untaken>>,
     filled: Notify,
+    /// Something was taken since the loop turned.
+    took: AtomicBool,
 }
 
 /// Closing it without taking the ticket loses nothing: the primary still has its copy.
@@ -80,7 +82,12 @@ impl Intake {
 
     /// Opens the queue of a new listener.
     pub(crate) fn open(&self, listener: u8, address: Address) -> Arc<Queue> {
-        let queue = Arc::new(Queue { address, arrived: Mutex::default(), filled: Notify::new() });
+        let queue = Arc::new(Queue {
+            address,
+            arrived: Mutex::default(),
+            filled: Notify::new(),
+            took: AtomicBool::new(false),
+        });
         self.queues.lock().insert(listener, Arc::clone(&queue));
         queue
     }
@@ -93,10 +100,14 @@ impl Intake {
     /// Waits for a connection of this listener that is still this worker's to take, and takes it. `None`
     /// once the worker drains.
     pub(crate) async fn accept(&self, queue: &Queue) -> Option<(Stream, Address)> {
+        if queue.took.swap(false, Ordering::Relaxed) && !queue.arrived.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
         loop {
             let filled = queue.filled.notified();
             while let Some(untaken) = queue.pop() {
                 if let Some(taken) = self.take(untaken, &queue.address) {
+                    queue.took.store(true, Ordering::Relaxed);
                     return Some(taken);
                 }
             }
@@ -112,26 +123,49 @@ impl Intake {
     /// alone answers for the connection.
     fn take(&self, untaken: Untaken, listener: &Address) -> Option<(Stream, Address)> {
         let Untaken { ticket, stream, peer } = untaken;
-        if self.withdrawn.load(Ordering::SeqCst) || !self.board.is_offered(ticket) {
+        if self.withdrawn.load(Ordering::SeqCst) {
+            return None;
+        }
+        if !self.board.is_offered(ticket) {
+            self.miss();
             return None;
         }
         let io = match Io::new(stream, listener) {
             Ok(io) => io,
             Err(error) => {
                 tracing::warn!(%error, "could not take a connection: giving it back");
-                self.board.refuse(ticket);
+                self.refuse(ticket);
                 return None;
             }
         };
         // Before the ticket: a drain that begins in between must wait for this connection.
         let pass = self.gate.enter();
         if !self.board.take(ticket) {
+            self.miss();
             return None;
         }
         let account = Account::new(Arc::clone(&self.board), Arc::clone(&self.bell), self.place_now());
         let stream = Stream::new(io, pass, account);
         stream.account().ring_if_wanted();
         Some((stream, peer))
+    }
+
+    /// The primary has claimed the connection back. If it waited for this worker's loop to turn, it is told that it does.
+    fn miss(&self) {
+        self.board.count_missed();
+        self.ring_if_wanted();
+    }
+
+    fn refuse(&self, ticket: Ticket) {
+        self.board.refuse(ticket);
+        self.ring_if_wanted();
+    }
+
+    /// Rings if the primary waits to hear of something taken or finished, or given back.
+    fn ring_if_wanted(&self) {
+        if self.board.doorbell_wanted() {
+            self.bell.notify_one();
+        }
     }
 
     /// The primary has withdrawn this worker, or is about to: what it has not taken is the primary's to give to others. Taking it
@@ -147,7 +181,7 @@ impl Intake {
     pub(crate) fn close(&self, listener: u8) {
         let queue = self.queues.lock().remove(&listener);
         let untaken = queue.map(|queue| std::mem::take(&mut *queue.arrived.lock()));
-        untaken.iter().flatten().for_each(|untaken| self.board.refuse(untaken.ticket));
+        untaken.iter().flatten().for_each(|untaken| self.refuse(untaken.ticket));
     }
 
     fn handle_batch(&self, frame: &mut Frame<OwnedFd>) -> Result<()> {
@@ -171,7 +205,7 @@ impl Intake {
                     queue.arrived.lock().push_back(untaken);
                     queue.filled.notify_one();
                 }
-                None => self.board.refuse(offer.ticket()),
+                None => self.refuse(offer.ticket()),
             }
         }
         Ok(())

@@ -66,6 +66,9 @@ async fn http(worker: Worker) {
 
 /// A handler that never yields.
 async fn spin() -> &'static str {
+    if let Ok(ledger) = std::env::var(LEDGER) {
+        std::fs::write(ledger, "spinning").unwrap();
+    }
     loop {
         std::hint::spin_loop();
     }
@@ -148,9 +151,12 @@ async fn serve(listener: cluster::Listener, name: &'static [u8]) {
 /// Says which worker it is, on what [`LISTEN`] names.
 async fn slot(worker: Worker) {
     let listen = std::env::var(LISTEN).unwrap();
-    let listen = match listen.strip_prefix("inherited:") {
-        Some(name) => Listen::inherited(name),
-        None => match listen.parse().unwrap() {
+    let tcp = |address: &str| Listen::tcp(address.parse::<std::net::SocketAddr>().unwrap());
+    let listen = match listen.split_once(' ') {
+        Some(("inherited", name)) => Listen::inherited(name),
+        Some(("v6", address)) => tcp(address).only_v6(true),
+        Some(("both", address)) => tcp(address).only_v6(false),
+        _ => match listen.parse().unwrap() {
             Address::Ip(address) => Listen::tcp(address),
             address => Listen::unix(address.path().unwrap()),
         },
@@ -230,7 +236,7 @@ async fn udp(worker: Worker) {
 fn primary() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let builder =
-        Cluster::builder().workers(2).env(VARIABLE, "slot").env(LISTEN, "inherited:web").args([""; 0]);
+        Cluster::builder().workers(2).env(VARIABLE, "slot").env(LISTEN, "inherited web").args([""; 0]);
     runtime.block_on(builder.primary().unwrap().run()).unwrap();
 }
 

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use cluster::balancer::LeastLoaded;
-use cluster::balancer::strategy::Sticky;
+use cluster::balancer::strategy::{Named, Sticky};
 use cluster::supervisor::{Backoff, Policy};
 use cluster::{Builder, Key, Peek};
 use rustix::process::Signal;
@@ -53,6 +53,22 @@ pub(crate) fn sessions_stay_where_they_are_while_another_worker_is_restarted() {
             assert_eq!(ask(address, *session), *home, "session {session}");
         }
     }
+    running.stop();
+}
+
+/// As when the worker that began the session made up its name.
+pub(crate) fn a_session_that_names_its_slot_comes_back_to_it() {
+    let named = by_cookie("session", 3).strategy_with(Named::new(LeastLoaded::new()));
+    let mut running = Running::start(named.key(Key::cookie("sid").names_slot()));
+    let address = running.wait_serving()[0];
+    for slot in [2, 0, 1, 1, 0, 2, 2, 2] {
+        assert_eq!(ask(address, slot), slot.to_string());
+    }
+    let pid = running.status().workers[1].pid.unwrap();
+    process::signal(pid, Signal::KILL);
+    // Others take over as long as there is nobody.
+    eventually("its successor to have its sessions", || (ask(address, 1) == "1").then_some(()));
+    assert!(["0", "1", "2"].contains(&&*ask(address, 7)), "there is no such slot");
     running.stop();
 }
 

@@ -1,11 +1,13 @@
 //! Several listeners, shared by number; and a worker that closes its own.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
+use cluster::Mode;
 use cluster::supervisor::{Backoff, Policy};
 use rustix::process::Signal;
 
+use crate::apps::LISTEN;
 use crate::support::{DEADLINE, eventually, process};
 use crate::{QUICK, Running, builder};
 
@@ -15,6 +17,27 @@ fn word(address: SocketAddr) -> String {
     let mut word = String::new();
     stream.read_to_string(&mut word).unwrap();
     word
+}
+
+pub(crate) fn one_socket_may_take_both_families() {
+    if let Err(error) = TcpListener::bind("[::1]:0") {
+        return eprintln!("there is no IPv6 here: {error}");
+    }
+    for mode in [Mode::Handoff, Mode::Shared, Mode::ReusePort] {
+        for (listen, takes_v4) in [("both [::]:0", true), ("v6 [::]:0", false)] {
+            let mut running = Running::start(builder("slot").env(LISTEN, listen).workers(2).mode(mode));
+            let port = running.wait_serving()[0].port();
+            for _ in 0..4 {
+                assert!(!word((Ipv6Addr::LOCALHOST, port).into()).is_empty());
+                let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                match TcpStream::connect(v4) {
+                    Ok(_) => assert!(takes_v4 && !word(v4).is_empty(), "{mode}, {listen}"),
+                    Err(error) => assert!(!takes_v4, "{mode}, {listen}: {error}"),
+                }
+            }
+            running.stop();
+        }
+    }
 }
 
 pub(crate) fn listeners_on_any_port_are_shared_by_number() {
@@ -37,7 +60,7 @@ pub(crate) fn connections_go_only_to_workers_that_listen_there() {
         || assert_eq!((word(addresses[0]), word(addresses[1])), ("first".to_owned(), "second".to_owned()));
     (0..50).for_each(|_| both());
     let status = running.status();
-    assert_eq!(status.accept.recalled, 0, "none was refused: {status:?}");
+    assert_eq!(status.accept.refused, 0, "none was refused: {status:?}");
     for _ in 0..3 {
         process::signal(running.status().workers[0].pid.unwrap(), Signal::KILL);
         both();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod apps;
+mod blocking;
 mod drain;
 mod hang;
 mod health;
@@ -47,6 +48,7 @@ fn main() {
         ("a_silent_worker_is_replaced", health::a_worker_that_never_yields_is_suspected_then_replaced),
         ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
         ("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),
+        ("both_families", listening::one_socket_may_take_both_families),
         ("listeners_of_some_workers", listening::connections_go_only_to_workers_that_listen_there),
         ("a_worker_may_listen_again", listening::a_worker_may_listen_again),
         (
@@ -59,6 +61,7 @@ fn main() {
         ),
         ("an_upgrade_stays_one", drain::an_upgrade_stays_one_while_the_worker_leaves),
         ("sessions_stay", keys::sessions_stay_where_they_are_while_another_worker_is_restarted),
+        ("sessions_name_their_slot", keys::a_session_that_names_its_slot_comes_back_to_it),
         ("silent_clients", keys::clients_that_send_nothing_or_little_delay_nobody),
         ("a_silent_client_is_served", keys::a_client_that_says_nothing_is_handed_out_in_time),
         ("reuseport_kills", reuseport::kills_lose_no_connection_that_nobody_had_accepted),
@@ -68,6 +71,8 @@ fn main() {
         ("reuseport_end", reuseport::what_has_connected_is_served_at_the_end),
         ("a_hang_under_load", hang::nobody_waits_for_a_worker_that_hangs_and_nothing_is_served_twice),
         ("a_hang_in_reuseport", hang::nor_does_anybody_where_each_slot_has_a_socket),
+        ("a_handler_that_blocks", blocking::a_handler_that_never_yields_holds_up_nobody),
+        ("a_handler_that_blocks_keys", blocking::what_goes_by_a_key_waits_for_its_worker),
         ("the_clusters_limit", limits::beyond_the_clusters_limit_connections_wait),
         ("the_workers_limits", limits::beyond_the_workers_limits_connections_wait_in_each_mode),
         ("rejections", limits::connections_beyond_a_limit_can_be_rejected),
