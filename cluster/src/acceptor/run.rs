@@ -252,13 +252,17 @@ impl Run {
         self.claim_back(worker);
     }
 
-    fn claim_back(&mut self, worker: WorkerId) {
+    /// Returns whether all of it came back: otherwise the worker has just taken something.
+    fn claim_back(&mut self, worker: WorkerId) -> bool {
         let tickets: Vec<_> = self.dispatcher.in_flight(worker).collect();
+        let mut all = true;
         for ticket in tickets {
-            let Some(seat) = self.lanes.get(&worker) else { return };
+            let Some(seat) = self.lanes.get(&worker) else { return all };
             let state = seat.lane.recall(on_board(ticket));
+            all &= state == TicketState::Recalled;
             self.settle(worker, ticket, state);
         }
+        all
     }
 
     /// A ticket has come to its end: the connection is the worker's, or goes to another.
@@ -370,8 +374,17 @@ impl Run {
             tracing::debug!(%worker, "a worker does not come round to its connections; they go to others");
             // Before: it rings when it finds them gone.
             seat.lane.want_bell(true);
-            seat.patience.handle_claimed_back(Signs::from(&seat.lane.figures()), now);
-            self.claim_back(worker);
+            let signs = Signs::from(&seat.lane.figures());
+            let all = self.claim_back(worker);
+            if let Some(seat) = self.lanes.get_mut(&worker) {
+                // What it took a moment ago may be the last thing to be heard of it for long.
+                if all {
+                    seat.patience.handle_claimed_back(signs, now);
+                } else {
+                    seat.patience.handle_settled(false, now);
+                }
+            }
+            self.pause_or_resume(worker);
         }
     }
 
