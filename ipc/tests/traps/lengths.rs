@@ -67,7 +67,8 @@ fn taken() -> usize {
 #[test]
 fn announced_length_allocates_nothing() {
     const MUCH: usize = 1 << 30;
-    const LITTLE: usize = 64 << 20;
+    // The allocator reserves 64 MiB for a thread's arena, whenever it likes.
+    const LITTLE: usize = 256 << 20;
     alone(|| {
         // Above the limit: an error. Within it: nothing yet.
         let (here, there) = Socket::pair().unwrap();
