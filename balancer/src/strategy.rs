@@ -63,9 +63,9 @@ pub trait Strategy: fmt::Debug + Send {
         false
     }
 
-    /// Whether an item shall go where its [key](Candidates::key) says, and rather wait there than go elsewhere. By default it
-    /// goes where it is best served.
-    fn follows_keys(&self) -> bool {
+    /// Whether an item shall rather wait where it was sent than go elsewhere: because its [key](Candidates::key) says so, or
+    /// because each member is to have its exact share. By default it goes where it is served first.
+    fn insists(&self) -> bool {
         false
     }
 
@@ -93,8 +93,8 @@ impl<S: Strategy + ?Sized> Strategy for Box<S> {
         (**self).ranks_by_load()
     }
 
-    fn follows_keys(&self) -> bool {
-        (**self).follows_keys()
+    fn insists(&self) -> bool {
+        (**self).insists()
     }
 
     fn looks_beyond_health(&self) -> bool {

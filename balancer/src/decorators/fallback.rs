@@ -46,8 +46,8 @@ impl<A: Strategy, B: Strategy> Strategy for Fallback<A, B> {
         self.first.ranks_by_load() || self.second.ranks_by_load()
     }
 
-    fn follows_keys(&self) -> bool {
-        self.first.follows_keys() || self.second.follows_keys()
+    fn insists(&self) -> bool {
+        self.first.insists() || self.second.insists()
     }
 
     fn looks_beyond_health(&self) -> bool {

@@ -70,7 +70,7 @@ impl<S: Strategy> Strategy for Named<S> {
         self.inner.ranks_by_load()
     }
 
-    fn follows_keys(&self) -> bool {
+    fn insists(&self) -> bool {
         true
     }
 

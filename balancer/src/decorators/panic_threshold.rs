@@ -68,8 +68,8 @@ impl<S: Strategy> Strategy for PanicThreshold<S> {
         self.inner.ranks_by_load()
     }
 
-    fn follows_keys(&self) -> bool {
-        self.inner.follows_keys()
+    fn insists(&self) -> bool {
+        self.inner.insists()
     }
 
     fn looks_beyond_health(&self) -> bool {

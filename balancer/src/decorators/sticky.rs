@@ -131,7 +131,7 @@ impl<S: Strategy> Strategy for Sticky<S> {
         self.inner.ranks_by_load()
     }
 
-    fn follows_keys(&self) -> bool {
+    fn insists(&self) -> bool {
         true
     }
 

@@ -209,7 +209,7 @@ impl Strategy for Maglev {
         scores.max_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(index, _)| index)
     }
 
-    fn follows_keys(&self) -> bool {
+    fn insists(&self) -> bool {
         true
     }
 }

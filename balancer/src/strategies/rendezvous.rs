@@ -61,7 +61,7 @@ impl Strategy for Rendezvous {
         best.map(|(index, _)| index)
     }
 
-    fn follows_keys(&self) -> bool {
+    fn insists(&self) -> bool {
         true
     }
 }

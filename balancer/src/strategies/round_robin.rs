@@ -45,6 +45,10 @@ impl Strategy for RoundRobin {
         self.cursor.pass(among, index);
         Some(index)
     }
+
+    fn insists(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

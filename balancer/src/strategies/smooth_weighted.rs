@@ -76,4 +76,8 @@ impl Strategy for SmoothWeighted {
         }
         Some(index)
     }
+
+    fn insists(&self) -> bool {
+        true
+    }
 }

@@ -46,8 +46,8 @@ pub(super) struct Run {
     /// Which listening socket is asked first: they take turns.
     pub(super) first_intake: usize,
     pub(super) key: Key,
-    /// What has a key shall go where its key says, and waits there.
-    follows_keys: bool,
+    /// The strategy wants a connection to wait where it was sent.
+    insists: bool,
     /// Only for a key that needs bytes.
     pub(super) peeking: Option<Peeking>,
     pub(super) pause: Pause,
@@ -107,7 +107,7 @@ impl Run {
             poll,
             inbox,
             stats,
-            follows_keys: settings.strategy.follows_keys(),
+            insists: settings.strategy.insists(),
             dispatcher: Dispatcher::new(settings.strategy, settings.batch),
             intakes: Vec::new(),
             lanes: BTreeMap::new(),
@@ -340,7 +340,7 @@ impl Run {
                 }
             }
             seat.rests_until = seat.rests_until.filter(|until| *until > now);
-            if !self.follows_keys {
+            if !self.insists {
                 seat.patience.handle_signs(Signs::from(&figures), lies, now);
             }
         }
@@ -468,7 +468,7 @@ impl Run {
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
         let peeking = self.peeking.as_ref().and_then(Peeking::poll_timeout);
         let patience = self.lanes.values().filter_map(|seat| seat.patience.poll_timeout());
-        let patience = patience.filter(|_| !self.follows_keys);
+        let patience = patience.filter(|_| !self.insists);
         let deadlines =
             rests.chain(patience).chain(peeking).chain(tick).chain(closing).chain(paused.filter(|_| ready));
         deadlines.min().map(|deadline| deadline.saturating_duration_since(now))
