@@ -3,14 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::roll::{Release, RollId, RollOutcome, Unfit};
 use crate::{Exit, ExitCause, GivenUp, WorkerId};
 
 /// Something worth telling, from [`Supervisor::poll_event`](crate::Supervisor::poll_event).
 ///
 /// Nothing needs to be done about an event. `Display` gives a line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// This worker is to be spawned.
+    Starting {
+        /// The worker.
+        id: WorkerId,
+        /// What it runs.
+        release: Release,
+    },
     /// The process of this worker was started. One [`Exited`](Self::Exited) will follow.
     Spawned {
         /// The worker.
@@ -75,11 +83,76 @@ pub enum Event {
         /// Why the last worker ended.
         cause: ExitCause,
     },
+    /// This slot is not wanted any more: it was stopped, or its work is done. Its worker may live for a while.
+    Stopped {
+        /// The slot.
+        slot: u32,
+    },
+    /// The worker of this slot is being replaced.
+    Replacing {
+        /// The slot.
+        slot: u32,
+        /// The successor; `None` when its predecessor has to go first.
+        id: Option<WorkerId>,
+        /// What it runs.
+        release: Release,
+        /// The roll it is a part of; `None` when the worker is replaced for itself.
+        roll: Option<RollId>,
+    },
+    /// This successor is fit and the slot is its own now.
+    Replaced {
+        /// Its predecessor, which is asked to stop; `None` when it has gone already, or there was none.
+        old: Option<WorkerId>,
+        /// The successor.
+        new: WorkerId,
+        /// The roll it is a part of.
+        roll: Option<RollId>,
+    },
+    /// A successor did not take over. Its predecessor stays, if it lives.
+    ReplaceFailed {
+        /// The slot.
+        slot: u32,
+        /// The successor; `None` when there was none yet.
+        id: Option<WorkerId>,
+        /// What was wrong.
+        reason: Unfit,
+        /// The roll it is a part of.
+        roll: Option<RollId>,
+    },
+    /// A roll has begun.
+    RollStarted {
+        /// The roll.
+        id: RollId,
+        /// How many slots it is to replace.
+        slots: u32,
+        /// What they are to run; `None` for the same as before.
+        release: Option<Release>,
+    },
+    /// A roll begins no more trials for now.
+    RollPaused {
+        /// The roll.
+        id: RollId,
+    },
+    /// A roll goes on.
+    RollResumed {
+        /// The roll.
+        id: RollId,
+    },
+    /// A roll is over.
+    RollFinished {
+        /// The roll.
+        id: RollId,
+        /// How it ended.
+        outcome: RollOutcome,
+        /// How many slots it replaced, those included that were rolled back since.
+        replaced: u32,
+    },
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Starting { id, .. } => write!(f, "worker {id} starting"),
             Self::Spawned { id } => write!(f, "worker {id} spawned"),
             Self::SpawnFailed { id, retry_in: Some(delay) } => {
                 write!(f, "worker {id} could not be spawned, next try in {delay:.1?}")
@@ -99,6 +172,28 @@ impl fmt::Display for Event {
                 let given_up =
                     GivenUp { id: *id, failures: *failures, period: *period, exit: *exit, cause: *cause };
                 given_up.fmt(f)
+            }
+            Self::Stopped { slot } => write!(f, "slot {slot} is not wanted any more"),
+            Self::Replacing { slot, id: Some(id), .. } => write!(f, "slot {slot} gets successor {id}"),
+            Self::Replacing { slot, id: None, .. } => {
+                write!(f, "slot {slot} gets a successor when its worker has gone")
+            }
+            Self::Replaced { old: Some(old), new, .. } => write!(f, "worker {new} took over from {old}"),
+            Self::Replaced { old: None, new, .. } => write!(f, "worker {new} took over"),
+            Self::ReplaceFailed { id: Some(id), reason, .. } => {
+                write!(f, "successor {id} did not take over: it {reason}")
+            }
+            Self::ReplaceFailed { slot, id: None, reason, .. } => {
+                write!(f, "slot {slot} got no successor: it {reason}")
+            }
+            Self::RollStarted { id, slots, release: Some(release) } => {
+                write!(f, "{id} of {slots} workers to {release} started")
+            }
+            Self::RollStarted { id, slots, release: None } => write!(f, "{id} of {slots} workers started"),
+            Self::RollPaused { id } => write!(f, "{id} paused"),
+            Self::RollResumed { id } => write!(f, "{id} resumed"),
+            Self::RollFinished { id, outcome, replaced } => {
+                write!(f, "{id} {outcome}; replaced {replaced}")
             }
         }
     }

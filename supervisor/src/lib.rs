@@ -71,6 +71,9 @@ mod exit;
 mod policy;
 mod status;
 
+mod roll;
+mod rolling;
+
 mod slot;
 mod state;
 mod worker;
@@ -88,6 +91,7 @@ pub use event::Event;
 pub use exit::{Exit, ExitCause};
 pub use id::WorkerId;
 pub use policy::{Budget, Policy, Restart, StopSequence};
+pub use roll::{Figures, Judge, Release, Roll, RollId, RollOutcome, RollRefused, Unfit};
 pub use status::{GivenUp, SlotView, WorkerState, WorkerView};
 pub use supervisor::Supervisor;
 

@@ -16,6 +16,8 @@ use crate::Backoff;
 /// | [`stop`](Self::stop) | 10 s after the message SIGTERM, 2 s later SIGKILL |
 /// | [`start_timeout`](Self::start_timeout) | 30 s |
 /// | [`stable_after`](Self::stable_after) | 30 s |
+/// | [`max_surge`](Self::max_surge) | 1 |
+/// | [`max_unavailable`](Self::max_unavailable) | 0 |
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,6 +37,8 @@ pub struct Policy {
     pub(crate) stop: StopSequence,
     pub(crate) start_timeout: Duration,
     pub(crate) stable_after: Duration,
+    pub(crate) max_surge: u32,
+    pub(crate) max_unavailable: u32,
 }
 
 impl Policy {
@@ -47,6 +51,8 @@ impl Policy {
             stop: StopSequence::new(),
             start_timeout: Duration::from_secs(30),
             stable_after: Duration::from_secs(30),
+            max_surge: 1,
+            max_unavailable: 0,
         }
     }
 
@@ -89,6 +95,21 @@ impl Policy {
     /// in a row.
     pub const fn stable_after(mut self, stable: Duration) -> Self {
         self.stable_after = stable;
+        self
+    }
+
+    /// How many workers more than there are slots may live while workers are replaced, those included that drain.
+    ///
+    /// With 0 here and for [`max_unavailable`](Self::max_unavailable) it counts as 1: otherwise nothing could be replaced.
+    pub const fn max_surge(mut self, workers: u32) -> Self {
+        self.max_surge = workers;
+        self
+    }
+
+    /// How many slots may be without a ready worker, for whatever reason, when a worker has to go before its successor comes.
+    /// That happens only where [`max_surge`](Self::max_surge) leaves no other way.
+    pub const fn max_unavailable(mut self, slots: u32) -> Self {
+        self.max_unavailable = slots;
         self
     }
 }

@@ -1,11 +1,11 @@
 //! What becomes of a place when its worker ends.
 //!
-//! | state \ input | start  | exit of the newest            | spawn failed     | timeout | stop, shutdown |
-//! |---------------|--------|-------------------------------|------------------|---------|----------------|
-//! | Empty         | Live S | -                             | -                | -       | -              |
-//! | Live          | -      | Live S, Backoff, Empty*, GaveUp | Backoff, Empty* | -       | Live           |
-//! | Backoff       | -      | -                             | -                | Live S  | Empty          |
-//! | `GaveUp`      | Live S | -                             | -                | -       | -              |
+//! | state \ input | start  | exit of its own                 | spawn failed     | timeout | stop, shutdown |
+//! |---------------|--------|---------------------------------|------------------|---------|----------------|
+//! | Empty         | Live S | -                               | -                | -       | -              |
+//! | Live          | -      | Live S, Backoff, Empty*, GaveUp | Backoff, Empty*  | -       | Live           |
+//! | Backoff       | -      | -                               | -                | Live S  | Empty          |
+//! | `GaveUp`      | Live S | -                               | -                | -       | -              |
 //!
 //! S spawn the next generation, - ignored.
 //! `Live` goes to `Empty*` when the slot is wanted down or the restart policy says so, to `GaveUp` when the budget
@@ -13,10 +13,15 @@
 //!
 //! What the user wants ([`Want`]) and what is ([`SlotState`]) are kept apart: only so can a stop be remembered
 //! while the worker still lives.
+//!
+//! While a worker is replaced a slot holds two: its *own*, on whose life the slot's depends, and a successor on
+//! [`Trial`]. A successor that is fit becomes the slot's own. If its predecessor ends before that, it becomes the slot's own
+//! too, and stays on trial: should it fail, the slot goes back to the release it had.
 
 use std::time::{Duration, Instant};
 
 use crate::intensity::Intensity;
+use crate::roll::{Place, Release, RollId, Step, Trial, TrialState, Unfit};
 use crate::state::after;
 use crate::status::GivenUp;
 use crate::worker::Ended;
@@ -34,7 +39,7 @@ pub(crate) enum Want {
 pub(crate) enum SlotState {
     /// No worker, and none to come.
     Empty,
-    /// Its newest generation lives (or is being spawned).
+    /// Its own worker lives (or is being spawned).
     Live,
     /// No worker until the wait is over.
     Backoff { until: Instant },
@@ -55,16 +60,43 @@ pub(crate) enum Next {
     GiveUp(GivenUp),
 }
 
-/// The record of one slot: what is wanted of it, what is with it, and its newest generation.
+/// How a trial ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Tried {
+    pub(crate) roll: Option<RollId>,
+    /// The successor, unless there was none yet.
+    pub(crate) successor: Option<WorkerId>,
+    pub(crate) result: Result<TakenOver, Unfit>,
+}
+
+/// What a successor took over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TakenOver {
+    /// Who has to go now, if anybody lives.
+    pub(crate) predecessor: Option<WorkerId>,
+    /// What the slot ran before.
+    pub(crate) before: Release,
+}
+
+/// The record of one slot: what is wanted of it, what is with it, and its own worker.
 ///
-/// Workers themselves are kept by [`WorkerId`] elsewhere, as a slot may come to hold two lives at a time when it
-/// is rolled. All that the slot decides it decides about its newest.
+/// Workers themselves are kept by [`WorkerId`] elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     number: u32,
     want: Want,
     state: SlotState,
+    /// The last one that was given out.
     generation: u32,
+    /// That of its own worker.
+    own: u32,
+    /// What it runs, unless the worker is on trial.
+    release: Release,
+    trial: Option<Trial>,
+    /// When it was started by the user, as a number that counts up.
+    started: u64,
+    /// It was told that nothing is wanted of it.
+    told_unwanted: bool,
     restarts: u32,
     failures: u32,
     spawn_failures: u32,
@@ -79,6 +111,11 @@ impl Slot {
             want: Want::Down,
             state: SlotState::Empty,
             generation: 0,
+            own: 0,
+            release: Release::default(),
+            trial: None,
+            started: 0,
+            told_unwanted: true,
             restarts: 0,
             failures: 0,
             spawn_failures: 0,
@@ -88,21 +125,74 @@ impl Slot {
 
     /// Wants the slot up and returns its next worker, with a clean record: what failed before the user started it
     /// anew is not held against it.
-    pub(crate) fn start(&mut self) -> WorkerId {
+    pub(crate) fn start(&mut self, release: Release, started: u64) -> WorkerId {
         self.want = Want::Up;
-        self.failures = 0;
-        self.spawn_failures = 0;
-        self.intensity.clear();
+        self.told_unwanted = false;
+        self.release = release;
+        self.started = started;
+        self.clear_record();
         self.next_generation()
     }
 
-    /// Wants the slot down: nothing will be started here any more. A living worker is not touched.
-    pub(crate) fn stop(&mut self) {
+    fn clear_record(&mut self) {
+        self.failures = 0;
+        self.spawn_failures = 0;
+        self.intensity.clear();
+    }
+
+    /// Wants the slot down: nothing will be started here any more. A living worker is not touched. Returns the trial that is
+    /// over.
+    pub(crate) fn stop(&mut self) -> Option<Tried> {
         self.want = Want::Down;
         match self.state {
             SlotState::Backoff { .. } => self.state = SlotState::Empty,
             SlotState::Empty | SlotState::Live | SlotState::GaveUp(_) => {}
         }
+        self.end_trial(Unfit::Recalled)
+    }
+
+    /// Puts a successor on trial. Returns who is to be spawned; nobody yet when its predecessor has to go first.
+    pub(crate) fn begin_trial(&mut self, mut trial: Trial, place: Place) -> Option<WorkerId> {
+        if self.has_given_up() {
+            self.want = Want::Up;
+            self.told_unwanted = false;
+            self.clear_record();
+        }
+        let successor = match place {
+            Place::Beside => Some(self.next_id()),
+            Place::Vacant => Some(self.next_generation()),
+            Place::After => None,
+        };
+        if let Some(id) = successor {
+            trial.begin(id);
+        }
+        self.trial = Some(trial);
+        successor
+    }
+
+    /// Asks the trial, if there is one, and ends it if that is what it says.
+    pub(crate) fn ask_trial(&mut self, ask: impl FnOnce(&mut Trial) -> Step) -> Option<Tried> {
+        match ask(self.trial.as_mut()?) {
+            Step::On => None,
+            Step::Failed(reason) => self.end_trial(reason),
+            Step::Fit => {
+                let trial = self.trial.take()?;
+                let successor = trial.successor()?;
+                let own = self.own();
+                let predecessor = (own != successor).then_some(own);
+                let before = std::mem::replace(&mut self.release, trial.release);
+                self.own = successor.generation();
+                self.state = SlotState::Live;
+                let result = Ok(TakenOver { predecessor, before });
+                Some(Tried { roll: trial.roll, successor: Some(successor), result })
+            }
+        }
+    }
+
+    /// The successor on trial does not take over. It may live.
+    pub(crate) fn end_trial(&mut self, reason: Unfit) -> Option<Tried> {
+        let trial = self.trial.take()?;
+        Some(Tried { roll: trial.roll, successor: trial.successor(), result: Err(reason) })
     }
 
     /// Decides what follows the end of a worker.
@@ -114,8 +204,22 @@ impl Slot {
         rng: &mut fastrand::Rng,
     ) -> Next {
         let Ended { id, exit, cause, ready_for } = ended;
-        if id != self.newest() {
+        if id != self.own() {
             return Next::Nothing;
+        }
+        match self.trial.as_ref().map(|trial| (trial.state(), trial.successor())) {
+            Some((TrialState::Vacating, _)) => {
+                let id = self.next_generation();
+                if let Some(trial) = &mut self.trial {
+                    trial.begin(id);
+                }
+                return Next::Spawn(id);
+            }
+            Some((TrialState::Starting | TrialState::Baking { .. }, Some(successor))) if successor != id => {
+                self.own = successor.generation();
+                return Next::Nothing;
+            }
+            _ => {}
         }
         match (self.want, policy.restart, exit.is_clean()) {
             (Want::Down, Restart::Always | Restart::OnFailure | Restart::Never, _)
@@ -148,7 +252,7 @@ impl Slot {
 
     /// The spawn of `id` worked: a later failure is the first again.
     pub(crate) fn handle_spawned(&mut self, id: WorkerId) {
-        if id == self.newest() {
+        if id == self.own() {
             self.spawn_failures = 0;
         }
     }
@@ -164,7 +268,7 @@ impl Slot {
         policy: &Policy,
         rng: &mut fastrand::Rng,
     ) -> Option<Duration> {
-        if id != self.newest() {
+        if id != self.own() {
             return None;
         }
         match self.want {
@@ -190,21 +294,66 @@ impl Slot {
     }
 
     /// When the back-off ends, if there is one.
-    pub(crate) const fn deadline(&self) -> Option<Instant> {
+    pub(crate) const fn retry_at(&self) -> Option<Instant> {
         match self.state {
             SlotState::Backoff { until, .. } => Some(until),
             SlotState::Empty | SlotState::Live | SlotState::GaveUp(_) => None,
         }
     }
 
-    /// Whether nothing is wanted of it and its newest is gone, so that it can be started.
+    /// When the back-off ends, or the time of a trial.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.retry_at().into_iter().chain(self.trial.as_ref().and_then(Trial::deadline)).min()
+    }
+
+    /// Whether nothing is wanted of it and its own worker is gone, so that it can be started.
     pub(crate) const fn is_free(&self) -> bool {
         matches!((self.want, &self.state), (Want::Down, SlotState::Empty | SlotState::GaveUp(_)))
     }
 
-    /// The id of its newest generation, alive or not.
-    pub(crate) const fn newest(&self) -> WorkerId {
-        WorkerId::new(self.number, self.generation)
+    /// Its own worker, alive or not.
+    pub(crate) const fn own(&self) -> WorkerId {
+        WorkerId::new(self.number, self.own)
+    }
+
+    /// Whether it is not wanted any more, and nobody was told. That it was given up is told otherwise.
+    pub(crate) fn tell_unwanted(&mut self) -> bool {
+        !self.is_wanted() && !std::mem::replace(&mut self.told_unwanted, true) && !self.has_given_up()
+    }
+
+    /// Whether a deadline of it has come.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    pub(crate) const fn has_given_up(&self) -> bool {
+        matches!(self.state, SlotState::GaveUp(_))
+    }
+
+    pub(crate) fn is_on_trial(&self, id: WorkerId) -> bool {
+        self.trial.as_ref().is_some_and(|trial| trial.is_of(id))
+    }
+
+    pub(crate) const fn is_wanted(&self) -> bool {
+        matches!(self.want, Want::Up)
+    }
+
+    pub(crate) const fn release(&self) -> Release {
+        self.release
+    }
+
+    pub(crate) const fn trial(&self) -> Option<&Trial> {
+        self.trial.as_ref()
+    }
+
+    /// What its next worker runs.
+    pub(crate) fn release_of(&self, id: WorkerId) -> Release {
+        self.trial.as_ref().filter(|trial| trial.is_of(id)).map_or(self.release, |trial| trial.release)
+    }
+
+    /// Orders slots by when the user started them.
+    pub(crate) const fn started(&self) -> u64 {
+        self.started
     }
 
     pub(crate) const fn number(&self) -> u32 {
@@ -224,10 +373,16 @@ impl Slot {
     }
 
     fn next_generation(&mut self) -> WorkerId {
+        let id = self.next_id();
+        self.own = id.generation();
+        self.state = SlotState::Live;
+        id
+    }
+
+    fn next_id(&mut self) -> WorkerId {
         // Wraps only after four thousand million lives, by when nobody remembers the first.
         self.generation = self.generation.wrapping_add(1);
-        self.state = SlotState::Live;
-        self.newest()
+        WorkerId::new(self.number, self.generation)
     }
 
     fn vacate(&mut self) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::roll::{Release, Trial};
 use crate::slot::{Slot, SlotState};
 use crate::worker::Worker;
 use crate::{Exit, ExitCause, WorkerId};
@@ -105,10 +106,12 @@ pub struct SlotView {
     restarts: u32,
     failures: u32,
     retry_at: Option<Instant>,
+    successor: Option<WorkerId>,
+    release: Release,
 }
 
 impl SlotView {
-    pub(crate) const fn new(slot: &Slot, newest: Option<&Worker>) -> Self {
+    pub(crate) fn new(slot: &Slot, newest: Option<&Worker>) -> Self {
         let state = match (slot.state(), newest) {
             (SlotState::Live, Some(worker)) => worker.state().public(),
             (SlotState::Live, None) | (SlotState::Empty, _) => WorkerState::Stopped,
@@ -117,12 +120,14 @@ impl SlotView {
         };
         Self {
             slot: slot.number(),
-            newest: slot.newest(),
+            newest: slot.own(),
             is_live: newest.is_some(),
             state,
             restarts: slot.restarts(),
             failures: slot.failures(),
-            retry_at: slot.deadline(),
+            retry_at: slot.retry_at(),
+            successor: slot.trial().and_then(Trial::successor),
+            release: slot.release(),
         }
     }
 
@@ -131,13 +136,23 @@ impl SlotView {
         self.slot
     }
 
-    /// Its newest worker, if that one is alive.
+    /// Its own worker, if that one is alive. Not a successor on trial.
     pub fn current(&self) -> Option<WorkerId> {
         self.is_live.then_some(self.newest)
     }
 
-    /// Its newest worker, alive or not: what [`Supervisor::stop`](crate::Supervisor::stop) takes to end this slot
-    /// even while it is in back-off.
+    /// The worker that is on trial to take over, if one is.
+    pub const fn successor(&self) -> Option<WorkerId> {
+        self.successor
+    }
+
+    /// What it runs, but for a successor on trial.
+    pub const fn release(&self) -> Release {
+        self.release
+    }
+
+    /// Its own worker, alive or not: what [`Supervisor::stop`](crate::Supervisor::stop) takes to end this slot
+    /// even while it is in back-off. Not a successor on trial.
     pub const fn newest(&self) -> WorkerId {
         self.newest
     }

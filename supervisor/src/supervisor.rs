@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::outbox::Outbox;
-use crate::slot::{Next, Slot, SlotState};
+use crate::roll::{Plan, Release, Unfit};
+use crate::slot::{Next, Slot, SlotState, Tried};
 use crate::state::{Input, State};
 use crate::status::{GivenUp, SlotView, WorkerView};
 use crate::worker::Worker;
@@ -41,12 +42,17 @@ use crate::{Action, Event, Exit, Policy, WorkerId};
 /// Equal inputs, times and seeds give equal outputs. `Clone` makes a copy that goes its own way from there.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    policy: Policy,
+    pub(crate) policy: Policy,
     rng: fastrand::Rng,
     now: Option<Instant>,
-    slots: BTreeMap<u32, Slot>,
-    workers: BTreeMap<WorkerId, Worker>,
-    outbox: Outbox,
+    pub(crate) slots: BTreeMap<u32, Slot>,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    pub(crate) outbox: Outbox,
+    pub(crate) plan: Plan,
+    /// What new slots run.
+    pub(crate) release: Release,
+    /// Slots started so far.
+    starts: u64,
 }
 
 /// What the user wants.
@@ -60,6 +66,9 @@ impl Supervisor {
             slots: BTreeMap::new(),
             workers: BTreeMap::new(),
             outbox: Outbox::default(),
+            plan: Plan::default(),
+            release: Release::default(),
+            starts: 0,
         }
     }
 
@@ -76,8 +85,10 @@ impl Supervisor {
             self.slots.values().find(|slot| slot.is_free() && !self.is_inhabited(slot)).map(Slot::number);
         // Slots are numbered without gaps, and memory ends long before the numbers do.
         let number = free.unwrap_or(self.slots.len() as u32);
-        let id = self.slots.entry(number).or_insert_with(|| Slot::new(number)).start();
-        self.workers.insert(id, Worker::spawn(id, &mut self.outbox));
+        self.starts += 1;
+        let (release, starts) = (self.release, self.starts);
+        let id = self.slots.entry(number).or_insert_with(|| Slot::new(number)).start(release, starts);
+        self.spawn(id);
         id
     }
 
@@ -87,10 +98,21 @@ impl Supervisor {
     /// worker's own death still keeps it from coming back.
     pub fn stop(&mut self, id: WorkerId, now: Instant) {
         let now = self.tick(now);
-        if let Some(slot) = self.slots.get_mut(&id.slot()).filter(|slot| slot.newest() == id) {
-            slot.stop();
-        }
+        let slot = self.slots.get_mut(&id.slot());
+        let tried = slot.and_then(|slot| {
+            if slot.own() == id {
+                self.plan.forget(id.slot());
+                slot.stop()
+            } else if slot.is_on_trial(id) {
+                slot.end_trial(Unfit::Recalled)
+            } else {
+                None
+            }
+        });
+        self.end_trial(id.slot(), tried, now);
         self.feed(id, Input::Stop, now);
+        self.settle(id.slot());
+        self.advance(now);
     }
 
     /// Stops all workers gracefully, at the same time, and cancels all back-offs.
@@ -109,10 +131,21 @@ impl Supervisor {
 
     fn end_all(&mut self, input: Input, now: Instant) {
         let now = self.tick(now);
-        self.slots.values_mut().for_each(Slot::stop);
+        self.plan.clear();
+        let numbers: Vec<u32> = self.slots.keys().copied().collect();
+        for number in numbers {
+            let tried = self.slots.get_mut(&number).and_then(Slot::stop);
+            // The successor is ended below, with all others.
+            if let Some(Tried { roll, successor, result: Err(reason) }) = tried {
+                self.plan.handle_failed(number, None, roll);
+                self.outbox.push_event(Event::ReplaceFailed { slot: number, id: successor, reason, roll });
+            }
+            self.settle(number);
+        }
         for worker in self.workers.values_mut() {
             worker.handle(input, now, &self.policy, &mut self.outbox);
         }
+        self.advance(now);
     }
 }
 
@@ -142,8 +175,15 @@ impl Supervisor {
         self.workers.remove(&id);
         self.outbox.forget(id);
         let slot = self.slots.get_mut(&id.slot());
-        let retry_in = slot.and_then(|slot| slot.handle_spawn_failed(id, now, &self.policy, &mut self.rng));
+        let (mut retry_in, mut tried) = (None, None);
+        if let Some(slot) = slot {
+            tried = slot.is_on_trial(id).then(|| slot.end_trial(Unfit::SpawnFailed)).flatten();
+            retry_in = slot.handle_spawn_failed(id, now, &self.policy, &mut self.rng);
+        }
         self.outbox.push_event(Event::SpawnFailed { id, retry_in });
+        self.end_trial(id.slot(), tried, now);
+        self.settle(id.slot());
+        self.advance(now);
     }
 
     /// The process runs and has spoken for the first time. Only told on, as an event.
@@ -155,7 +195,10 @@ impl Supervisor {
     /// The worker can take work. It is admitted, unless it is already being stopped.
     pub fn handle_ready(&mut self, id: WorkerId, now: Instant) {
         let now = self.tick(now);
-        self.feed(id, Input::Ready, now);
+        if self.feed(id, Input::Ready, now) == Some(State::Ready) {
+            self.try_ready(id, now);
+        }
+        self.advance(now);
     }
 
     /// The process has ended. This is the one sign of death; give it once all that the worker had sent is handled.
@@ -168,11 +211,13 @@ impl Supervisor {
         self.outbox.push_event(Event::Exited { id, exit, cause: ended.cause, uptime: ended.ready_for });
 
         let Some(slot) = self.slots.get_mut(&id.slot()) else { return };
+        let tried = slot
+            .is_on_trial(id)
+            .then(|| slot.ask_trial(|trial| trial.handle_ended(exit, ended.cause)))
+            .flatten();
         match slot.handle_exit(ended, now, &self.policy, &mut self.rng) {
             Next::Nothing => {}
-            Next::Spawn(next) => {
-                self.workers.insert(next, Worker::spawn(next, &mut self.outbox));
-            }
+            Next::Spawn(next) => self.spawn(next),
             Next::Wait(delay) => {
                 let (slot, failures) = (slot.number(), slot.failures());
                 self.outbox.push_event(Event::BackingOff { slot, delay, failures });
@@ -182,6 +227,9 @@ impl Supervisor {
                 self.outbox.push_event(Event::GaveUp { slot, id, failures, period, exit, cause });
             }
         }
+        self.end_trial(id.slot(), tried, now);
+        self.settle(id.slot());
+        self.advance(now);
     }
 
     /// The worker's channel is closed and its process has not ended: it cannot be led any more.
@@ -209,11 +257,18 @@ impl Supervisor {
         for worker in self.workers.values_mut() {
             worker.handle_timeout(now, &self.policy, &mut self.outbox);
         }
-        for slot in self.slots.values_mut() {
-            if let Some(id) = slot.handle_timeout(now) {
-                self.workers.insert(id, Worker::spawn(id, &mut self.outbox));
+        let numbers: Vec<u32> =
+            self.slots.values().filter(|slot| slot.is_due(now)).map(Slot::number).collect();
+        for number in numbers {
+            let Some(slot) = self.slots.get_mut(&number) else { continue };
+            let due = slot.handle_timeout(now);
+            let tried = slot.ask_trial(|trial| trial.handle_timeout(now));
+            if let Some(id) = due {
+                self.spawn(id);
             }
+            self.end_trial(number, tried, now);
         }
+        self.advance(now);
     }
 }
 
@@ -269,7 +324,7 @@ impl Supervisor {
 
     /// All slots that ever had a worker, by number.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> {
-        self.slots.values().map(|slot| SlotView::new(slot, self.workers.get(&slot.newest())))
+        self.slots.values().map(|slot| SlotView::new(slot, self.workers.get(&slot.own())))
     }
 
     /// How many events were dropped because nobody polled them.
@@ -282,23 +337,41 @@ impl Supervisor {
         WorkerView::new(worker, restarts)
     }
 
+    /// Who lives in this slot.
+    pub(crate) fn lives(&self, slot: &Slot) -> impl Iterator<Item = WorkerId> {
+        let (first, last) = (WorkerId::new(slot.number(), 0), WorkerId::new(slot.number(), u32::MAX));
+        self.workers.range(first..=last).map(|(id, _)| *id)
+    }
+
     /// Whether any generation of this slot still lives.
     fn is_inhabited(&self, slot: &Slot) -> bool {
-        let (first, last) = (WorkerId::new(slot.number(), 0), WorkerId::new(slot.number(), u32::MAX));
-        self.workers.range(first..=last).next().is_some()
+        self.lives(slot).next().is_some()
+    }
+
+    /// A new life begins.
+    pub(crate) fn spawn(&mut self, id: WorkerId) {
+        let release = self.slots.get(&id.slot()).map_or(self.release, |slot| slot.release_of(id));
+        self.workers.insert(id, Worker::spawn(id, release, &mut self.outbox));
+    }
+
+    /// Tells once that a slot is not wanted any more.
+    fn settle(&mut self, slot: u32) {
+        if self.slots.get_mut(&slot).is_some_and(Slot::tell_unwanted) {
+            self.outbox.push_event(Event::Stopped { slot });
+        }
     }
 
     /// Gives an input to a worker and returns its state afterwards.
     ///
     /// This is the one place where ids are looked up: a stale or made-up one finds `None`.
-    fn feed(&mut self, id: WorkerId, input: Input, now: Instant) -> Option<State> {
+    pub(crate) fn feed(&mut self, id: WorkerId, input: Input, now: Instant) -> Option<State> {
         let worker = self.workers.get_mut(&id)?;
         worker.handle(input, now, &self.policy, &mut self.outbox);
         Some(worker.state())
     }
 
     /// The time of this call, never before that of the last one.
-    fn tick(&mut self, now: Instant) -> Instant {
+    pub(crate) fn tick(&mut self, now: Instant) -> Instant {
         let now = self.now.map_or(now, |last| last.max(now));
         self.now = Some(now);
         now

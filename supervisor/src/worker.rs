@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::{SIGKILL, SIGTERM};
 use crate::outbox::Outbox;
+use crate::roll::{Figures, Release};
 use crate::state::{Input, State, cause};
 use crate::{Action, Event, Exit, ExitCause, Policy, WorkerId};
 
@@ -11,6 +12,8 @@ use crate::{Action, Event, Exit, ExitCause, Policy, WorkerId};
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     id: WorkerId,
+    release: Release,
+    figures: Figures,
     state: State,
     deadline: Option<Instant>,
     /// Why it is on its way out, once it is.
@@ -34,13 +37,16 @@ pub(crate) struct Ended {
 
 impl Worker {
     /// A new life, with the order to begin it.
-    pub(crate) fn spawn(id: WorkerId, out: &mut Outbox) -> Self {
+    pub(crate) fn spawn(id: WorkerId, release: Release, out: &mut Outbox) -> Self {
+        out.push_event(Event::Starting { id, release });
         let state = State::Spawning;
         if let Some(action) = state.action(id) {
             out.push_action(action);
         }
         Self {
             id,
+            release,
+            figures: Figures::default(),
             state,
             deadline: None,
             cause: None,
@@ -119,6 +125,18 @@ impl Worker {
         self.id
     }
 
+    pub(crate) const fn release(&self) -> Release {
+        self.release
+    }
+
+    pub(crate) const fn figures(&self) -> Figures {
+        self.figures
+    }
+
+    pub(crate) const fn set_figures(&mut self, figures: Figures) {
+        self.figures = figures;
+    }
+
     pub(crate) const fn state(&self) -> State {
         self.state
     }
@@ -150,7 +168,7 @@ mod tests {
     #[allow(clippy::disallowed_methods, reason = "tests need one instant to count from")]
     fn ready_worker() -> (Worker, Instant, Policy, Outbox) {
         let (now, policy, mut out) = (Instant::now(), Policy::new(), Outbox::default());
-        let mut worker = Worker::spawn(WorkerId::new(0, 1), &mut out);
+        let mut worker = Worker::spawn(WorkerId::new(0, 1), Release::default(), &mut out);
         for input in [Input::Spawned, Input::Online, Input::Ready] {
             worker.handle(input, now, &policy, &mut out);
         }
@@ -180,12 +198,13 @@ mod tests {
     #[test]
     fn online_is_told_once() {
         let (now, mut out) = (ready_worker().1, Outbox::default());
-        let mut worker = Worker::spawn(WorkerId::new(0, 1), &mut out);
+        let mut worker = Worker::spawn(WorkerId::new(0, 1), Release::default(), &mut out);
         for input in [Input::Online, Input::Spawned, Input::Online, Input::Online] {
             worker.handle(input, now, &Policy::new(), &mut out);
         }
         let events: Vec<_> = std::iter::from_fn(|| out.poll_event()).collect();
         let id = worker.id();
-        assert_eq!(events, [Event::Spawned { id }, Event::Online { id }]);
+        let release = Release::default();
+        assert_eq!(events, [Event::Starting { id, release }, Event::Spawned { id }, Event::Online { id }]);
     }
 }

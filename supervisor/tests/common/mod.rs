@@ -40,9 +40,10 @@ impl Stage {
         std::iter::from_fn(|| self.supervisor.poll_action()).collect()
     }
 
-    /// All events since the last look.
+    /// All events since the last look, but for those that only say what was wanted.
     pub(crate) fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.supervisor.poll_event()).collect()
+        let events = std::iter::from_fn(|| self.supervisor.poll_event());
+        events.filter(|event| !matches!(event, Event::Starting { .. } | Event::Stopped { .. })).collect()
     }
 
     /// Forgets the actions and events so far.
