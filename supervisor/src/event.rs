@@ -9,7 +9,7 @@ use crate::{Exit, ExitCause, GivenUp, WorkerId};
 /// Something worth telling, from [`Supervisor::poll_event`](crate::Supervisor::poll_event).
 ///
 /// Nothing needs to be done about an event. `Display` gives a line for the log.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// This worker is to be spawned.

@@ -18,12 +18,17 @@ pub(crate) struct Intensity {
 }
 
 impl Intensity {
+    /// A worker of this slot that did not fail has been ready for so long.
+    pub(crate) fn serve(&mut self, ready_for: Duration) {
+        self.served = self.served.saturating_add(ready_for);
+    }
+
     /// Takes one restart from the budget, for a worker that has been ready for so long.
     ///
     /// When none is left it takes nothing and returns how many were used in the period, as the error.
     pub(crate) fn spend(&mut self, budget: Budget, ready_for: Duration) -> Result<(), u32> {
+        self.serve(ready_for);
         let Some(limit) = budget.limit() else { return Ok(()) };
-        self.served = self.served.saturating_add(ready_for);
         let is_over = |restart: &Duration| self.served.saturating_sub(*restart) >= budget.period();
         while self.restarts.front().is_some_and(is_over) {
             self.restarts.pop_front();

@@ -3,9 +3,7 @@
 
 use std::time::Instant;
 
-use crate::roll::{
-    Allowance, Figures, Finished, Release, Roll, RollId, RollRefused, Seen, Sight, Turn, Unfit,
-};
+use crate::roll::{Allowance, Figures, Finished, Release, Roll, RollId, RollRefused, Seen, Sight, Turn};
 use crate::slot::{Slot, Tried};
 use crate::state::{Input, State};
 use crate::worker::Worker;
@@ -98,13 +96,16 @@ impl Supervisor {
             .filter(|slot| slot.is_wanted())
             .map(|slot| (slot.started(), slot.own()))
             .collect();
+        // Those that a roll was to give another chance are not among them.
+        self.slots.values().filter(|slot| !slot.is_wanted()).for_each(|slot| self.plan.forget(slot.number()));
         for _ in wanted.len()..slots {
             self.start(now);
         }
         wanted.sort_unstable();
         for (_, id) in wanted.into_iter().skip(slots).rev() {
-            self.stop(id, now);
+            self.end(id, now);
         }
+        self.advance(now);
     }
 
     /// What slots that are started from now on run. A completed roll to another release sets it, too.
@@ -166,7 +167,7 @@ impl Supervisor {
         let mut sight = Sight { living: self.workers.len(), ..Sight::default() };
         for slot in self.slots.values() {
             let own = self.workers.get(&slot.own()).map(Worker::state);
-            if slot.is_wanted() {
+            if slot.is_wanted() || self.plan.is_pending(slot.number()) {
                 sight.wanted += 1;
                 let successor = slot.trial().and_then(|trial| self.workers.get(&trial.successor()?));
                 let is_ready = own == Some(State::Ready)
@@ -198,12 +199,12 @@ impl Supervisor {
         }
     }
 
-    /// A successor on trial ended: whatever a trial of this slot has come to.
+    /// Whatever a trial of this slot has come to.
     pub(crate) fn end_trial(&mut self, slot: u32, tried: Option<Tried>, now: Instant) {
         let Some(Tried { roll, successor, result }) = tried else { return };
         match (result, successor) {
             (Ok(taken_over), Some(new)) => {
-                self.plan.handle_fit(slot, taken_over.before, roll);
+                self.plan.handle_fit(slot, taken_over.before, taken_over.after, roll);
                 self.outbox.push_event(Event::Replaced { old: taken_over.predecessor, new, roll });
                 if let Some(old) = taken_over.predecessor {
                     self.feed(old, Input::Stop, now);
@@ -233,7 +234,7 @@ impl Supervisor {
         let of_roll = |slot: &&Slot| slot.trial().is_some_and(|trial| trial.roll == Some(roll));
         let slots: Vec<u32> = self.slots.values().filter(of_roll).map(Slot::number).collect();
         for number in slots {
-            let tried = self.slots.get_mut(&number).and_then(|slot| slot.end_trial(Unfit::Recalled));
+            let tried = self.slots.get_mut(&number).and_then(Slot::recall_trial);
             self.end_trial(number, tried, now);
         }
     }

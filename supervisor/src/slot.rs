@@ -76,6 +76,8 @@ pub(crate) struct TakenOver {
     pub(crate) predecessor: Option<WorkerId>,
     /// What the slot ran before.
     pub(crate) before: Release,
+    /// What it runs now.
+    pub(crate) after: Release,
 }
 
 /// The record of one slot: what is wanted of it, what is with it, and its own worker.
@@ -93,6 +95,8 @@ pub(crate) struct Slot {
     /// What it runs, unless the worker is on trial.
     release: Release,
     trial: Option<Trial>,
+    /// A trial failed whose predecessor is gone: whatever the restart policy says, the slot gets a worker of its own release.
+    is_owed: bool,
     /// When it was started by the user, as a number that counts up.
     started: u64,
     /// It was told that nothing is wanted of it.
@@ -114,6 +118,7 @@ impl Slot {
             own: 0,
             release: Release::default(),
             trial: None,
+            is_owed: false,
             started: 0,
             told_unwanted: true,
             restarts: 0,
@@ -183,16 +188,40 @@ impl Slot {
                 let before = std::mem::replace(&mut self.release, trial.release);
                 self.own = successor.generation();
                 self.state = SlotState::Live;
-                let result = Ok(TakenOver { predecessor, before });
+                let result = Ok(TakenOver { predecessor, before, after: trial.release });
                 Some(Tried { roll: trial.roll, successor: Some(successor), result })
             }
+        }
+    }
+
+    /// This worker was ready and is on its way out: it will not take over, if that is what it was to do.
+    pub(crate) fn handle_leaving(&mut self, id: WorkerId) {
+        if let Some(trial) = self.trial.as_mut().filter(|trial| trial.is_of(id)) {
+            trial.handle_leaving();
         }
     }
 
     /// The successor on trial does not take over. It may live.
     pub(crate) fn end_trial(&mut self, reason: Unfit) -> Option<Tried> {
         let trial = self.trial.take()?;
-        Some(Tried { roll: trial.roll, successor: trial.successor(), result: Err(reason) })
+        let successor = trial.successor();
+        self.is_owed = self.is_wanted() && successor.is_none_or(|successor| successor == self.own());
+        Some(Tried { roll: trial.roll, successor, result: Err(reason) })
+    }
+
+    /// The roll of its trial goes no further. Where the predecessor serves, the trial ends; where it has to go, it has to make way
+    /// for the release that it had; and where it is gone, the trial goes on, since somebody has to serve.
+    pub(crate) fn recall_trial(&mut self) -> Option<Tried> {
+        let own = self.own();
+        let trial = self.trial.as_mut()?;
+        match trial.successor() {
+            Some(successor) if successor != own => self.end_trial(Unfit::Recalled),
+            Some(_) => None,
+            None => {
+                trial.release = self.release;
+                None
+            }
+        }
     }
 
     /// Decides what follows the end of a worker.
@@ -205,23 +234,27 @@ impl Slot {
     ) -> Next {
         let Ended { id, exit, cause, ready_for } = ended;
         if id != self.own() {
+            self.intensity.serve(ready_for.unwrap_or_default());
             return Next::Nothing;
         }
         match self.trial.as_ref().map(|trial| (trial.state(), trial.successor())) {
             Some((TrialState::Vacating, _)) => {
+                self.intensity.serve(ready_for.unwrap_or_default());
                 let id = self.next_generation();
                 if let Some(trial) = &mut self.trial {
                     trial.begin(id);
                 }
                 return Next::Spawn(id);
             }
-            Some((TrialState::Starting | TrialState::Baking { .. }, Some(successor))) if successor != id => {
+            Some((_, Some(successor))) if successor != id => {
+                self.intensity.serve(ready_for.unwrap_or_default());
                 self.own = successor.generation();
                 return Next::Nothing;
             }
             _ => {}
         }
-        match (self.want, policy.restart, exit.is_clean()) {
+        let restart = if std::mem::take(&mut self.is_owed) { Restart::Always } else { policy.restart };
+        match (self.want, restart, exit.is_clean()) {
             (Want::Down, Restart::Always | Restart::OnFailure | Restart::Never, _)
             | (Want::Up, Restart::Never, _)
             | (Want::Up, Restart::OnFailure, true) => {
@@ -319,11 +352,6 @@ impl Slot {
     /// Whether it is not wanted any more, and nobody was told. That it was given up is told otherwise.
     pub(crate) fn tell_unwanted(&mut self) -> bool {
         !self.is_wanted() && !std::mem::replace(&mut self.told_unwanted, true) && !self.has_given_up()
-    }
-
-    /// Whether a deadline of it has come.
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
     pub(crate) const fn has_given_up(&self) -> bool {

@@ -107,6 +107,8 @@ pub struct SlotView {
     failures: u32,
     retry_at: Option<Instant>,
     successor: Option<WorkerId>,
+    is_wanted: bool,
+    is_replacing: bool,
     release: Release,
 }
 
@@ -127,6 +129,8 @@ impl SlotView {
             failures: slot.failures(),
             retry_at: slot.retry_at(),
             successor: slot.trial().and_then(Trial::successor),
+            is_wanted: slot.is_wanted(),
+            is_replacing: slot.trial().is_some(),
             release: slot.release(),
         }
     }
@@ -144,6 +148,16 @@ impl SlotView {
     /// The worker that is on trial to take over, if one is.
     pub const fn successor(&self) -> Option<WorkerId> {
         self.successor
+    }
+
+    /// Whether the user wants it to have a worker.
+    pub const fn is_wanted(&self) -> bool {
+        self.is_wanted
+    }
+
+    /// Whether its worker is being replaced.
+    pub const fn is_replacing(&self) -> bool {
+        self.is_replacing
     }
 
     /// What it runs, but for a successor on trial.

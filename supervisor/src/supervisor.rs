@@ -98,10 +98,16 @@ impl Supervisor {
     /// worker's own death still keeps it from coming back.
     pub fn stop(&mut self, id: WorkerId, now: Instant) {
         let now = self.tick(now);
-        let slot = self.slots.get_mut(&id.slot());
-        let tried = slot.and_then(|slot| {
+        self.end(id, now);
+        self.advance(now);
+    }
+
+    /// The same without what may follow for others.
+    pub(crate) fn end(&mut self, id: WorkerId, now: Instant) {
+        let number = id.slot();
+        let tried = self.slots.get_mut(&number).and_then(|slot| {
             if slot.own() == id {
-                self.plan.forget(id.slot());
+                self.plan.forget(number);
                 slot.stop()
             } else if slot.is_on_trial(id) {
                 slot.end_trial(Unfit::Recalled)
@@ -109,10 +115,9 @@ impl Supervisor {
                 None
             }
         });
-        self.end_trial(id.slot(), tried, now);
+        self.end_trial(number, tried, now);
         self.feed(id, Input::Stop, now);
-        self.settle(id.slot());
-        self.advance(now);
+        self.settle(number);
     }
 
     /// Stops all workers gracefully, at the same time, and cancels all back-offs.
@@ -254,21 +259,25 @@ impl Supervisor {
     /// May be called early or late; a late call gives each next step its full time.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.tick(now);
-        for worker in self.workers.values_mut() {
-            worker.handle_timeout(now, &self.policy, &mut self.outbox);
-        }
-        let numbers: Vec<u32> =
-            self.slots.values().filter(|slot| slot.is_due(now)).map(Slot::number).collect();
-        for number in numbers {
-            let Some(slot) = self.slots.get_mut(&number) else { continue };
-            let due = slot.handle_timeout(now);
-            let tried = slot.ask_trial(|trial| trial.handle_timeout(now));
-            if let Some(id) = due {
-                self.spawn(id);
+        // One thing leads to another: a trial that is over asks the predecessor to stop, which has a deadline of its own, perhaps
+        // none at all. It ends, as each step leads further, and only the driver can begin a new life.
+        while self.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            for worker in self.workers.values_mut() {
+                worker.handle_timeout(now, &self.policy, &mut self.outbox);
             }
-            self.end_trial(number, tried, now);
+            let is_due = |slot: &&Slot| slot.deadline().is_some_and(|deadline| deadline <= now);
+            let due: Vec<u32> = self.slots.values().filter(is_due).map(Slot::number).collect();
+            for number in due {
+                let Some(slot) = self.slots.get_mut(&number) else { continue };
+                let next = slot.handle_timeout(now);
+                let tried = slot.ask_trial(|trial| trial.handle_timeout(now));
+                if let Some(id) = next {
+                    self.spawn(id);
+                }
+                self.end_trial(number, tried, now);
+            }
+            self.advance(now);
         }
-        self.advance(now);
     }
 }
 
@@ -354,9 +363,10 @@ impl Supervisor {
         self.workers.insert(id, Worker::spawn(id, release, &mut self.outbox));
     }
 
-    /// Tells once that a slot is not wanted any more.
+    /// Tells once that a slot is not wanted any more, and lets the plan forget it.
     fn settle(&mut self, slot: u32) {
         if self.slots.get_mut(&slot).is_some_and(Slot::tell_unwanted) {
+            self.plan.forget(slot);
             self.outbox.push_event(Event::Stopped { slot });
         }
     }
@@ -366,8 +376,16 @@ impl Supervisor {
     /// This is the one place where ids are looked up: a stale or made-up one finds `None`.
     pub(crate) fn feed(&mut self, id: WorkerId, input: Input, now: Instant) -> Option<State> {
         let worker = self.workers.get_mut(&id)?;
+        let was = worker.state();
         worker.handle(input, now, &self.policy, &mut self.outbox);
-        Some(worker.state())
+        let is = worker.state();
+        if was == State::Ready
+            && is != was
+            && let Some(slot) = self.slots.get_mut(&id.slot())
+        {
+            slot.handle_leaving(id);
+        }
+        Some(is)
     }
 
     /// The time of this call, never before that of the last one.

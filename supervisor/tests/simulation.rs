@@ -1,12 +1,14 @@
 //! Thousands of schedules of faults in virtual time.
 //!
 //! Spawns fail, workers are never ready, exit in any order and at any time, hang so that only SIGKILL ends them,
-//! lose their channel; the user starts, stops and shuts down at random; the clock jumps far ahead.
+//! lose their channel; the user starts, stops, scales, rolls, pauses, aborts and shuts down at random; figures come in; the clock
+//! jumps far ahead.
 //! `rules` lists what holds all the same.
 //!
 //! `CLUSTER_TEST_LONG=1` runs a hundred times as many schedules, `CLUSTER_TEST_SEED=n` runs the one of that seed.
 
 mod common;
+mod journal;
 mod machine;
 mod rules;
 
@@ -18,19 +20,30 @@ use machine::Machine;
 const SCHEDULES: u64 = 4000;
 const STEPS: u32 = 150;
 
-/// Every cause of an exit, and what else may follow from a fault.
-const TO_BE_MET: [&str; 11] = [
+/// Every cause of an exit, what else may follow from a fault, and all that a roll can come to.
+const TO_BE_MET: [&str; 22] = [
+    "Aborted",
     "Asked",
     "BackingOff",
     "BootFailure",
+    "Busy",
     "ChannelLost",
+    "Completed",
     "Crash",
+    "Ended",
+    "Errors",
+    "Failed",
     "GaveUp",
+    "NoSlots",
+    "Recalled",
+    "Replaced",
+    "SpawnFailed",
     "SpawnFailed, again: false",
     "SpawnFailed, again: true",
     "StartTimeout",
     "StopTimeout",
     "Unhealthy",
+    "Vacated",
 ];
 
 /// Says how to repeat the schedule that failed.
@@ -68,6 +81,9 @@ fn the_rules_hold_under_random_faults_and_everything_ends_after_a_shutdown() {
             machine.command();
             machine.step();
         }
+        if seed % 3 == 0 {
+            finish_roll(&mut machine);
+        }
         end(&mut machine, seed % 2 == 0);
         met.append(&mut machine.rules.met);
     }
@@ -78,6 +94,19 @@ fn the_rules_hold_under_random_faults_and_everything_ends_after_a_shutdown() {
             "the faults must reach all of it"
         );
     }
+}
+
+/// Lets time pass until the roll that goes on is over, if there is one.
+fn finish_roll(machine: &mut Machine) {
+    machine.calm = true;
+    machine.resume();
+    for _ in 0..20_000 {
+        if machine.supervisor.current_roll().is_none() {
+            return;
+        }
+        assert!(machine.step(), "a roll goes on and nothing will ever happen again");
+    }
+    panic!("the roll never ends");
 }
 
 /// Shuts down and checks that all ends within the deadlines, on a machine that has calmed down.
@@ -99,6 +128,7 @@ fn end(machine: &mut Machine, gracefully: bool) {
             let took = machine.now - begin;
             assert!(took <= limit, "the shutdown took {took:?}, more than {limit:?}");
             assert_eq!(machine.supervisor.poll_timeout(), None);
+            assert_eq!(machine.supervisor.current_roll(), None, "a roll ends with the rest");
             return machine.rules.assert_quiet();
         }
         assert!(machine.step(), "somebody lives and nothing will ever happen again");

@@ -143,7 +143,7 @@ impl fmt::Display for RollRefused {
 impl std::error::Error for RollRefused {}
 
 /// How a roll ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RollOutcome {
     /// All slots have their new worker.
@@ -170,7 +170,7 @@ impl fmt::Display for RollOutcome {
 }
 
 /// Why a successor did not take over.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unfit {
     /// Its process could not be started.

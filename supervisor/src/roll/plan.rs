@@ -91,8 +91,10 @@ struct Running {
     /// How many of `pending` are canaries, or on trial as such.
     canaries: usize,
     on_trial: BTreeSet<u32>,
-    /// Replaced so far, with what they had before.
+    /// Slots that were replaced and are wanted still, with what they had before.
     replaced: Vec<(u32, Release)>,
+    /// How many were replaced in all.
+    count: u32,
     paused: bool,
     /// It goes back, for this reason.
     back: Option<RollOutcome>,
@@ -105,8 +107,17 @@ impl Plan {
         let pending: VecDeque<u32> = slots.into_iter().collect();
         let canaries = pending.len().min(roll.canaries as usize);
         let (on_trial, replaced) = (BTreeSet::new(), Vec::new());
-        self.running =
-            Some(Running { id, roll, pending, canaries, on_trial, replaced, paused: false, back: None });
+        self.running = Some(Running {
+            id,
+            roll,
+            pending,
+            canaries,
+            on_trial,
+            replaced,
+            count: 0,
+            paused: false,
+            back: None,
+        });
         id
     }
 
@@ -120,6 +131,11 @@ impl Plan {
         running.flat_map(|running| {
             running.replaced.iter().map(|(_, before)| *before).chain(running.roll.release)
         })
+    }
+
+    /// Whether the roll has yet to come to this slot.
+    pub(crate) fn is_pending(&self, slot: u32) -> bool {
+        self.running.as_ref().is_some_and(|running| running.pending.contains(&slot))
     }
 
     /// Whether there is nothing to do.
@@ -139,6 +155,7 @@ impl Plan {
         self.singles.retain(|other| *other != slot);
         if let Some(running) = &mut self.running {
             running.drop_pending(slot);
+            running.replaced.retain(|(other, _)| *other != slot);
         }
     }
 
@@ -162,15 +179,23 @@ impl Plan {
         }
     }
 
-    /// The successor of a slot took over.
-    pub(crate) fn handle_fit(&mut self, slot: u32, before: Release, roll: Option<RollId>) {
+    /// The successor of a slot took over, which changes what it runs.
+    pub(crate) fn handle_fit(&mut self, slot: u32, before: Release, after: Release, roll: Option<RollId>) {
         // Whoever wanted it replaced has what he wanted.
         self.singles.retain(|other| *other != slot);
-        if let Some(running) = self.of(roll) {
-            running.on_trial.remove(&slot);
-            running.canaries = running.canaries.saturating_sub(1);
-            if running.back.is_none() {
-                running.replaced.push((slot, before));
+        let Some(running) = self.of(roll) else { return };
+        running.on_trial.remove(&slot);
+        running.canaries = running.canaries.saturating_sub(1);
+        let is_new = running.replaced.iter().all(|(other, _)| *other != slot);
+        if running.back.is_none() {
+            running.count += 1;
+            running.replaced.push((slot, before));
+        } else if is_new && after != before {
+            // It was too late to recall it.
+            running.count += 1;
+            running.replaced.push((slot, before));
+            if running.roll.roll_back {
+                running.pending.push_back(slot);
             }
         }
     }
@@ -213,8 +238,7 @@ impl Plan {
         let running =
             self.running.take_if(|running| running.pending.is_empty() && running.on_trial.is_empty())?;
         let outcome = running.back.unwrap_or(RollOutcome::Completed);
-        let replaced = u32::try_from(running.replaced.len()).unwrap_or(u32::MAX);
-        Some(Finished { id: running.id, outcome, replaced, release: running.roll.release })
+        Some(Finished { id: running.id, outcome, replaced: running.count, release: running.roll.release })
     }
 }
 

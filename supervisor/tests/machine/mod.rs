@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster_supervisor::{
-    Action, Backoff, Budget, Event, Exit, Policy, Restart, StopSequence, StopSignal, Supervisor, WorkerId,
+    Action, Backoff, Budget, Event, Exit, Figures, Policy, Release, Restart, Roll, StopSequence, StopSignal,
+    Supervisor, WorkerId,
 };
 
 use super::rules::Rules;
@@ -18,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) restart: Restart,
     pub(crate) stop: (Duration, Duration),
     pub(crate) start_timeout: Duration,
+    pub(crate) surge: u32,
+    pub(crate) unavailable: u32,
 }
 
 impl Settings {
@@ -42,6 +45,8 @@ impl Settings {
             restart: restarts[rng.usize(..restarts.len())],
             stop: stops[rng.usize(..stops.len())],
             start_timeout: if rng.u8(..8) == 0 { Duration::ZERO } else { seconds(30) },
+            surge: [1, 1, 0, 2, 5][rng.usize(..5)],
+            unavailable: [0, 0, 1, 2][rng.usize(..4)],
         }
     }
 
@@ -54,6 +59,8 @@ impl Settings {
             .backoff(Backoff::new().base(base))
             .stop(StopSequence::new().drain(self.stop.0).terminate(self.stop.1))
             .start_timeout(self.start_timeout)
+            .max_surge(self.surge)
+            .max_unavailable(self.unavailable)
     }
 }
 
@@ -112,16 +119,64 @@ impl Machine {
             }
             12..18 => {
                 if let Some(id) = self.anyone() {
-                    self.rules.stopped(id);
+                    self.rules.stopped(id, &self.supervisor);
                     self.supervisor.stop(id, self.now);
                 }
             }
             18 => self.shutdown(),
             19 => self.shutdown_now(),
             20..24 => self.send_late_news(),
+            24..30 => self.roll(),
+            30 => drop(self.supervisor.pause_roll()),
+            31..34 => drop(self.supervisor.resume_roll(self.now)),
+            34 => self.supervisor.abort_roll(self.now),
+            35..40 => {
+                if let Some(id) = self.anyone() {
+                    self.supervisor.replace(id, self.now);
+                }
+            }
+            40..43 => self.scale(),
+            43..60 => self.count_requests(),
             _ => {}
         }
         self.pump();
+    }
+
+    fn roll(&mut self) {
+        let roll = match self.rng.u8(..4) {
+            0 => Roll::same(),
+            _ => Roll::to(Release::new(self.rng.u32(..4))),
+        };
+        let roll = roll.bake(seconds(self.rng.u64(..3) * 5)).roll_back(self.rng.u8(..4) > 0);
+        let bake = seconds(self.rng.u64(..20));
+        let roll = if self.rng.bool() { roll.canaries(self.rng.u32(..3), bake) } else { roll };
+        let was = self.supervisor.current_roll();
+        match self.supervisor.roll(roll, self.now) {
+            Ok(_) => assert_eq!(was, None),
+            Err(error) => drop(self.rules.met.insert(first_word(&format!("{error:?}")))),
+        }
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.supervisor.resume_roll(self.now);
+        self.pump();
+    }
+
+    fn scale(&mut self) {
+        let slots = self.rng.usize(..7);
+        let before: Vec<u32> =
+            self.supervisor.slots().filter(|slot| slot.is_wanted()).map(|slot| slot.slot()).collect();
+        self.rules.scale(slots, &before);
+        self.supervisor.scale(slots, self.now);
+        let wanted = self.supervisor.slots().filter(|slot| slot.is_wanted()).count();
+        assert_eq!(wanted, slots, "as many slots as were asked for");
+    }
+
+    fn count_requests(&mut self) {
+        let Some(id) = self.anyone() else { return };
+        let requests = self.rng.u64(..200);
+        let errors = if self.rng.u8(..4) == 0 { requests / 2 } else { 0 };
+        self.supervisor.handle_figures(id, Figures::new(requests, errors), self.now);
     }
 
     pub(crate) fn shutdown(&mut self) {
@@ -191,7 +246,7 @@ impl Machine {
             Fact::Online(id) => supervisor.handle_online(id, now),
             Fact::Ready(id) => supervisor.handle_ready(id, now),
             Fact::Exit(id, exit) => {
-                self.rules.exited(id, exit);
+                self.rules.exited(id, exit, supervisor, now);
                 self.dying.remove(&id);
                 supervisor.handle_exit(id, exit, now);
             }
@@ -201,20 +256,24 @@ impl Machine {
         // Some drivers handle a batch of messages before they look at what to do.
         if self.rng.u8(..4) > 0 {
             self.pump();
+        } else {
+            self.rules.many_at_once = true;
         }
     }
 
     /// Carries out all actions and checks all that can be checked.
     fn pump(&mut self) {
         for _ in 0..10_000 {
+            // First: they tell which of the spawns to come are of successors.
+            while let Some(event) = self.supervisor.poll_event() {
+                self.rules.event(&event);
+                assert!(!matches!(event, Event::GaveUp { .. } if self.settings.budget.is_none()));
+            }
             let Some(action) = self.supervisor.poll_action() else {
-                while let Some(event) = self.supervisor.poll_event() {
-                    self.rules.event(&event);
-                    assert!(!matches!(event, Event::GaveUp { .. } if self.settings.budget.is_none()));
-                }
+                self.rules.many_at_once = false;
                 return;
             };
-            self.rules.action(action, self.now);
+            self.rules.action(action, self.now, &self.supervisor);
             self.carry_out(action);
         }
         panic!("the supervisor keeps the driver busy for ever");
@@ -313,6 +372,11 @@ impl Machine {
     fn anyone(&mut self) -> Option<WorkerId> {
         (!self.known.is_empty()).then(|| self.known[self.rng.usize(..self.known.len())])
     }
+}
+
+/// The first word of something's debug form.
+pub(crate) fn first_word(text: &str) -> String {
+    text.split(|char: char| !char.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
 fn seconds(seconds: u64) -> Duration {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use cluster_supervisor::{Action, Event, Exit, StopSignal, Supervisor, WorkerId, WorkerState};
 
-use super::machine::Settings;
+use super::journal::Journal;
+use super::machine::{Settings, first_word};
 
 /// What the driver knows of one life.
 #[derive(Debug, Default)]
@@ -17,6 +18,9 @@ struct Life {
     exit: Option<Exit>,
     has_failed_to_spawn: bool,
     exit_events: u32,
+    /// How long it was ready.
+    ready_for: Duration,
+    ready_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,12 +31,11 @@ enum Progress {
     Killed,
 }
 
-/// The restarts of one slot on a clock of its own that runs while its worker is ready. That is the definition of the
-/// budget's period.
+/// The restarts of one slot on a clock of its own, which runs while a worker of it is ready, and is read when that one has ended. That is
+/// the definition of the budget's period.
 #[derive(Debug, Default)]
 struct SlotClock {
     served: Duration,
-    ready_since: Option<Instant>,
     /// A worker exited, so the next spawn is a restart.
     owes_restart: bool,
     restarts: Vec<Duration>,
@@ -42,10 +45,19 @@ struct SlotClock {
 #[derive(Debug)]
 pub(crate) struct Rules {
     budget: Option<(u32, Duration)>,
+    surge: usize,
+    unavailable: u32,
+    /// More has happened since the driver last looked: what was decided in between can't be told from what it sees.
+    pub(crate) many_at_once: bool,
+    journal: Journal,
+    rolls: (u32, u32),
     lives: BTreeMap<WorkerId, Life>,
     /// Those of the lives that have neither ended nor failed to begin.
     living: BTreeSet<WorkerId>,
     slots: BTreeMap<u32, SlotClock>,
+    /// Which start of a slot its last was.
+    started: BTreeMap<u32, usize>,
+    starts: usize,
     /// The last id of each slot.
     newest: BTreeMap<u32, u32>,
     /// What was met on the way, to show that the simulation reaches it.
@@ -56,9 +68,17 @@ impl Rules {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             budget: settings.budget,
+            // With neither it is as if a worker more were allowed.
+            surge: if settings.unavailable == 0 { settings.surge.max(1) } else { settings.surge } as usize,
+            unavailable: settings.unavailable,
+            many_at_once: false,
+            journal: Journal::default(),
+            rolls: (0, 0),
             lives: BTreeMap::new(),
             living: BTreeSet::new(),
             slots: BTreeMap::new(),
+            started: BTreeMap::new(),
+            starts: 0,
             newest: BTreeMap::new(),
             met: BTreeSet::new(),
         }
@@ -71,15 +91,40 @@ impl Rules {
             .collect();
         let lowest = (0..).find(|slot| !taken.contains(slot));
         assert_eq!(Some(id.slot()), lowest, "a start takes the lowest slot that is neither alive nor wanted");
-        let slot = self.slots.entry(id.slot()).or_default();
-        *slot = SlotClock { wanted: true, ..SlotClock::default() };
+        self.start(id.slot());
     }
 
-    pub(crate) fn stopped(&mut self, id: WorkerId) {
-        if self.newest.get(&id.slot()) == Some(&id.generation())
+    fn start(&mut self, slot: u32) {
+        self.starts += 1;
+        self.started.insert(slot, self.starts);
+        self.slots.insert(slot, SlotClock { wanted: true, ..SlotClock::default() });
+    }
+
+    pub(crate) fn stopped(&mut self, id: WorkerId, supervisor: &Supervisor) {
+        if supervisor.slots().any(|slot| slot.newest() == id)
             && let Some(slot) = self.slots.get_mut(&id.slot())
         {
             slot.wanted = false;
+        }
+    }
+
+    /// So many slots shall be wanted, and these are.
+    pub(crate) fn scale(&mut self, slots: usize, wanted: &[u32]) {
+        for _ in wanted.len()..slots {
+            // As `started` checks it for a start.
+            let taken: BTreeSet<u32> = self
+                .alive()
+                .chain(self.slots.iter().filter(|(_, slot)| slot.wanted).map(|(slot, _)| *slot))
+                .collect();
+            let lowest = (0..).find(|slot| !taken.contains(slot)).unwrap_or_default();
+            self.start(lowest);
+        }
+        if wanted.len() > slots {
+            let mut by_age: Vec<_> = wanted.iter().map(|slot| (self.started[slot], *slot)).collect();
+            by_age.sort_unstable();
+            for (_, slot) in by_age.into_iter().skip(slots) {
+                self.slots.get_mut(&slot).unwrap().wanted = false;
+            }
         }
     }
 
@@ -96,11 +141,19 @@ impl Rules {
         self.living.remove(&id);
     }
 
-    pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit) {
-        self.life(id).exit = Some(exit);
+    pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit, supervisor: &Supervisor, now: Instant) {
+        let life = self.life(id);
+        life.exit = Some(exit);
+        let ready_for = life.ready_for + life.ready_since.map_or(Duration::ZERO, |since| now - since);
         self.living.remove(&id);
+        let view = supervisor.slots().find(|slot| slot.slot() == id.slot());
+        // One that has a successor is not restarted: that one takes its place.
+        let is_own = view.is_some_and(|slot| {
+            slot.newest() == id && (!slot.is_replacing() || slot.successor() == Some(id))
+        });
         if let Some(slot) = self.slots.get_mut(&id.slot()) {
-            slot.owes_restart = true;
+            slot.owes_restart |= is_own;
+            slot.served += ready_for;
         }
     }
 
@@ -117,12 +170,13 @@ impl Rules {
         }
     }
 
-    pub(crate) fn action(&mut self, action: Action, now: Instant) {
+    pub(crate) fn action(&mut self, action: Action, now: Instant, supervisor: &Supervisor) {
         let id = action.id();
         if action == Action::Spawn(id) {
             return self.spawn(id);
         }
         self.turn_clock(action, now);
+        self.keeps_its_promise(action, supervisor);
         let life = self.life(id);
         assert!(life.is_spawned, "{action:?} before the spawn was answered");
         let is_late_withdraw = action == Action::Withdraw(id) && life.is_admitted;
@@ -149,8 +203,33 @@ impl Rules {
         life.progress = progress.or(life.progress);
     }
 
+    /// Nobody who serves has to go before his successor serves, but as many as may be missing.
+    fn keeps_its_promise(&mut self, action: Action, supervisor: &Supervisor) {
+        let Action::AskStop(id) = action else { return };
+        let views: Vec<_> = supervisor.slots().filter(|slot| slot.is_wanted()).collect();
+        let is_first =
+            views.iter().any(|slot| slot.newest() == id && slot.is_replacing() && slot.successor().is_none());
+        if is_first {
+            let serves =
+                |slot: u32| self.lives.iter().any(|(id, life)| id.slot() == slot && life.is_admitted);
+            let missing = views.iter().filter(|slot| !serves(slot.slot())).count();
+            assert!(
+                self.many_at_once || missing <= self.unavailable as usize,
+                "{missing} slots without a ready worker"
+            );
+            self.met.insert("Vacated".to_owned());
+        }
+    }
+
     fn spawn(&mut self, id: WorkerId) {
-        assert!(!self.alive().any(|slot| slot == id.slot()), "two workers in slot {}", id.slot());
+        let on_trial = self.journal.was_on_trial(id);
+        let others: Vec<_> = self.living.iter().filter(|other| other.slot() == id.slot()).collect();
+        assert!(others.len() <= 1, "three workers in slot {}", id.slot());
+        for other in others {
+            // A successor that was recalled while it was being spawned is asked to stop once it is there.
+            let leaves = self.lives[other].progress.is_some() || self.journal.was_on_trial(*other);
+            assert!(on_trial || leaves, "two workers in slot {}, and none of them on trial", id.slot());
+        }
         let newest = self.newest.insert(id.slot(), id.generation()).unwrap_or(0);
         assert_eq!(id.generation(), newest + 1, "generations count up without repeating");
         self.lives.insert(id, Life::default());
@@ -158,6 +237,10 @@ impl Rules {
 
         let budget = self.budget;
         let slot = self.slots.entry(id.slot()).or_default();
+        if on_trial && !slot.wanted {
+            // One that was given up has another chance.
+            *slot = SlotClock { wanted: true, ..SlotClock::default() };
+        }
         assert!(slot.wanted, "{id} is spawned and not wanted");
         if std::mem::take(&mut slot.owes_restart) {
             let served = slot.served;
@@ -170,6 +253,7 @@ impl Rules {
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
+        self.journal.write(event);
         match event {
             Event::Exited { id, exit, cause, .. } => {
                 self.met.insert(format!("{cause:?}"));
@@ -191,6 +275,27 @@ impl Rules {
             }
             Event::BackingOff { .. } => {
                 self.met.insert("BackingOff".to_owned());
+            }
+            Event::Replaced { new, .. } => {
+                self.met.insert("Replaced".to_owned());
+                assert!(self.journal.serves_or_ended(*new), "{new} took over before it was ready");
+            }
+            Event::Replacing { slot, id: Some(id), .. } => {
+                // Those that were given up are wanted again as soon as a roll comes to them.
+                let wanted = self.slots.values().filter(|slot| slot.wanted).count() + self.journal.given_up();
+                let living = self.living.iter().filter(|other| *other != id).count();
+                let is_beside = self.living.iter().any(|other| other.slot() == *slot && other != id);
+                let fits = !is_beside || living < wanted + self.surge;
+                assert!(self.many_at_once || fits, "{living} live for {wanted} slots, and a successor comes");
+            }
+            Event::ReplaceFailed { reason, .. } => {
+                self.met.insert(first_word(&format!("{reason:?}")));
+            }
+            Event::RollStarted { .. } => self.rolls.0 += 1,
+            Event::RollFinished { outcome, .. } => {
+                self.rolls.1 += 1;
+                self.met.insert(first_word(&format!("{outcome:?}")));
+                assert_eq!(self.rolls.0, self.rolls.1, "each roll ends once");
             }
             _ => {}
         }
@@ -215,6 +320,8 @@ impl Rules {
         let waits = supervisor.slots().any(|slot| slot.retry_at().is_some());
         assert_eq!(supervisor.is_done(), known.is_empty() && !waits);
         assert_eq!(supervisor.lost_events(), 0);
+        assert_eq!(supervisor.current_roll().is_some(), self.rolls.0 > self.rolls.1);
+        self.journal.compare(supervisor);
     }
 
     fn alive(&self) -> impl Iterator<Item = u32> {
@@ -223,11 +330,11 @@ impl Rules {
 
     /// Admit and Withdraw are carried out at the instant of what caused them.
     fn turn_clock(&mut self, action: Action, now: Instant) {
-        let Some(slot) = self.slots.get_mut(&action.id().slot()) else { return };
+        let life = self.life(action.id());
         match action {
-            Action::Admit(_) => slot.ready_since = Some(now),
+            Action::Admit(_) => life.ready_since = Some(now),
             Action::Withdraw(_) => {
-                slot.served += slot.ready_since.take().map_or(Duration::ZERO, |since| now - since);
+                life.ready_for += life.ready_since.take().map_or(Duration::ZERO, |since| now - since);
             }
             Action::Spawn(_) | Action::AskStop(_) | Action::Signal(..) => {}
         }

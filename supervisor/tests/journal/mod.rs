@@ -1,0 +1,147 @@
+//! The state of all slots, from events alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster_supervisor::{Event, Supervisor, WorkerId, WorkerState};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Starting,
+    Ready,
+    Leaving,
+}
+
+/// What is with a slot without a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Rest {
+    #[default]
+    Stopped,
+    Backoff,
+    GaveUp,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    own: Option<WorkerId>,
+    rest: Rest,
+    wanted: bool,
+    /// On trial; nobody yet if its predecessor has to go first.
+    trial: Option<Option<WorkerId>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    slots: BTreeMap<u32, Slot>,
+    lives: BTreeMap<WorkerId, Life>,
+    /// All that ever were.
+    successors: BTreeSet<WorkerId>,
+}
+
+impl Journal {
+    pub(crate) fn write(&mut self, event: &Event) {
+        match event {
+            Event::Starting { id, .. } => {
+                self.lives.insert(*id, Life::Starting);
+                let slot = self.slots.entry(id.slot()).or_default();
+                match &mut slot.trial {
+                    Some(successor @ None) => {
+                        self.successors.insert(*id);
+                        *successor = Some(*id);
+                        slot.own = Some(*id);
+                    }
+                    Some(Some(successor)) if successor == id => {
+                        self.successors.insert(*id);
+                        // It is the slot's own at once where there is nobody else.
+                        if !slot.own.is_some_and(|own| self.lives.contains_key(&own)) {
+                            slot.own = Some(*id);
+                        }
+                    }
+                    _ => slot.own = Some(*id),
+                }
+                (slot.wanted, slot.rest) = (true, Rest::Stopped);
+            }
+            Event::Ready { id } => drop(self.lives.insert(*id, Life::Ready)),
+            Event::Stopping { id, .. } => drop(self.lives.insert(*id, Life::Leaving)),
+            Event::Exited { id, .. } => self.end(*id),
+            Event::SpawnFailed { id, retry_in } => {
+                self.end(*id);
+                if retry_in.is_some() {
+                    self.slot(id.slot()).rest = Rest::Backoff;
+                }
+            }
+            Event::BackingOff { slot, .. } => self.slot(*slot).rest = Rest::Backoff,
+            Event::GaveUp { slot, .. } => {
+                let slot = self.slot(*slot);
+                (slot.rest, slot.wanted) = (Rest::GaveUp, false);
+            }
+            Event::Stopped { slot } => {
+                let slot = self.slot(*slot);
+                slot.wanted = false;
+                slot.rest = Rest::Stopped;
+            }
+            Event::Replacing { slot, id, .. } => self.slot(*slot).trial = Some(*id),
+            Event::Replaced { new, .. } => {
+                let slot = self.slot(new.slot());
+                (slot.own, slot.trial) = (Some(*new), None);
+            }
+            Event::ReplaceFailed { slot, .. } => self.slot(*slot).trial = None,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn serves_or_ended(&self, id: WorkerId) -> bool {
+        self.lives.get(&id).is_none_or(|life| *life == Life::Ready)
+    }
+
+    pub(crate) fn given_up(&self) -> usize {
+        self.slots.values().filter(|slot| slot.rest == Rest::GaveUp).count()
+    }
+
+    pub(crate) fn was_on_trial(&self, id: WorkerId) -> bool {
+        self.successors.contains(&id)
+    }
+
+    fn slot(&mut self, slot: u32) -> &mut Slot {
+        self.slots.entry(slot).or_default()
+    }
+
+    fn end(&mut self, id: WorkerId) {
+        self.lives.remove(&id);
+        let slot = self.slots.entry(id.slot()).or_default();
+        // A successor takes the place of one that ended.
+        if let (true, Some(Some(successor))) = (slot.own == Some(id), slot.trial) {
+            slot.own = Some(successor);
+        }
+    }
+
+    /// It is what the supervisor shows.
+    pub(crate) fn compare(&self, supervisor: &Supervisor) {
+        let shown: BTreeMap<WorkerId, Life> = supervisor
+            .workers()
+            .map(|worker| {
+                let life = match worker.state() {
+                    WorkerState::Starting => Life::Starting,
+                    WorkerState::Ready => Life::Ready,
+                    _ => Life::Leaving,
+                };
+                (worker.id(), life)
+            })
+            .collect();
+        assert_eq!(shown, self.lives, "the workers, from events alone");
+        for view in supervisor.slots() {
+            let slot = &self.slots[&view.slot()];
+            assert_eq!(Some(view.newest()), slot.own, "whose slot {} is", view.slot());
+            assert_eq!(view.is_wanted(), slot.wanted, "whether slot {} is wanted", view.slot());
+            assert_eq!(view.is_replacing(), slot.trial.is_some(), "slot {}", view.slot());
+            assert_eq!(view.successor(), slot.trial.flatten(), "slot {}", view.slot());
+            if view.current().is_none() {
+                let rest = match view.state() {
+                    WorkerState::Backoff => Rest::Backoff,
+                    WorkerState::GaveUp => Rest::GaveUp,
+                    _ => Rest::Stopped,
+                };
+                assert_eq!(rest, slot.rest, "slot {}", view.slot());
+            }
+        }
+    }
+}
