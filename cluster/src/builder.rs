@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cluster_balancer::Strategy;
 use cluster_health::Heartbeat;
-use cluster_supervisor::{Budget, Policy};
+use cluster_supervisor::{Budget, Policy, Roll};
 
 use crate::{Key, Mode, Peek, Primary, Result, Role, Worker};
 
@@ -51,6 +51,7 @@ pub struct Builder {
     pub(crate) args: Option<Vec<OsString>>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) signals: bool,
+    pub(crate) rolling: Roll,
 }
 
 /// How many connections there may be at a time.
@@ -114,6 +115,7 @@ impl Builder {
             args: None,
             env: Vec::new(),
             signals: true,
+            rolling: Roll::same().canaries(1, Duration::from_secs(5)),
         }
     }
 
@@ -247,6 +249,15 @@ impl Builder {
     /// Sets an environment variable for the workers, on top of the primary's environment.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// How a [reload](crate::Handle::reload) goes about: how long each successor has to serve beside its predecessor, and how many
+    /// canaries a new executable has to send ahead, for how long. Default: ready is good enough, and one canary for 5 s.
+    ///
+    /// How many workers may be on their way at a time is a matter of [`policy`](Self::policy). The release is the primary's to choose.
+    pub fn rolling(mut self, roll: Roll) -> Self {
+        self.rolling = roll;
         self
     }
 

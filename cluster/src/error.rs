@@ -49,6 +49,9 @@ pub enum Error {
     /// The primary is gone; this worker is about to end.
     #[error("the primary is gone")]
     PrimaryGone,
+    /// The workers are not replaced.
+    #[error("could not replace the workers: {0}")]
+    Roll(cluster_supervisor::RollRefused),
     /// Every worker failed more often than the restart budget allows.
     #[error("no worker is left: {reason}")]
     GaveUp {

@@ -78,7 +78,7 @@ pub use self::key::{Found, Key, Peek};
 #[cfg(feature = "http")]
 pub use self::layer::{ClusterLayer, ClusterService, ResponseFuture};
 pub use self::listen::{Listen, Mode, UnknownMode};
-pub use self::primary::{Handle, Primary};
+pub use self::primary::{Handle, Primary, RollReport};
 pub use self::role::Role;
 pub use self::status::{AcceptStatus, ClusterStatus, WorkerStatus};
 pub use self::worker::{Listener, Stream, Worker};

@@ -108,6 +108,11 @@ impl Supervisor {
         self.advance(now);
     }
 
+    /// What slots that are started now run.
+    pub fn release(&self) -> Release {
+        self.release
+    }
+
     /// What slots that are started from now on run. A completed roll to another release sets it, too.
     pub fn set_release(&mut self, release: Release) {
         self.release = release;

@@ -90,7 +90,8 @@ impl Core {
     }
 
     fn bear(&mut self, id: WorkerId, now: Instant) -> Result<Link> {
-        let newborn = self.cradle.bear(id)?;
+        let release = self.supervisor.release_of(id).unwrap_or_default();
+        let newborn = self.cradle.bear(id, release)?;
         let board = std::sync::Arc::clone(&newborn.board);
         let (link, data) = Link::new(id, newborn, self.reports.clone(), now)?;
         self.acceptor.command(Command::Attach { worker: id, channel: Box::new(data), board });
@@ -160,6 +161,7 @@ impl Core {
         }
         let ready = matches!(event, Life::Ready { .. });
         let exited = matches!(event, Life::Exited { .. });
+        self.handle_roll_event(&event);
         self.announce(Event::Lifecycle { event, pid });
         if ready {
             self.announce_serving();
@@ -168,6 +170,7 @@ impl Core {
             self.monitor.remove(id);
             self.links.remove(&id);
             self.acceptor.command(Command::Forget { worker: id });
+            self.forget_releases();
         }
     }
 

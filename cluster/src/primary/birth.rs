@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::{Channel, Socket, Welcome};
+use cluster_supervisor::Release;
 use cluster_supervisor::WorkerId;
-use cluster_supervisor::os::{Child, Executable, Spawn};
+use cluster_supervisor::os::{Child, Spawn};
 
+use super::releases::Releases;
 use crate::builder::Builder;
 use crate::wire::{self, Greeting};
 use crate::{Error, Result};
@@ -15,7 +17,8 @@ use crate::{Error, Result};
 /// What every worker of this primary is started with.
 #[derive(Debug)]
 pub(super) struct Cradle {
-    executable: Executable,
+    /// What workers are started from.
+    pub(super) releases: Releases,
     spawn: Spawn,
     greeting: Greeting,
     /// Each worker holds a copy of the reading end, and nobody but this process the other: it ends when this process does.
@@ -35,10 +38,7 @@ pub(super) struct Newborn {
 impl Cradle {
     /// Pins the executable.
     pub(super) fn new(config: &mut Builder, open_files: u64) -> Result<Self> {
-        let executable = match config.exec.take() {
-            Some(path) => Executable::open(path)?,
-            None => Executable::current()?,
-        };
+        let releases = Releases::new(config.exec.take())?;
         let args = config.args.take().unwrap_or_else(|| std::env::args_os().skip(1).collect());
         let spawn =
             config.env.drain(..).fold(Spawn::new().args(args), |spawn, (key, value)| spawn.env(key, value));
@@ -52,11 +52,13 @@ impl Cradle {
             open_files,
             connections: config.limits.worker,
         };
-        Ok(Self { executable, spawn, greeting, lifeline, _lifeline_end: end })
+        Ok(Self { releases, spawn, greeting, lifeline, _lifeline_end: end })
     }
 
     /// Starts a worker. The Welcome is written before the process exists, so it is the first thing the worker reads.
-    pub(super) fn bear(&mut self, id: WorkerId) -> Result<Newborn> {
+    pub(super) fn bear(&mut self, id: WorkerId, release: Release) -> Result<Newborn> {
+        // All that a worker may be started with are held until nobody may be.
+        let executable = self.releases.get(release).ok_or(Error::Ended)?;
         let (control, childs_control) = Socket::pair()?;
         let (data, childs_data) = Socket::pair()?;
         let (board, memory) = PrimaryBoard::create()?;
@@ -77,7 +79,7 @@ impl Cradle {
                 source,
             });
         }
-        let child = self.executable.spawn(&self.spawn, childs_control.into_fd())?;
+        let child = executable.spawn(&self.spawn, childs_control.into_fd())?;
         Ok(Newborn { child, control, data: Channel::new(data), board: Arc::new(board) })
     }
 }

@@ -12,7 +12,10 @@
 mod answer;
 mod apply;
 mod birth;
+mod handle;
 mod link;
+mod releases;
+mod rolls;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,13 +25,15 @@ use cluster_supervisor::{Supervisor, WorkerId, os};
 use tokio::sync::{mpsc, oneshot};
 
 use self::birth::Cradle;
+use self::handle::Order;
+pub use self::handle::{Handle, RollReport};
 use self::link::{Link, Report};
+use self::rolls::Waiting;
 use crate::acceptor::{self, Acceptor, Command};
 use crate::builder::Builder;
 use crate::event::{Event, Events, Publisher};
 use crate::listeners::Listeners;
-use crate::signals::Signals;
-use crate::status::ClusterStatus;
+use crate::signals::{Asked, Signals};
 use crate::{Error, Result};
 
 /// Reports of workers that may wait for the loop; the rest waits in the workers' channels.
@@ -57,81 +62,12 @@ pub struct Primary {
     orders: mpsc::Receiver<Order>,
 }
 
-/// Steers a running primary from elsewhere. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    orders: mpsc::Sender<Order>,
-}
-
-#[derive(Debug)]
-enum Order {
-    Fork(oneshot::Sender<WorkerId>),
-    Stop(WorkerId),
-    Shutdown,
-    Status(oneshot::Sender<ClusterStatus>),
-}
-
-impl Handle {
-    /// Starts one more worker, in the lowest free slot, and returns at once with its name; events tell how it fares. It
-    /// is kept running like the others.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ended`].
-    pub async fn fork(&self) -> Result<WorkerId> {
-        self.ask(Order::Fork).await
-    }
-
-    /// Asks a worker to leave for good: it gets no more connections, finishes those it has, and exits. Returns at
-    /// once; events tell when it has. A worker that is gone already is no error.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ended`].
-    pub async fn stop(&self, worker: WorkerId) -> Result<()> {
-        self.order(Order::Stop(worker)).await
-    }
-
-    /// Stops the cluster gracefully; a second call stops it at once.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ended`].
-    pub async fn shutdown(&self) -> Result<()> {
-        self.order(Order::Shutdown).await
-    }
-
-    /// How everybody is.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ended`].
-    pub async fn status(&self) -> Result<ClusterStatus> {
-        self.ask(Order::Status).await
-    }
-
-    async fn order(&self, order: Order) -> Result<()> {
-        self.orders.send(order).await.map_err(|_| Error::Ended)
-    }
-
-    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        self.order(order(reply)).await?;
-        answer.await.map_err(|_| Error::Ended)
-    }
-}
-
 impl Primary {
     pub(crate) fn new(mut config: Builder) -> Result<Self> {
         // An unknown strategy is better known now than after the first worker was started.
         config.strategy = crate::builder::Choice::Custom(config.strategy.resolve()?);
         let (sender, orders) = mpsc::channel(ORDERS);
-        Ok(Self {
-            config: Box::new(config),
-            events: Publisher::new(),
-            handle: Handle { orders: sender },
-            orders,
-        })
+        Ok(Self { config: Box::new(config), events: Publisher::new(), handle: Handle::new(sender), orders })
     }
 
     /// Subscribes to the events. Do so before [`run`](Self::run) to see all of them.
@@ -144,7 +80,8 @@ impl Primary {
         self.handle.clone()
     }
 
-    /// Starts the workers and keeps them running until SIGTERM, SIGINT or [`Handle::shutdown`]; then stops
+    /// Starts the workers and keeps them running until SIGTERM, SIGINT or [`Handle::shutdown`]; SIGHUP [reloads](Handle::reload),
+    /// SIGTTIN and SIGTTOU start one more and stop one. Then stops
     /// gracefully: what has connected is still handed out (for at most the linger time), workers drain, each within its
     /// deadline. A second signal ends all at once.
     ///
@@ -185,6 +122,8 @@ struct Core {
     /// Has said that all workers are ready.
     serving: bool,
     gave_up: Vec<String>,
+    /// For the roll that goes on.
+    waiting: Option<Waiting>,
 }
 
 impl Core {
@@ -217,13 +156,14 @@ impl Core {
             stopping: false,
             serving: false,
             gave_up: Vec::new(),
+            waiting: None,
             config,
         };
         Ok((core, ended))
     }
 
     fn signals(&self) -> Result<Option<Signals>> {
-        self.config.signals.then(Signals::new).transpose()
+        self.config.signals.then(Signals::primary).transpose()
     }
 
     fn start(&mut self, now: Instant) {
@@ -281,6 +221,18 @@ impl Core {
             // Whoever asked may have stopped waiting.
             Order::Fork(reply) => drop(reply.send(self.supervisor.start(now))),
             Order::Stop(id) => self.supervisor.stop(id, now),
+            Order::Restart(slot) => {
+                let view = self.supervisor.slots().find(|view| view.slot() == slot);
+                if let Some(id) = view.and_then(|view| view.current()) {
+                    self.supervisor.replace(id, now);
+                }
+            }
+            Order::Scale(workers) if !self.stopping => self.supervisor.scale(workers, now),
+            Order::Scale(_) => {}
+            Order::Roll(anew, reply) => self.handle_roll(anew, reply, now),
+            Order::Pause(reply) => drop(reply.send(self.supervisor.pause_roll())),
+            Order::Resume(reply) => drop(reply.send(self.supervisor.resume_roll(now))),
+            Order::Abort => self.supervisor.abort_roll(now),
             Order::Status(reply) => drop(reply.send(self.status(now))),
             Order::Shutdown => {}
         }
@@ -308,6 +260,8 @@ impl Core {
             self.monitor.handle_counter(*id, link.board.figures().beats, now);
         }
         self.monitor.handle_timeout(now);
+        // First: a successor whose time is over is judged by what it did in that time.
+        self.report_figures(now);
         self.supervisor.handle_timeout(now);
     }
 
@@ -353,7 +307,12 @@ impl Turns {
                     core.handle_order(order, Instant::now());
                 }
             }
-            () = signalled(&mut self.signals) => self.shut_down(core),
+            signal = signalled(&mut self.signals) => match signal {
+                Asked::Stop => self.shut_down(core),
+                Asked::Reload => core.handle_reload_signal(Instant::now()),
+                Asked::More => core.handle_step(true, Instant::now()),
+                Asked::Fewer => core.handle_step(false, Instant::now()),
+            },
             () = closed(&mut self.closing) => {
                 self.closing = None;
                 core.supervisor.shutdown(Instant::now());
@@ -371,7 +330,7 @@ impl Turns {
     }
 }
 
-async fn signalled(signals: &mut Option<Signals>) {
+async fn signalled(signals: &mut Option<Signals>) -> Asked {
     match signals {
         Some(signals) => signals.recv().await,
         None => std::future::pending().await,

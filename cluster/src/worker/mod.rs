@@ -178,7 +178,7 @@ impl Worker {
         let id = WorkerId::new(greeting.slot, greeting.generation);
         let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), most, started));
         tokio::spawn(run_intake(Arc::clone(&inner), data, greeting.linger));
-        let mut signals = Signals::terminate()?;
+        let mut signals = Signals::worker()?;
         let leaving = Arc::clone(&inner);
         tokio::spawn(async move {
             signals.recv().await;
@@ -195,13 +195,13 @@ impl Worker {
         let gate = Arc::new(Gate::new());
         let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate), most));
         if let Some(stop_within) = stop_within {
-            let mut signals = Signals::new()?;
+            let mut signals = Signals::inline()?;
             let gate = Arc::clone(&gate);
             tokio::spawn(async move {
                 signals.recv().await;
                 let leaving = gate.leave_within(linger);
                 tokio::select! {
-                    () = signals.recv() => {}
+                    _ = signals.recv() => {}
                     () = async { leaving.await; tokio::time::sleep(stop_within).await } => {
                         tracing::warn!("the server did not stop in time");
                     }

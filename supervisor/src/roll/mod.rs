@@ -89,6 +89,11 @@ impl Roll {
         Self { release: Some(release), ..Self::same() }
     }
 
+    /// The same to this release.
+    pub const fn release(self, release: Release) -> Self {
+        Self { release: Some(release), ..self }
+    }
+
     /// How long a successor has to serve beside its predecessor before that one has to go.
     pub const fn bake(self, bake: Duration) -> Self {
         Self { bake, ..self }

@@ -123,7 +123,7 @@ impl Rules {
             let mut by_age: Vec<_> = wanted.iter().map(|slot| (self.started[slot], *slot)).collect();
             by_age.sort_unstable();
             for (_, slot) in by_age.into_iter().skip(slots) {
-                self.slots.get_mut(&slot).unwrap().wanted = false;
+                self.slots.entry(slot).or_default().wanted = false;
             }
         }
     }
