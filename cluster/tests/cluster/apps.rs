@@ -44,6 +44,8 @@ pub(crate) fn run(app: &str) {
             "session" => session(worker).await,
             "udp" => udp(worker).await,
             "record" => record(worker).await,
+            "third-time-unlucky" => third_time_unlucky(worker).await,
+            "behave" => behave(worker).await,
             other => panic!("no such app: {other}"),
         }
     });
@@ -140,6 +142,38 @@ async fn greedy(worker: Worker) {
         cluster::supervisor::os::set_open_files(3).unwrap();
     }
     http(worker).await;
+}
+
+/// Each third life of a slot ends before it begins.
+async fn third_time_unlucky(worker: Worker) {
+    if worker.id().generation() % 3 == 0 {
+        std::process::abort();
+    }
+    http(worker).await;
+}
+
+/// Does what is written at the end of its executable.
+async fn behave(worker: Worker) {
+    let behaviour = crate::rolls::behaviour();
+    if behaviour == "abort" {
+        std::process::abort();
+    }
+    if behaviour == "mute" {
+        return std::future::pending().await;
+    }
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
+    if behaviour == "crash" {
+        // Under traffic.
+        tokio::spawn(async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            std::process::abort();
+        });
+    }
+    let status = if behaviour == "errors" { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+    let answer = (status, behaviour);
+    let app =
+        axum::Router::new().route("/", get(move || std::future::ready(answer.clone()))).layer(worker.layer());
+    axum::serve(listener, app).with_graceful_shutdown(worker.draining()).await.unwrap();
 }
 
 async fn serve(listener: cluster::Listener, name: &'static [u8]) {

@@ -12,6 +12,7 @@ mod limits;
 mod listening;
 mod modes;
 mod reuseport;
+mod rolls;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -60,6 +61,10 @@ fn main() {
             drain::what_has_connected_is_served_when_the_cluster_stops,
         ),
         ("an_upgrade_stays_one", drain::an_upgrade_stays_one_while_the_worker_leaves),
+        ("rolls_lose_no_request", rolls::rolls_lose_no_request),
+        ("failing_rolls_lose_no_request", rolls::nor_do_rolls_that_fail),
+        ("a_bad_executable", rolls::a_bad_executable_is_rolled_back_by_itself),
+        ("a_good_executable", rolls::a_good_executable_takes_over_and_a_crash_brings_no_other),
         ("sessions_stay", keys::sessions_stay_where_they_are_while_another_worker_is_restarted),
         ("sessions_name_their_slot", keys::a_session_that_names_its_slot_comes_back_to_it),
         ("silent_clients", keys::clients_that_send_nothing_or_little_delay_nobody),
