@@ -62,6 +62,8 @@ fn main() {
         ),
         ("an_upgrade_stays_one", drain::an_upgrade_stays_one_while_the_worker_leaves),
         ("rolls_lose_no_request", rolls::rolls_lose_no_request),
+        ("rolls_in_reuseport", rolls::nor_do_they_where_each_slot_has_a_socket),
+        ("rolls_in_shared", rolls::nor_do_they_where_all_accept_from_one),
         ("failing_rolls_lose_no_request", rolls::nor_do_rolls_that_fail),
         ("a_bad_executable", rolls::a_bad_executable_is_rolled_back_by_itself),
         ("a_good_executable", rolls::a_good_executable_takes_over_and_a_crash_brings_no_other),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cluster::supervisor::{ExitCause, Policy, Roll, RollOutcome, Unfit};
-use cluster::{Builder, RollReport};
+use cluster::{Builder, Mode, RollReport};
 use rustix::process::Signal;
 
 use crate::support::client::{self, Connection};
@@ -85,14 +85,26 @@ fn roll_under_load(running: &Running, address: SocketAddr) -> Vec<RollReport> {
     reports
 }
 
-pub(crate) fn rolls_lose_no_request() {
-    let mut running = Running::start(builder("http").workers(3));
+fn roll_in(mode: Mode) {
+    let mut running = Running::start(builder("http").workers(3).mode(mode));
     let address = running.wait_serving()[0];
     let reports = roll_under_load(&running, address);
     assert!(reports.iter().all(|report| report.is_complete() && report.replaced == 3), "{reports:?}");
     let status = running.status();
     assert!(status.workers.iter().all(|worker| worker.restarts == 0), "{status:?}");
     running.stop();
+}
+
+pub(crate) fn rolls_lose_no_request() {
+    roll_in(Mode::Handoff);
+}
+
+pub(crate) fn nor_do_they_where_each_slot_has_a_socket() {
+    roll_in(Mode::ReusePort);
+}
+
+pub(crate) fn nor_do_they_where_all_accept_from_one() {
+    roll_in(Mode::Shared);
 }
 
 /// Each third life of a slot ends before it begins.
