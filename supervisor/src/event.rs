@@ -12,6 +12,11 @@ use crate::{Exit, ExitCause, GivenUp, WorkerId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// This worker is to be spawned when its turn comes, in a [group](crate::Group) that starts in order.
+    Held {
+        /// The worker.
+        id: WorkerId,
+    },
     /// This worker is to be spawned.
     Starting {
         /// The worker.
@@ -152,6 +157,7 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Held { id } => write!(f, "worker {id} waits for its turn"),
             Self::Starting { id, .. } => write!(f, "worker {id} starting"),
             Self::Spawned { id } => write!(f, "worker {id} spawned"),
             Self::SpawnFailed { id, retry_in: Some(delay) } => {

@@ -71,6 +71,7 @@ mod exit;
 mod policy;
 mod status;
 
+mod group;
 mod roll;
 mod rolling;
 
@@ -89,6 +90,7 @@ pub use action::{Action, StopSignal};
 pub use backoff::Backoff;
 pub use event::Event;
 pub use exit::{Exit, ExitCause};
+pub use group::Group;
 pub use id::WorkerId;
 pub use policy::{Budget, Policy, Restart, StopSequence};
 pub use roll::{Figures, Judge, Release, Roll, RollId, RollOutcome, RollRefused, Unfit};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Backoff;
+use crate::{Backoff, Group};
 
 /// How the workers of one [`Supervisor`](crate::Supervisor) are started, restarted and stopped.
 ///
@@ -16,6 +16,7 @@ use crate::Backoff;
 /// | [`stop`](Self::stop) | 10 s after the message SIGTERM, 2 s later SIGKILL |
 /// | [`start_timeout`](Self::start_timeout) | 30 s |
 /// | [`stable_after`](Self::stable_after) | 30 s |
+/// | [`group`](Self::group) | [`Group::OneForOne`] |
 /// | [`max_surge`](Self::max_surge) | 1 |
 /// | [`max_unavailable`](Self::max_unavailable) | 0 |
 ///
@@ -37,6 +38,7 @@ pub struct Policy {
     pub(crate) stop: StopSequence,
     pub(crate) start_timeout: Duration,
     pub(crate) stable_after: Duration,
+    pub(crate) group: Group,
     pub(crate) max_surge: u32,
     pub(crate) max_unavailable: u32,
 }
@@ -51,6 +53,7 @@ impl Policy {
             stop: StopSequence::new(),
             start_timeout: Duration::from_secs(30),
             stable_after: Duration::from_secs(30),
+            group: Group::OneForOne,
             max_surge: 1,
             max_unavailable: 0,
         }
@@ -95,6 +98,14 @@ impl Policy {
     /// in a row.
     pub const fn stable_after(mut self, stable: Duration) -> Self {
         self.stable_after = stable;
+        self
+    }
+
+    /// Who goes down with whom, and in which order workers start and stop.
+    ///
+    /// The deadlines of a stop that goes in order add up.
+    pub const fn group(mut self, group: Group) -> Self {
+        self.group = group;
         self
     }
 

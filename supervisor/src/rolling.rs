@@ -99,7 +99,7 @@ impl Supervisor {
         // Those that a roll was to give another chance are not among them.
         self.slots.values().filter(|slot| !slot.is_wanted()).for_each(|slot| self.plan.forget(slot.number()));
         for _ in wanted.len()..slots {
-            self.start(now);
+            self.start_slot();
         }
         wanted.sort_unstable();
         for (_, id) in wanted.into_iter().skip(slots).rev() {
@@ -152,7 +152,8 @@ impl Supervisor {
 impl Supervisor {
     /// Begins all trials that may begin, and tells the end of a roll.
     pub(crate) fn advance(&mut self, now: Instant) {
-        while !self.plan.is_empty() {
+        loop {
+            self.advance_group(now);
             let sight = self.sight();
             if let Some(turn) = self.plan.poll_turn(&sight, self.allowance()) {
                 self.begin_trial(turn, now);
@@ -168,7 +169,11 @@ impl Supervisor {
         Allowance { surge: self.policy.max_surge, unavailable: self.policy.max_unavailable }
     }
 
+    /// Nothing at all if nobody is to be replaced.
     fn sight(&self) -> Sight {
+        if self.plan.is_empty() {
+            return Sight::default();
+        }
         let mut sight = Sight { living: self.workers.len(), ..Sight::default() };
         for slot in self.slots.values() {
             let own = self.workers.get(&slot.own()).map(Worker::state);
@@ -183,7 +188,10 @@ impl Supervisor {
                 let others = self.lives(slot).filter(|id| *id != slot.own()).count();
                 let seen = Seen {
                     release: slot.release(),
-                    is_busy: others > 0 || own.is_some_and(|own| own != State::Ready),
+                    is_busy: others > 0
+                        || slot.is_marked()
+                        || slot.waits_for_turn()
+                        || own.is_some_and(|own| own != State::Ready),
                     is_inhabited: own.is_some(),
                 };
                 sight.slots.insert(slot.number(), seen);

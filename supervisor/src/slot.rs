@@ -43,6 +43,8 @@ pub(crate) enum SlotState {
     Live,
     /// No worker until the wait is over.
     Backoff { until: Instant },
+    /// No worker until its turn comes, in a [group](crate::Group) that starts in order.
+    Held,
     /// No worker: the budget is used up.
     GaveUp(GivenUp),
 }
@@ -54,6 +56,8 @@ pub(crate) enum Next {
     Nothing,
     /// This worker is to be spawned now.
     Spawn(WorkerId),
+    /// This worker is to be spawned when its turn comes.
+    Hold(WorkerId),
     /// The slot waits for so long before the next start.
     Wait(Duration),
     /// The slot stays empty, and somebody should know.
@@ -101,6 +105,8 @@ pub(crate) struct Slot {
     started: u64,
     /// It was told that nothing is wanted of it.
     told_unwanted: bool,
+    /// Its worker has to go and comes again: one of its [group](crate::Group) is restarted.
+    marked: bool,
     restarts: u32,
     failures: u32,
     spawn_failures: u32,
@@ -121,6 +127,7 @@ impl Slot {
             is_owed: false,
             started: 0,
             told_unwanted: true,
+            marked: false,
             restarts: 0,
             failures: 0,
             spawn_failures: 0,
@@ -139,6 +146,32 @@ impl Slot {
         self.next_generation()
     }
 
+    /// Lets the worker that is its own now wait for its turn.
+    pub(crate) fn hold(&mut self) {
+        self.state = SlotState::Held;
+    }
+
+    /// Its turn has come, and this is who is to be spawned.
+    pub(crate) fn take_turn(&mut self) -> WorkerId {
+        self.state = SlotState::Live;
+        self.own()
+    }
+
+    pub(crate) const fn waits_for_turn(&self) -> bool {
+        matches!(self.state, SlotState::Held)
+    }
+
+    /// Its worker has to go, and comes again.
+    pub(crate) const fn mark(&mut self) {
+        if matches!(self.state, SlotState::Live) {
+            self.marked = true;
+        }
+    }
+
+    pub(crate) const fn is_marked(&self) -> bool {
+        self.marked
+    }
+
     fn clear_record(&mut self) {
         self.failures = 0;
         self.spawn_failures = 0;
@@ -149,8 +182,9 @@ impl Slot {
     /// over.
     pub(crate) fn stop(&mut self) -> Option<Tried> {
         self.want = Want::Down;
+        self.marked = false;
         match self.state {
-            SlotState::Backoff { .. } => self.state = SlotState::Empty,
+            SlotState::Backoff { .. } | SlotState::Held => self.state = SlotState::Empty,
             SlotState::Empty | SlotState::Live | SlotState::GaveUp(_) => {}
         }
         self.end_trial(Unfit::Recalled)
@@ -237,6 +271,10 @@ impl Slot {
             self.intensity.serve(ready_for.unwrap_or_default());
             return Next::Nothing;
         }
+        if std::mem::take(&mut self.marked) {
+            self.intensity.serve(ready_for.unwrap_or_default());
+            return Next::Hold(self.next_generation());
+        }
         match self.trial.as_ref().map(|trial| (trial.state(), trial.successor())) {
             Some((TrialState::Vacating, _)) => {
                 self.intensity.serve(ready_for.unwrap_or_default());
@@ -322,7 +360,11 @@ impl Slot {
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<WorkerId> {
         match self.state {
             SlotState::Backoff { until } if until <= now => Some(self.next_generation()),
-            SlotState::Backoff { .. } | SlotState::Empty | SlotState::Live | SlotState::GaveUp(_) => None,
+            SlotState::Backoff { .. }
+            | SlotState::Held
+            | SlotState::Empty
+            | SlotState::Live
+            | SlotState::GaveUp(_) => None,
         }
     }
 
@@ -330,7 +372,7 @@ impl Slot {
     pub(crate) const fn retry_at(&self) -> Option<Instant> {
         match self.state {
             SlotState::Backoff { until, .. } => Some(until),
-            SlotState::Empty | SlotState::Live | SlotState::GaveUp(_) => None,
+            SlotState::Held | SlotState::Empty | SlotState::Live | SlotState::GaveUp(_) => None,
         }
     }
 

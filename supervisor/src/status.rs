@@ -22,6 +22,8 @@ pub enum WorkerState {
     Stopping,
     /// Only of a slot: it waits before its next start.
     Backoff,
+    /// Only of a slot: it waits for its turn, in a [group](crate::Group) that starts in order.
+    Held,
     /// Only of a slot: its restart budget is used up.
     GaveUp,
     /// Only of a slot: it has no worker and none is to come.
@@ -29,7 +31,7 @@ pub enum WorkerState {
 }
 
 impl WorkerState {
-    /// The word, in lower case: `starting`, `ready`, `draining`, `stopping`, `backoff`, `gave-up`, `stopped`.
+    /// The word, in lower case: `starting`, `ready`, `draining`, `stopping`, `backoff`, `held`, `gave-up`, `stopped`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -37,6 +39,7 @@ impl WorkerState {
             Self::Draining => "draining",
             Self::Stopping => "stopping",
             Self::Backoff => "backoff",
+            Self::Held => "held",
             Self::GaveUp => "gave-up",
             Self::Stopped => "stopped",
         }
@@ -109,6 +112,7 @@ pub struct SlotView {
     successor: Option<WorkerId>,
     is_wanted: bool,
     is_replacing: bool,
+    is_restarting: bool,
     release: Release,
 }
 
@@ -118,6 +122,7 @@ impl SlotView {
             (SlotState::Live, Some(worker)) => worker.state().public(),
             (SlotState::Live, None) | (SlotState::Empty, _) => WorkerState::Stopped,
             (SlotState::Backoff { .. }, _) => WorkerState::Backoff,
+            (SlotState::Held, _) => WorkerState::Held,
             (SlotState::GaveUp(_), _) => WorkerState::GaveUp,
         };
         Self {
@@ -130,6 +135,7 @@ impl SlotView {
             retry_at: slot.retry_at(),
             successor: slot.trial().and_then(Trial::successor),
             is_wanted: slot.is_wanted(),
+            is_restarting: slot.is_marked(),
             is_replacing: slot.trial().is_some(),
             release: slot.release(),
         }
@@ -153,6 +159,11 @@ impl SlotView {
     /// Whether the user wants it to have a worker.
     pub const fn is_wanted(&self) -> bool {
         self.is_wanted
+    }
+
+    /// Whether its worker has to go and comes again, since one of its [group](crate::Group) is restarted.
+    pub const fn is_restarting(&self) -> bool {
+        self.is_restarting
     }
 
     /// Whether its worker is being replaced.

@@ -80,15 +80,23 @@ impl Supervisor {
     ///
     /// From then on the slot is wanted: its workers are restarted by the [`Policy`].
     pub fn start(&mut self, now: Instant) -> WorkerId {
-        self.tick(now);
+        let now = self.tick(now);
+        let id = self.start_slot();
+        self.advance(now);
+        id
+    }
+
+    /// The same without what may follow for others.
+    pub(crate) fn start_slot(&mut self) -> WorkerId {
         let free =
             self.slots.values().find(|slot| slot.is_free() && !self.is_inhabited(slot)).map(Slot::number);
         // Slots are numbered without gaps, and memory ends long before the numbers do.
         let number = free.unwrap_or(self.slots.len() as u32);
         self.starts += 1;
         let (release, starts) = (self.release, self.starts);
-        let id = self.slots.entry(number).or_insert_with(|| Slot::new(number)).start(release, starts);
-        self.spawn(id);
+        let slot = self.slots.entry(number).or_insert_with(|| Slot::new(number));
+        let id = slot.start(release, starts);
+        self.begin(id);
         id
     }
 
@@ -144,11 +152,19 @@ impl Supervisor {
             if let Some(Tried { roll, successor, result: Err(reason) }) = tried {
                 self.plan.handle_failed(number, None, roll);
                 self.outbox.push_event(Event::ReplaceFailed { slot: number, id: successor, reason, roll });
+                // Nobody's turn: the slot has its own.
+                let own = self.slots.get(&number).map(Slot::own);
+                if let Some(id) = successor.filter(|id| Some(*id) != own) {
+                    self.feed(id, input, now);
+                }
             }
             self.settle(number);
         }
-        for worker in self.workers.values_mut() {
-            worker.handle(input, now, &self.policy, &mut self.outbox);
+        // In a group that stops in order, each in its turn: `advance` asks the last.
+        if !self.policy.group.is_ordered() || input == Input::Kill {
+            for worker in self.workers.values_mut() {
+                worker.handle(input, now, &self.policy, &mut self.outbox);
+            }
         }
         self.advance(now);
     }
@@ -222,14 +238,25 @@ impl Supervisor {
             .flatten();
         match slot.handle_exit(ended, now, &self.policy, &mut self.rng) {
             Next::Nothing => {}
-            Next::Spawn(next) => self.spawn(next),
+            Next::Hold(next) => self.hold(next),
+            // Its predecessor made way for it.
+            Next::Spawn(next) if slot.is_on_trial(next) => self.spawn(next),
+            Next::Spawn(next) => {
+                self.mark(next.slot(), now);
+                self.begin(next);
+            }
             Next::Wait(delay) => {
                 let (slot, failures) = (slot.number(), slot.failures());
                 self.outbox.push_event(Event::BackingOff { slot, delay, failures });
+                self.mark(slot, now);
             }
             Next::GiveUp(GivenUp { id, failures, period, exit, cause }) => {
                 let slot = id.slot();
                 self.outbox.push_event(Event::GaveUp { slot, id, failures, period, exit, cause });
+                if self.policy.group.is_ordered() {
+                    // Those who need one another are given up together.
+                    self.end_all(Input::Stop, now);
+                }
             }
         }
         self.end_trial(id.slot(), tried, now);
@@ -272,7 +299,7 @@ impl Supervisor {
                 let next = slot.handle_timeout(now);
                 let tried = slot.ask_trial(|trial| trial.handle_timeout(now));
                 if let Some(id) = next {
-                    self.spawn(id);
+                    self.begin(id);
                 }
                 self.end_trial(number, tried, now);
             }
@@ -310,14 +337,15 @@ impl Supervisor {
     /// True before the first start, after a shutdown, and when every slot has finished or was given up; ask
     /// [`given_up`](Self::given_up) which.
     pub fn is_done(&self) -> bool {
-        self.workers.is_empty() && self.slots.values().all(|slot| slot.deadline().is_none())
+        self.workers.is_empty()
+            && self.slots.values().all(|slot| slot.deadline().is_none() && !slot.waits_for_turn())
     }
 
     /// The slots that were given up, with the reason, by slot. Starting such a slot anew takes it off the list.
     pub fn given_up(&self) -> impl Iterator<Item = &GivenUp> {
         self.slots.values().filter_map(|slot| match slot.state() {
             SlotState::GaveUp(given_up) => Some(given_up),
-            SlotState::Empty | SlotState::Live | SlotState::Backoff { .. } => None,
+            SlotState::Empty | SlotState::Live | SlotState::Held | SlotState::Backoff { .. } => None,
         })
     }
 
@@ -355,6 +383,18 @@ impl Supervisor {
     /// Whether any generation of this slot still lives.
     fn is_inhabited(&self, slot: &Slot) -> bool {
         self.lives(slot).next().is_some()
+    }
+
+    /// A new life begins, now or when its turn comes.
+    fn begin(&mut self, id: WorkerId) {
+        if self.policy.group.is_ordered() { self.hold(id) } else { self.spawn(id) }
+    }
+
+    fn hold(&mut self, id: WorkerId) {
+        if let Some(slot) = self.slots.get_mut(&id.slot()) {
+            slot.hold();
+        }
+        self.outbox.push_event(Event::Held { id });
     }
 
     /// A new life begins.

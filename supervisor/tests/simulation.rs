@@ -15,6 +15,7 @@ mod rules;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cluster_supervisor::Group;
 use machine::Machine;
 
 const SCHEDULES: u64 = 4000;
@@ -117,7 +118,10 @@ fn end(machine: &mut Machine, gracefully: bool) {
     let slack = Duration::from_millis(80 + 50);
     let limit = if gracefully {
         machine.shutdown();
-        drain + terminate + slack
+        // In a group that stops in order the deadlines add up.
+        let turns =
+            if machine.settings.group == Group::OneForOne { 1 } else { machine.supervisor.workers().count() };
+        (drain + terminate + slack) * u32::try_from(turns).unwrap_or(u32::MAX)
     } else {
         machine.shutdown_now();
         slack

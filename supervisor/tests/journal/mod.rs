@@ -17,6 +17,7 @@ enum Rest {
     #[default]
     Stopped,
     Backoff,
+    Held,
     GaveUp,
 }
 
@@ -59,6 +60,10 @@ impl Journal {
                     _ => slot.own = Some(*id),
                 }
                 (slot.wanted, slot.rest) = (true, Rest::Stopped);
+            }
+            Event::Held { id } => {
+                let slot = self.slot(id.slot());
+                (slot.own, slot.rest, slot.wanted) = (Some(*id), Rest::Held, true);
             }
             Event::Ready { id } => drop(self.lives.insert(*id, Life::Ready)),
             Event::Stopping { id, .. } => drop(self.lives.insert(*id, Life::Leaving)),
@@ -137,6 +142,7 @@ impl Journal {
             if view.current().is_none() {
                 let rest = match view.state() {
                     WorkerState::Backoff => Rest::Backoff,
+                    WorkerState::Held => Rest::Held,
                     WorkerState::GaveUp => Rest::GaveUp,
                     _ => Rest::Stopped,
                 };

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster_supervisor::{
-    Action, Backoff, Budget, Event, Exit, Figures, Policy, Release, Restart, Roll, StopSequence, StopSignal,
-    Supervisor, WorkerId,
+    Action, Backoff, Budget, Event, Exit, Figures, Group, Policy, Release, Restart, Roll, StopSequence,
+    StopSignal, Supervisor, WorkerId,
 };
 
 use super::rules::Rules;
@@ -21,6 +21,7 @@ pub(crate) struct Settings {
     pub(crate) start_timeout: Duration,
     pub(crate) surge: u32,
     pub(crate) unavailable: u32,
+    pub(crate) group: Group,
 }
 
 impl Settings {
@@ -47,6 +48,7 @@ impl Settings {
             start_timeout: if rng.u8(..8) == 0 { Duration::ZERO } else { seconds(30) },
             surge: [1, 1, 0, 2, 5][rng.usize(..5)],
             unavailable: [0, 0, 1, 2][rng.usize(..4)],
+            group: [Group::OneForOne, Group::OneForOne, Group::OneForAll, Group::RestForOne][rng.usize(..4)],
         }
     }
 
@@ -61,6 +63,7 @@ impl Settings {
             .start_timeout(self.start_timeout)
             .max_surge(self.surge)
             .max_unavailable(self.unavailable)
+            .group(self.group)
     }
 }
 

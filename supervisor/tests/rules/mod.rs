@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster_supervisor::{Action, Event, Exit, StopSignal, Supervisor, WorkerId, WorkerState};
+use cluster_supervisor::{Action, Event, Exit, Group, StopSignal, Supervisor, WorkerId, WorkerState};
 
 use super::journal::Journal;
 use super::machine::{Settings, first_word};
@@ -49,6 +49,7 @@ pub(crate) struct Rules {
     unavailable: u32,
     /// More has happened since the driver last looked: what was decided in between can't be told from what it sees.
     pub(crate) many_at_once: bool,
+    is_ordered: bool,
     journal: Journal,
     rolls: (u32, u32),
     lives: BTreeMap<WorkerId, Life>,
@@ -72,6 +73,7 @@ impl Rules {
             surge: if settings.unavailable == 0 { settings.surge.max(1) } else { settings.surge } as usize,
             unavailable: settings.unavailable,
             many_at_once: false,
+            is_ordered: settings.group != Group::OneForOne,
             journal: Journal::default(),
             rolls: (0, 0),
             lives: BTreeMap::new(),
@@ -149,7 +151,8 @@ impl Rules {
         let view = supervisor.slots().find(|slot| slot.slot() == id.slot());
         // One that has a successor is not restarted: that one takes its place.
         let is_own = view.is_some_and(|slot| {
-            slot.newest() == id && (!slot.is_replacing() || slot.successor() == Some(id))
+            let replaced = slot.is_replacing() && slot.successor() != Some(id);
+            slot.newest() == id && !replaced && !slot.is_restarting()
         });
         if let Some(slot) = self.slots.get_mut(&id.slot()) {
             slot.owes_restart |= is_own;
@@ -231,17 +234,26 @@ impl Rules {
             assert!(on_trial || leaves, "two workers in slot {}, and none of them on trial", id.slot());
         }
         let newest = self.newest.insert(id.slot(), id.generation()).unwrap_or(0);
-        assert_eq!(id.generation(), newest + 1, "generations count up without repeating");
+        // One that waited for its turn in vain is not heard of again.
+        let skips = self.is_ordered && id.generation() > newest;
+        assert!(skips || id.generation() == newest + 1, "generations count up without repeating");
         self.lives.insert(id, Life::default());
         self.living.insert(id);
 
         let budget = self.budget;
+        if self.is_ordered && !on_trial && !self.many_at_once {
+            let before = self.started.iter().filter(|(_, started)| **started < self.started[&id.slot()]);
+            for (slot, _) in before.filter(|(slot, _)| self.slots[*slot].wanted) {
+                let serves = self.lives.iter().any(|(id, life)| id.slot() == *slot && life.is_admitted);
+                assert!(serves, "{id} starts before slot {slot} is ready");
+            }
+        }
         let slot = self.slots.entry(id.slot()).or_default();
         if on_trial && !slot.wanted {
             // One that was given up has another chance.
             *slot = SlotClock { wanted: true, ..SlotClock::default() };
         }
-        assert!(slot.wanted, "{id} is spawned and not wanted");
+        assert!(slot.wanted || self.many_at_once, "{id} is spawned and not wanted");
         if std::mem::take(&mut slot.owes_restart) {
             let served = slot.served;
             slot.restarts.push(served);
@@ -291,6 +303,8 @@ impl Rules {
             Event::ReplaceFailed { reason, .. } => {
                 self.met.insert(first_word(&format!("{reason:?}")));
             }
+            // A worker may have finished for good, by the restart policy.
+            Event::Stopped { slot } => self.slots.entry(*slot).or_default().wanted = false,
             Event::RollStarted { .. } => self.rolls.0 += 1,
             Event::RollFinished { outcome, .. } => {
                 self.rolls.1 += 1;

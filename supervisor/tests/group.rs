@@ -1,0 +1,167 @@
+//! Workers that need one another, one situation at a time.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use cluster_supervisor::{
+    Action, Backoff, Budget, Exit, Group, Policy, Release, Roll, StopSignal, WorkerId, WorkerState,
+};
+use common::{SECOND, SIGABRT, Stage, policy};
+
+fn id(slot: u32, generation: u32) -> WorkerId {
+    WorkerId::new(slot, generation)
+}
+
+impl Stage {
+    fn becomes_ready(&mut self, id: WorkerId) {
+        self.supervisor.handle_spawned(id, self.now);
+        self.supervisor.handle_ready(id, self.now);
+    }
+
+    /// What was asked of processes since the last look.
+    fn spawns_and_stops(&mut self) -> Vec<Action> {
+        let is_either = |action: &Action| matches!(action, Action::Spawn(_) | Action::AskStop(_));
+        self.actions().into_iter().filter(is_either).collect()
+    }
+}
+
+/// So many ready workers of a group, and nothing left to poll.
+fn serving(workers: u32, policy: Policy) -> Stage {
+    let mut stage = Stage::new(policy);
+    for _ in 0..workers {
+        stage.supervisor.start(stage.now);
+    }
+    (0..workers).for_each(|slot| stage.becomes_ready(id(slot, 1)));
+    stage.look_away();
+    stage
+}
+
+fn immediately(group: Group) -> Policy {
+    policy().group(group).backoff(Backoff::new().base(std::time::Duration::ZERO))
+}
+
+#[test]
+fn each_starts_when_the_one_before_it_is_ready() {
+    let mut stage = Stage::new(policy().group(Group::RestForOne));
+    for _ in 0..3 {
+        stage.supervisor.start(stage.now);
+    }
+    for slot in 0..3 {
+        assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(slot, 1))]);
+        stage.supervisor.handle_spawned(id(slot, 1), stage.now);
+        stage.supervisor.handle_online(id(slot, 1), stage.now);
+        assert_eq!(stage.actions(), []);
+        stage.supervisor.handle_ready(id(slot, 1), stage.now);
+    }
+}
+
+#[test]
+fn when_one_fails_all_go_in_reverse_and_come_in_order() {
+    let mut stage = serving(4, immediately(Group::OneForAll));
+    stage.exit(id(1, 1), SIGABRT);
+    for slot in [3, 2, 0] {
+        assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
+        stage.exit(id(slot, 1), Exit::Code(0));
+    }
+    for slot in 0..4 {
+        assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(slot, 2))]);
+        stage.becomes_ready(id(slot, 2));
+    }
+    let restarts: Vec<_> = stage.supervisor.slots().map(|slot| slot.restarts()).collect();
+    assert_eq!(restarts, [0, 1, 0, 0], "the others did not fail");
+}
+
+#[test]
+fn when_one_fails_those_after_it_go_and_come_again() {
+    let mut stage = serving(4, immediately(Group::RestForOne));
+    stage.exit(id(1, 1), SIGABRT);
+    for slot in [3, 2] {
+        assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
+        stage.exit(id(slot, 1), Exit::Code(0));
+    }
+    for slot in 1..4 {
+        assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(slot, 2))]);
+        stage.becomes_ready(id(slot, 2));
+    }
+    assert_eq!(stage.supervisor.worker(id(0, 1)).unwrap().state(), WorkerState::Ready);
+}
+
+#[test]
+fn nobody_starts_while_the_one_before_it_waits_out_its_back_off() {
+    let mut stage = serving(2, policy().group(Group::OneForAll));
+    for generation in 1..=2 {
+        stage.exit(id(0, generation), SIGABRT);
+        assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(1, generation))]);
+        stage.exit(id(1, generation), Exit::Code(0));
+        if generation == 1 {
+            stage.becomes_ready(id(0, 2));
+            stage.becomes_ready(id(1, 2));
+            stage.look_away();
+        }
+    }
+    assert_eq!(stage.actions(), []);
+    let states = |stage: &Stage| stage.supervisor.slots().map(|slot| slot.state()).collect::<Vec<_>>();
+    assert_eq!(states(&stage), [WorkerState::Backoff, WorkerState::Held]);
+    assert_eq!(stage.next_deadline(), SECOND);
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 3))]);
+}
+
+#[test]
+fn a_worker_that_ignores_its_stop_holds_up_the_others_no_longer_than_its_deadlines() {
+    let mut stage = serving(2, immediately(Group::OneForAll));
+    stage.exit(id(0, 1), SIGABRT);
+    stage.look_away();
+    assert_eq!(stage.next_deadline(), 10 * SECOND);
+    assert_eq!(stage.next_deadline(), 2 * SECOND);
+    assert!(stage.actions().contains(&Action::Signal(id(1, 1), StopSignal::Kill)));
+    stage.exit(id(1, 1), common::SIGKILL);
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 2))]);
+}
+
+#[test]
+fn a_shutdown_goes_in_reverse() {
+    let mut stage = serving(3, policy().group(Group::RestForOne));
+    stage.supervisor.shutdown(stage.now);
+    for slot in [2, 1, 0] {
+        assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
+        stage.exit(id(slot, 1), Exit::Code(0));
+    }
+    assert!(stage.supervisor.is_done());
+    assert_eq!(stage.actions(), []);
+
+    let mut stage = serving(3, policy().group(Group::RestForOne));
+    stage.supervisor.shutdown_now(stage.now);
+    let killed = stage.actions().into_iter().filter(|action| matches!(action, Action::Signal(..)));
+    assert_eq!(killed.count(), 3, "all at once");
+}
+
+#[test]
+fn when_one_is_given_up_all_are() {
+    let mut stage = serving(3, immediately(Group::OneForAll).budget(Budget::new(0, SECOND)));
+    stage.exit(id(2, 1), SIGABRT);
+    for slot in [1, 0] {
+        assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
+        stage.exit(id(slot, 1), Exit::Code(0));
+    }
+    assert!(stage.supervisor.is_done());
+    assert_eq!(stage.supervisor.given_up().count(), 1);
+}
+
+#[test]
+fn a_roll_in_a_group_takes_nobody_down() {
+    let mut stage = serving(2, policy().group(Group::OneForAll));
+    stage.supervisor.roll(Roll::to(Release::new(1)), stage.now).unwrap();
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 2))]);
+    stage.becomes_ready(id(0, 2));
+    assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(0, 1))]);
+    stage.exit(id(0, 1), Exit::Code(0));
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(1, 2))]);
+}
+
+#[test]
+fn by_default_nobody_minds_the_others() {
+    let mut stage = serving(3, immediately(Group::OneForOne));
+    stage.exit(id(0, 1), SIGABRT);
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 2))]);
+}
