@@ -146,7 +146,7 @@ async fn greedy(worker: Worker) {
 
 /// Each third life of a slot ends before it begins.
 async fn third_time_unlucky(worker: Worker) {
-    if worker.id().generation() % 3 == 0 {
+    if worker.id().generation().is_multiple_of(3) {
         std::process::abort();
     }
     http(worker).await;
