@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::output::Stream;
+
 /// An error of the system, with the operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +26,12 @@ pub enum Error {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// This stream of this child is captured already. Finish the child first, or give each its own key.
+    #[error("the stream `{stream}` of this child is captured already: finish the child first")]
+    Captured {
+        /// The stream.
+        stream: Stream,
     },
     /// Another call failed.
     #[error("could not {operation}")]
