@@ -15,4 +15,4 @@ pub use self::child::Child;
 pub use self::error::Error;
 pub use self::executable::{Executable, Spawn};
 pub use self::limits::{OpenFiles, open_descriptors, raise_open_files, set_open_files};
-pub use self::output::{Capture, CaptureLimits, Line, Lines, Piece, Sink, Stream, Tail, TailLine};
+pub use self::output::{Capture, CaptureLimits, Line, Lines, Piece, Prefixed, Sink, Stream, Tail, TailLine};
