@@ -140,6 +140,11 @@ impl Collected {
         }
     }
 
+    /// How many lines there are until now.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     pub(crate) fn all(&self) -> Lines {
         Lines(std::mem::take(&mut self.0.lock().unwrap()))
     }

@@ -1,0 +1,132 @@
+//! The sink that writes to our own output, in a process whose output is broken, full or closed: this test starts itself.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and has a clock and threads"
+)]
+
+#[cfg(feature = "os")]
+mod standard {
+    use std::io::{PipeReader, Read};
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use cluster_supervisor::os::{Capture, CaptureLimits, Prefixed, Stream};
+
+    /// In whose environment this is, it is the process that captures.
+    const ROLE: &str = "CLUSTER_OUTPUT_STANDARD";
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    pub(crate) fn main() {
+        if std::env::var_os(ROLE).is_some() {
+            return capturing();
+        }
+        check("lines go to the stream they came from", each_stream_goes_to_our_own);
+        check("a broken stdout stops neither child nor stderr", a_broken_stdout);
+        check("a stdout that nobody reads stops no child", a_blocked_stdout);
+        check("a closed stdout stops neither child nor stderr", a_closed_stdout);
+    }
+
+    fn check(rule: &str, test: fn()) {
+        test();
+        eprintln!("test {rule} ... ok");
+    }
+
+    /// Captures a child that writes more than a pipe and the queue hold, and says on stderr that it has ended.
+    fn capturing() {
+        let sink = Prefixed::new(|source: u32, stream| format!("[{source} {stream}] "));
+        let capture = Capture::start(CaptureLimits::new(), sink).unwrap();
+        let (stdout, child_stdout) = std::io::pipe().unwrap();
+        let (stderr, child_stderr) = std::io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo first; yes 1234567 | head -c 4000000; echo last >&2"]);
+        let mut child = command.stdout(child_stdout).stderr(child_stderr).spawn().unwrap();
+        drop(command);
+        capture.watch(3, Stream::Stdout, stdout).unwrap();
+        capture.watch(3, Stream::Stderr, stderr).unwrap();
+        let status = child.wait().unwrap();
+        let tail = capture.finish(3).unwrap();
+        eprintln!("ended {status}, {}", tail.to_string().contains("err: last\n"));
+        // With a blocked stdout the sink never ends; this process does.
+        let _ = capture.close(Duration::from_secs(2));
+    }
+
+    fn start(stdout: impl Into<Stdio>) -> (Child, PipeReader) {
+        let (stderr, child_stderr) = std::io::pipe().unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(ROLE, "1").stdin(Stdio::null()).stdout(stdout).stderr(child_stderr);
+        (command.spawn().unwrap(), stderr)
+    }
+
+    fn read(mut pipe: PipeReader) -> String {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn wait(mut child: Child) {
+        let begin = std::time::Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            if begin.elapsed() > DEADLINE {
+                child.kill().unwrap();
+                panic!("the capturing process does not end");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn each_stream_goes_to_our_own() {
+        let (stdout, theirs) = std::io::pipe().unwrap();
+        let (child, stderr) = start(theirs);
+        let out = std::thread::spawn(|| read(stdout));
+        let err = read(stderr);
+        wait(child);
+        let out = out.join().unwrap();
+        assert!(out.starts_with("[3 out] first\n[3 out] 1234567\n"), "{}", &out[..100]);
+        assert!(out.ends_with("\n"), "only whole lines");
+        assert!(err.contains("[3 err] last\n"), "{err}");
+        assert!(err.contains("ended exit status: 0, true\n"), "{err}");
+    }
+
+    fn a_broken_stdout() {
+        let (stdout, theirs) = std::io::pipe().unwrap();
+        drop(stdout);
+        let (child, stderr) = start(theirs);
+        let err = read(stderr);
+        wait(child);
+        assert!(err.contains("[3 err] last\n"), "{err}");
+        assert!(err.contains("ended exit status: 0, true\n"), "{err}");
+    }
+
+    fn a_blocked_stdout() {
+        let (_stdout, theirs) = std::io::pipe().unwrap();
+        let (child, stderr) = start(theirs);
+        let err = read(stderr);
+        wait(child);
+        assert!(err.contains("ended exit status: 0, true\n"), "{err}");
+    }
+
+    fn a_closed_stdout() {
+        let (stderr, child_stderr) = std::io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" >&-"]).arg(std::env::current_exe().unwrap());
+        command.env(ROLE, "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(child_stderr);
+        let child = command.spawn().unwrap();
+        drop(command);
+        let err = read(stderr);
+        wait(child);
+        assert!(err.contains("[3 err] last\n"), "{err}");
+        assert!(err.contains("ended exit status: 0, true\n"), "{err}");
+    }
+}
+
+fn main() {
+    #[cfg(feature = "os")]
+    standard::main();
+}
