@@ -99,7 +99,7 @@ impl Supervisor {
         // Those that a roll was to give another chance are not among them.
         self.slots.values().filter(|slot| !slot.is_wanted()).for_each(|slot| self.plan.forget(slot.number()));
         for _ in wanted.len()..slots {
-            self.start_slot();
+            self.start_slot(std::sync::Arc::clone(&self.policy));
         }
         wanted.sort_unstable();
         for (_, id) in wanted.into_iter().skip(slots).rev() {

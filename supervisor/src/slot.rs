@@ -18,6 +18,7 @@
 //! [`Trial`]. A successor that is fit becomes the slot's own. If its predecessor ends before that, it becomes the slot's own
 //! too, and stays on trial: should it fail, the slot goes back to the release it had.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::intensity::Intensity;
@@ -98,6 +99,7 @@ pub(crate) struct Slot {
     own: u32,
     /// What it runs, unless the worker is on trial.
     release: Release,
+    policy: Arc<Policy>,
     trial: Option<Trial>,
     /// A trial failed whose predecessor is gone: whatever the restart policy says, the slot gets a worker of its own release.
     is_owed: bool,
@@ -115,7 +117,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// An empty slot that has never had a worker.
-    pub(crate) fn new(number: u32) -> Self {
+    pub(crate) fn new(number: u32, policy: Arc<Policy>) -> Self {
         Self {
             number,
             want: Want::Down,
@@ -123,6 +125,7 @@ impl Slot {
             generation: 0,
             own: 0,
             release: Release::default(),
+            policy,
             trial: None,
             is_owed: false,
             started: 0,
@@ -137,10 +140,11 @@ impl Slot {
 
     /// Wants the slot up and returns its next worker, with a clean record: what failed before the user started it
     /// anew is not held against it.
-    pub(crate) fn start(&mut self, release: Release, started: u64) -> WorkerId {
+    pub(crate) fn start(&mut self, release: Release, policy: Arc<Policy>, started: u64) -> WorkerId {
         self.want = Want::Up;
         self.told_unwanted = false;
         self.release = release;
+        self.policy = policy;
         self.started = started;
         self.clear_record();
         self.next_generation()
@@ -259,13 +263,8 @@ impl Slot {
     }
 
     /// Decides what follows the end of a worker.
-    pub(crate) fn handle_exit(
-        &mut self,
-        ended: Ended,
-        now: Instant,
-        policy: &Policy,
-        rng: &mut fastrand::Rng,
-    ) -> Next {
+    pub(crate) fn handle_exit(&mut self, ended: Ended, now: Instant, rng: &mut fastrand::Rng) -> Next {
+        let policy = Arc::clone(&self.policy);
         let Ended { id, exit, cause, ready_for } = ended;
         if id != self.own() {
             self.intensity.serve(ready_for.unwrap_or_default());
@@ -336,7 +335,6 @@ impl Slot {
         &mut self,
         id: WorkerId,
         now: Instant,
-        policy: &Policy,
         rng: &mut fastrand::Rng,
     ) -> Option<Duration> {
         if id != self.own() {
@@ -349,7 +347,7 @@ impl Slot {
             }
             Want::Up => {
                 self.spawn_failures = self.spawn_failures.saturating_add(1);
-                let delay = policy.backoff.after_spawn_failure(self.spawn_failures, rng);
+                let delay = self.policy.backoff.after_spawn_failure(self.spawn_failures, rng);
                 self.wait(delay, now);
                 Some(delay)
             }
@@ -406,6 +404,10 @@ impl Slot {
 
     pub(crate) const fn is_wanted(&self) -> bool {
         matches!(self.want, Want::Up)
+    }
+
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy)
     }
 
     pub(crate) const fn release(&self) -> Release {

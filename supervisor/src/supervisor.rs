@@ -1,6 +1,7 @@
 //! The set of slots and workers: inputs and wishes in, actions and events out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::outbox::Outbox;
@@ -42,7 +43,8 @@ use crate::{Action, Event, Exit, Policy, WorkerId};
 /// Equal inputs, times and seeds give equal outputs. `Clone` makes a copy that goes its own way from there.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    pub(crate) policy: Policy,
+    /// Of slots that have none of their own.
+    pub(crate) policy: Arc<Policy>,
     rng: fastrand::Rng,
     now: Option<Instant>,
     pub(crate) slots: BTreeMap<u32, Slot>,
@@ -60,7 +62,7 @@ impl Supervisor {
     /// A supervisor without workers. The seed feeds the jitter of the back-off.
     pub fn new(policy: Policy, seed: u64) -> Self {
         Self {
-            policy,
+            policy: Arc::new(policy),
             rng: fastrand::Rng::with_seed(seed),
             now: None,
             slots: BTreeMap::new(),
@@ -81,21 +83,31 @@ impl Supervisor {
     /// From then on the slot is wanted: its workers are restarted by the [`Policy`].
     pub fn start(&mut self, now: Instant) -> WorkerId {
         let now = self.tick(now);
-        let id = self.start_slot();
+        let id = self.start_slot(Arc::clone(&self.policy));
+        self.advance(now);
+        id
+    }
+
+    /// The same with a policy of its own, which says how its workers are started, restarted and stopped. What concerns several
+    /// slots stays the supervisor's: [`group`](Policy::group), [`max_surge`](Policy::max_surge),
+    /// [`max_unavailable`](Policy::max_unavailable).
+    pub fn start_with(&mut self, policy: Policy, now: Instant) -> WorkerId {
+        let now = self.tick(now);
+        let id = self.start_slot(Arc::new(policy));
         self.advance(now);
         id
     }
 
     /// The same without what may follow for others.
-    pub(crate) fn start_slot(&mut self) -> WorkerId {
+    pub(crate) fn start_slot(&mut self, policy: Arc<Policy>) -> WorkerId {
         let free =
             self.slots.values().find(|slot| slot.is_free() && !self.is_inhabited(slot)).map(Slot::number);
         // Slots are numbered without gaps, and memory ends long before the numbers do.
         let number = free.unwrap_or(self.slots.len() as u32);
         self.starts += 1;
         let (release, starts) = (self.release, self.starts);
-        let slot = self.slots.entry(number).or_insert_with(|| Slot::new(number));
-        let id = slot.start(release, starts);
+        let slot = self.slots.entry(number).or_insert_with(|| Slot::new(number, Arc::clone(&policy)));
+        let id = slot.start(release, policy, starts);
         self.begin(id);
         id
     }
@@ -163,7 +175,7 @@ impl Supervisor {
         // In a group that stops in order, each in its turn: `advance` asks the last.
         if !self.policy.group.is_ordered() || input == Input::Kill {
             for worker in self.workers.values_mut() {
-                worker.handle(input, now, &self.policy, &mut self.outbox);
+                worker.handle(input, now, &mut self.outbox);
             }
         }
         self.advance(now);
@@ -199,7 +211,7 @@ impl Supervisor {
         let (mut retry_in, mut tried) = (None, None);
         if let Some(slot) = slot {
             tried = slot.is_on_trial(id).then(|| slot.end_trial(Unfit::SpawnFailed)).flatten();
-            retry_in = slot.handle_spawn_failed(id, now, &self.policy, &mut self.rng);
+            retry_in = slot.handle_spawn_failed(id, now, &mut self.rng);
         }
         self.outbox.push_event(Event::SpawnFailed { id, retry_in });
         self.end_trial(id.slot(), tried, now);
@@ -236,7 +248,7 @@ impl Supervisor {
             .is_on_trial(id)
             .then(|| slot.ask_trial(|trial| trial.handle_ended(exit, ended.cause)))
             .flatten();
-        match slot.handle_exit(ended, now, &self.policy, &mut self.rng) {
+        match slot.handle_exit(ended, now, &mut self.rng) {
             Next::Nothing => {}
             Next::Hold(next) => self.hold(next),
             // Its predecessor made way for it.
@@ -290,7 +302,7 @@ impl Supervisor {
         // none at all. It ends, as each step leads further, and only the driver can begin a new life.
         while self.poll_timeout().is_some_and(|deadline| deadline <= now) {
             for worker in self.workers.values_mut() {
-                worker.handle_timeout(now, &self.policy, &mut self.outbox);
+                worker.handle_timeout(now, &mut self.outbox);
             }
             let is_due = |slot: &&Slot| slot.deadline().is_some_and(|deadline| deadline <= now);
             let due: Vec<u32> = self.slots.values().filter(is_due).map(Slot::number).collect();
@@ -399,8 +411,9 @@ impl Supervisor {
 
     /// A new life begins.
     pub(crate) fn spawn(&mut self, id: WorkerId) {
-        let release = self.slots.get(&id.slot()).map_or(self.release, |slot| slot.release_of(id));
-        self.workers.insert(id, Worker::spawn(id, release, &mut self.outbox));
+        let Some(slot) = self.slots.get(&id.slot()) else { return };
+        let (release, policy) = (slot.release_of(id), slot.policy());
+        self.workers.insert(id, Worker::spawn(id, release, policy, &mut self.outbox));
     }
 
     /// Tells once that a slot is not wanted any more, and lets the plan forget it.
@@ -417,7 +430,7 @@ impl Supervisor {
     pub(crate) fn feed(&mut self, id: WorkerId, input: Input, now: Instant) -> Option<State> {
         let worker = self.workers.get_mut(&id)?;
         let was = worker.state();
-        worker.handle(input, now, &self.policy, &mut self.outbox);
+        worker.handle(input, now, &mut self.outbox);
         let is = worker.state();
         if was == State::Ready
             && is != was

@@ -1,5 +1,6 @@
 //! One life of one worker: its state, its deadline and its story.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::exit::{SIGKILL, SIGTERM};
@@ -13,6 +14,7 @@ use crate::{Action, Event, Exit, ExitCause, Policy, WorkerId};
 pub(crate) struct Worker {
     id: WorkerId,
     release: Release,
+    policy: Arc<Policy>,
     figures: Figures,
     state: State,
     deadline: Option<Instant>,
@@ -37,7 +39,7 @@ pub(crate) struct Ended {
 
 impl Worker {
     /// A new life, with the order to begin it.
-    pub(crate) fn spawn(id: WorkerId, release: Release, out: &mut Outbox) -> Self {
+    pub(crate) fn spawn(id: WorkerId, release: Release, policy: Arc<Policy>, out: &mut Outbox) -> Self {
         out.push_event(Event::Starting { id, release });
         let state = State::Spawning;
         if let Some(action) = state.action(id) {
@@ -46,6 +48,7 @@ impl Worker {
         Self {
             id,
             release,
+            policy,
             figures: Figures::default(),
             state,
             deadline: None,
@@ -58,7 +61,7 @@ impl Worker {
     }
 
     /// Takes an input; the resulting actions and events go to `out`.
-    pub(crate) fn handle(&mut self, input: Input, now: Instant, policy: &Policy, out: &mut Outbox) {
+    pub(crate) fn handle(&mut self, input: Input, now: Instant, out: &mut Outbox) {
         if (self.state, input, self.online) == (State::Starting, Input::Online, false) {
             self.online = true;
             out.push_event(Event::Online { id: self.id });
@@ -68,7 +71,7 @@ impl Worker {
             return;
         }
         let last = std::mem::replace(&mut self.state, next);
-        self.deadline = next.deadline(now, policy);
+        self.deadline = next.deadline(now, &self.policy);
 
         if input == Input::Spawned {
             self.spawned_at = Some(now);
@@ -93,11 +96,11 @@ impl Worker {
     }
 
     /// Lets all deadlines up to `now` pass. Afterwards the next one, if any, is later than `now`.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, policy: &Policy, out: &mut Outbox) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         // More than one can pass when a policy has steps of zero length.
         // It ends, as every timeout leads to a later state and `Killed` has no deadline.
         while self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.handle(Input::Timeout, now, policy, out);
+            self.handle(Input::Timeout, now, out);
         }
     }
 
@@ -166,19 +169,19 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[allow(clippy::disallowed_methods, reason = "tests need one instant to count from")]
-    fn ready_worker() -> (Worker, Instant, Policy, Outbox) {
-        let (now, policy, mut out) = (Instant::now(), Policy::new(), Outbox::default());
-        let mut worker = Worker::spawn(WorkerId::new(0, 1), Release::default(), &mut out);
+    fn ready_worker() -> (Worker, Instant, Outbox) {
+        let (now, mut out) = (Instant::now(), Outbox::default());
+        let mut worker = Worker::spawn(WorkerId::new(0, 1), Release::default(), Arc::default(), &mut out);
         for input in [Input::Spawned, Input::Online, Input::Ready] {
-            worker.handle(input, now, &policy, &mut out);
+            worker.handle(input, now, &mut out);
         }
-        (worker, now, policy, out)
+        (worker, now, out)
     }
 
     #[test]
     fn a_crash_that_shows_first_as_a_lost_channel_is_still_a_crash() {
-        let (mut worker, now, policy, mut out) = ready_worker();
-        worker.handle(Input::ChannelLost, now, &policy, &mut out);
+        let (mut worker, now, mut out) = ready_worker();
+        worker.handle(Input::ChannelLost, now, &mut out);
         assert_eq!(worker.exit_cause(Exit::Signal(11)), ExitCause::Crash);
         assert_eq!(worker.exit_cause(Exit::Signal(15)), ExitCause::ChannelLost);
         assert_eq!(
@@ -190,17 +193,17 @@ mod tests {
 
     #[test]
     fn time_spent_dying_does_not_count_as_being_ready() {
-        let (mut worker, now, policy, mut out) = ready_worker();
-        worker.handle(Input::Unhealthy, now + 5 * SECOND, &policy, &mut out);
+        let (mut worker, now, mut out) = ready_worker();
+        worker.handle(Input::Unhealthy, now + 5 * SECOND, &mut out);
         assert_eq!(worker.ready_for(now + 500 * SECOND), Some(5 * SECOND));
     }
 
     #[test]
     fn online_is_told_once() {
         let (now, mut out) = (ready_worker().1, Outbox::default());
-        let mut worker = Worker::spawn(WorkerId::new(0, 1), Release::default(), &mut out);
+        let mut worker = Worker::spawn(WorkerId::new(0, 1), Release::default(), Arc::default(), &mut out);
         for input in [Input::Online, Input::Spawned, Input::Online, Input::Online] {
-            worker.handle(input, now, &Policy::new(), &mut out);
+            worker.handle(input, now, &mut out);
         }
         let events: Vec<_> = std::iter::from_fn(|| out.poll_event()).collect();
         let id = worker.id();

@@ -5,7 +5,7 @@
 mod common;
 
 use cluster_supervisor::{
-    Action, Backoff, Budget, Exit, Group, Policy, Release, Roll, StopSignal, WorkerId, WorkerState,
+    Action, Backoff, Budget, Exit, Group, Policy, Release, Restart, Roll, StopSignal, WorkerId, WorkerState,
 };
 use common::{SECOND, SIGABRT, Stage, policy};
 
@@ -164,4 +164,19 @@ fn by_default_nobody_minds_the_others() {
     let mut stage = serving(3, immediately(Group::OneForOne));
     stage.exit(id(0, 1), SIGABRT);
     assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 2))]);
+}
+
+#[test]
+fn each_may_have_a_policy_of_its_own() {
+    let mut stage = Stage::new(policy().group(Group::RestForOne));
+    let job = stage.supervisor.start_with(policy().restart(Restart::Never), stage.now);
+    let server = stage.supervisor.start_with(immediately(Group::OneForOne), stage.now);
+    stage.becomes_ready(job);
+    stage.becomes_ready(server);
+    stage.look_away();
+    // Its work is done, and nobody goes down for that.
+    stage.exit(job, Exit::Code(0));
+    assert_eq!(stage.spawns_and_stops(), []);
+    stage.exit(server, SIGABRT);
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(1, 2))]);
 }
