@@ -111,3 +111,25 @@ pub(crate) fn no_orphan_outlives_the_primary() {
     server.signal(Signal::KILL);
     assert_eq!(server.wait(&workers).code(), None, "killed");
 }
+
+pub(crate) fn signals_replace_workers_and_change_how_many_there_are() {
+    let server = Server::start(command(2));
+    let generations = || {
+        let status = server.status();
+        let ready = |worker: &&serde_json::Value| worker["state"] == "ready";
+        let workers = status["workers"].as_array().unwrap();
+        workers.iter().filter(ready).map(|worker| worker["generation"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    process::signal(server.primary, Signal::HUP);
+    eventually("new workers", || (generations() == [2, 2]).then_some(()));
+    process::signal(server.primary, Signal::TTIN);
+    eventually("one more", || (generations() == [2, 2, 1]).then_some(()));
+    process::signal(server.primary, Signal::TTOU);
+    eventually("one fewer", || (generations() == [2, 2]).then_some(()));
+    process::signal(server.primary, Signal::TTOU);
+    eventually("one", || (generations() == [2]).then_some(()));
+    // There is always one.
+    process::signal(server.primary, Signal::TTOU);
+    process::signal(server.primary, Signal::HUP);
+    eventually("a new one", || (generations() == [3]).then_some(()));
+}

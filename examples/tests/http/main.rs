@@ -22,6 +22,7 @@ fn main() {
         ("a_port_in_use_is_reported", lifecycle::a_port_in_use_ends_in_a_clear_error),
         ("an_unknown_strategy_is_reported", lifecycle::an_unknown_strategy_lists_those_that_exist),
         ("an_unknown_mode_is_reported", lifecycle::an_unknown_mode_lists_those_that_exist),
+        ("signals_reload_and_scale", lifecycle::signals_replace_workers_and_change_how_many_there_are),
         ("no_orphan_outlives_the_primary", lifecycle::no_orphan_outlives_the_primary),
         ("killed_workers_lose_only_what_they_took", faults::killed_workers_lose_only_what_they_had_taken),
         (
