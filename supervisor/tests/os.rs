@@ -6,16 +6,17 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use cluster_supervisor::os::{Child, Executable, OpenFiles, Spawn, open_descriptors, set_open_files};
+use cluster_supervisor::os::{
+    Child, ChildSpec, Executable, OpenFiles, Stdio, open_descriptors, set_open_files,
+};
 use cluster_supervisor::{Exit, StopSignal};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// Starts a shell that runs `script`, with a pipe as its stdin.
 fn shell(script: &str) -> (Child, std::io::PipeWriter) {
     let (stdin, ours) = std::io::pipe().unwrap();
-    let child =
-        Executable::open("/bin/sh").unwrap().spawn(&Spawn::new().args(["-c", script]), stdin.into()).unwrap();
-    (child, ours)
+    let spec = ChildSpec::new(Executable::open("/bin/sh").unwrap()).args(["-c", script]);
+    (spec.stdin(Stdio::from(OwnedFd::from(stdin))).spawn().unwrap(), ours)
 }
 
 fn wait(mut child: Child) -> Exit {
@@ -79,9 +80,9 @@ fn the_pinned_file_is_started_whatever_became_of_its_path() {
     std::fs::copy("/bin/true", &path).unwrap();
     let pinned = Executable::open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let null: OwnedFd = File::open("/dev/null").unwrap().into();
-    assert_eq!(wait(pinned.spawn(&Spawn::new(), null).unwrap()), Exit::Code(0));
-    assert_eq!(pinned.path(), path);
+    let spec = ChildSpec::new(pinned);
+    assert_eq!(wait(spec.spawn().unwrap()), Exit::Code(0));
+    assert_eq!(spec.executable().path(), path);
     let error = Executable::open(&path).unwrap_err();
     assert_eq!(error.to_string(), format!("could not open the executable {}", path.display()));
 }

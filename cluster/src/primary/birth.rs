@@ -7,7 +7,7 @@ use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::{Channel, Socket, Welcome};
 use cluster_supervisor::Release;
 use cluster_supervisor::WorkerId;
-use cluster_supervisor::os::{Child, Spawn};
+use cluster_supervisor::os::{Child, ChildSpec, Stdio};
 
 use super::releases::Releases;
 use crate::builder::Builder;
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub(super) struct Cradle {
     /// What workers are started from.
     pub(super) releases: Releases,
-    spawn: Spawn,
+    spec: ChildSpec,
     greeting: Greeting,
     /// Each worker holds a copy of the reading end, and nobody but this process the other: it ends when this process does.
     lifeline: PipeReader,
@@ -40,8 +40,8 @@ impl Cradle {
     pub(super) fn new(config: &mut Builder, open_files: u64) -> Result<Self> {
         let releases = Releases::new(config.exec.take())?;
         let args = config.args.take().unwrap_or_else(|| std::env::args_os().skip(1).collect());
-        let spawn =
-            config.env.drain(..).fold(Spawn::new().args(args), |spawn, (key, value)| spawn.env(key, value));
+        let spec = ChildSpec::new(releases.get(Release::default()).ok_or(Error::Ended)?).args(args);
+        let spec = config.env.drain(..).fold(spec, |spec, (key, value)| spec.env(key, value));
         let (lifeline, end) = std::io::pipe().map_err(Error::os("make the lifeline"))?;
         let greeting = Greeting {
             slot: 0,
@@ -52,7 +52,7 @@ impl Cradle {
             open_files,
             connections: config.limits.worker,
         };
-        Ok(Self { releases, spawn, greeting, lifeline, _lifeline_end: end })
+        Ok(Self { releases, spec, greeting, lifeline, _lifeline_end: end })
     }
 
     /// Starts a worker. The Welcome is written before the process exists, so it is the first thing the worker reads.
@@ -79,7 +79,8 @@ impl Cradle {
                 source,
             });
         }
-        let child = executable.spawn(&self.spawn, childs_control.into_fd())?;
+        let spec = self.spec.clone().run(executable).stdin(Stdio::from(childs_control.into_fd()));
+        let child = spec.spawn()?;
         Ok(Newborn { child, control, data: Channel::new(data), board: Arc::new(board) })
     }
 }

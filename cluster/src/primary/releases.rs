@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cluster_supervisor::Release;
 use cluster_supervisor::os::Executable;
@@ -20,7 +21,7 @@ pub(super) struct Releases {
 
 #[derive(Debug)]
 struct Pinned {
-    executable: Executable,
+    executable: Arc<Executable>,
     /// What the file was when it was opened; `None` if that can't be told.
     file: Option<File>,
 }
@@ -58,13 +59,13 @@ impl Releases {
         // That of the program that runs now, which is not the one at its path if that was replaced meanwhile.
         let file = look_at(if is_own { Path::new("/proc/self/exe") } else { executable.path() });
         let path = executable.path().to_owned();
-        let pinned = BTreeMap::from([(Release::default(), Pinned { executable, file })]);
+        let pinned = BTreeMap::from([(Release::default(), Pinned { executable: Arc::new(executable), file })]);
         Ok(Self { path, pinned, next: 1 })
     }
 
     /// What a worker of this release is started from.
-    pub(super) fn get(&self, release: Release) -> Option<&Executable> {
-        self.pinned.get(&release).map(|pinned| &pinned.executable)
+    pub(super) fn get(&self, release: Release) -> Option<Arc<Executable>> {
+        self.pinned.get(&release).map(|pinned| Arc::clone(&pinned.executable))
     }
 
     /// Opens what is at the path now. `None` if that is what `current` runs.
@@ -77,7 +78,7 @@ impl Releases {
         let executable = Executable::open(self.path.clone()).map_err(Error::from)?;
         let release = Release::new(self.next);
         self.next = self.next.wrapping_add(1);
-        self.pinned.insert(release, Pinned { executable, file });
+        self.pinned.insert(release, Pinned { executable: Arc::new(executable), file });
         Ok(Some(release))
     }
 

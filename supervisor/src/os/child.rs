@@ -1,11 +1,12 @@
 //! A running child, watched and signalled through a pidfd.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Error;
+use super::stdio::OurEnds;
 use crate::{Exit, StopSignal};
 
 /// A child process. Its pidfd becomes readable when it exits; then [`try_reap`](Self::try_reap) it.
@@ -18,18 +19,19 @@ use crate::{Exit, StopSignal};
 pub struct Child {
     process: std::process::Child,
     pidfd: OwnedFd,
+    ends: OurEnds,
 }
 
 impl Child {
     /// Takes over a child that was just started, or ends it if it can't be watched.
-    pub(super) fn watch(mut process: std::process::Child) -> io::Result<Self> {
+    pub(super) fn watch(mut process: std::process::Child, ends: OurEnds) -> io::Result<Self> {
         let pidfd = i32::try_from(process.id())
             .ok()
             .and_then(Pid::from_raw)
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK));
         match pidfd {
-            Ok(pidfd) => Ok(Self { process, pidfd }),
+            Ok(pidfd) => Ok(Self { process, pidfd, ends }),
             Err(errno) => {
                 process.kill()?;
                 process.wait()?;
@@ -41,6 +43,26 @@ impl Child {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Our end of its stdin, if that is [`Piped`](super::Stdio::Piped): non-blocking. `None` the second time.
+    ///
+    /// Its stdin ends when this is dropped.
+    pub fn take_stdin(&mut self) -> Option<PipeWriter> {
+        self.ends.stdin.take()
+    }
+
+    /// Our end of its stdout, if that is [`Piped`](super::Stdio::Piped): non-blocking. `None` the second time.
+    ///
+    /// It ends when all who inherited the other end have closed it, which may be later than the child's exit.
+    /// Once it is dropped, whoever writes to the other end gets `SIGPIPE`.
+    pub fn take_stdout(&mut self) -> Option<PipeReader> {
+        self.ends.stdout.take()
+    }
+
+    /// Our end of its stderr, as [`take_stdout`](Self::take_stdout).
+    pub fn take_stderr(&mut self) -> Option<PipeReader> {
+        self.ends.stderr.take()
     }
 
     /// Sends a signal. A child that has exited already is no error.
@@ -66,6 +88,18 @@ impl Child {
     /// [`Error::Os`] when somebody else has reaped it.
     pub fn try_reap(&mut self) -> Result<Option<Exit>, Error> {
         Ok(self.process.try_wait().map_err(Error::os("reap a child"))?.map(Exit::from))
+    }
+
+    /// Waits until it has ended, and returns how. Closes our end of its stdin first, which it may be waiting for.
+    ///
+    /// For a program that does nothing else meanwhile; others wait for the pidfd.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when somebody else has reaped it.
+    pub fn wait(mut self) -> Result<Exit, Error> {
+        drop(self.ends.stdin.take());
+        Ok(self.process.wait().map_err(Error::os("reap a child"))?.into())
     }
 
     /// Kills it and waits until it is gone: for a child that nobody can look after.

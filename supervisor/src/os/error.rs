@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::output::Stream;
+use crate::Exit;
 
 /// An error of the system, with the operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,14 @@ pub enum Error {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// A [`ChildSpec`](super::ChildSpec) asks for something that cannot be.
+    #[error("could not start {}: {what}", path.display())]
+    Invalid {
+        /// The path of the executable.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
     },
     /// No process could be started. Often passing (`EAGAIN`, `ENOMEM`, `EMFILE`): try again later.
     #[error("could not start {}", path.display())]
@@ -32,6 +41,41 @@ pub enum Error {
     Captured {
         /// The stream.
         stream: Stream,
+    },
+    /// A setting of a [`ChildSpec`](super::ChildSpec) could not be applied. The program has not run.
+    #[error("could not {operation} for {}", path.display())]
+    Setting {
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
+        /// The path of the executable.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The settings of a [`ChildSpec`](super::ChildSpec) need a trampoline, and this program has none.
+    #[error(
+        "could not start {}: its settings are applied by this program started once more; \
+         call `cluster_supervisor::os::trampoline()` first thing in `main`",
+        path.display()
+    )]
+    NoTrampoline {
+        /// The path of the executable.
+        path: PathBuf,
+    },
+    /// The trampoline did not do its work. The program has not run, and the trampoline is gone.
+    #[error(
+        "could not start {}: the trampoline {what} ({exit}); \
+         is `cluster_supervisor::os::trampoline()` called first thing in `main`, whatever the arguments?",
+        path.display()
+    )]
+    Trampoline {
+        /// The path of the executable.
+        path: PathBuf,
+        /// What it did instead.
+        what: &'static str,
+        /// How it ended.
+        exit: Exit,
     },
     /// Another call failed.
     #[error("could not {operation}")]

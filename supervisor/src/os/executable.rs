@@ -1,55 +1,37 @@
 //! A program to start, pinned by descriptor.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 
-use super::{Child, Error};
+use super::Error;
 
 /// An executable that is held open, so that a file replaced or deleted on disk doesn't change what is
 /// started.
 ///
-/// It is started through `/proc/self/fd`, which needs a mounted `/proc`. A script (`#!`) can't be
-/// started so: its interpreter would not find the descriptor, which is closed on exec.
+/// It is started through `/proc/self/fd`, which needs a mounted `/proc`. Only a program in the kernel's own format
+/// (ELF) can be: the interpreter of a script (`#!`) gets the script's path, and would not find a descriptor that is
+/// closed on exec. Anything else is therefore started by its path, and [`is_pinned`](Self::is_pinned) says so.
+///
+/// Dropping it closes the file; what was started runs on.
+///
+/// ```
+/// use cluster_supervisor::os::Executable;
+///
+/// let program = Executable::find("sh")?;
+/// assert!(program.is_pinned());
+/// # Ok::<(), cluster_supervisor::os::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Executable {
     file: OwnedFd,
     path: PathBuf,
-}
-
-/// How to start a child: arguments, environment, stdin.
-///
-/// Everything else is inherited. No code of ours runs between fork and exec, and no user or group is changed: so the
-/// standard library starts it by `posix_spawn`, at the same cost however large this process is.
-#[derive(Debug, Default)]
-pub struct Spawn {
-    args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
-}
-
-impl Spawn {
-    /// No arguments, the environment of this process.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends arguments.
-    #[must_use]
-    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        self
-    }
-
-    /// Sets an environment variable, on top of what is inherited.
-    #[must_use]
-    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
-        self
-    }
+    /// Where it is started from, if it can't be from the descriptor; absolute.
+    by_path: Option<PathBuf>,
 }
 
 impl Executable {
@@ -61,7 +43,7 @@ impl Executable {
     pub fn current() -> Result<Self, Error> {
         let link = Path::new("/proc/self/exe");
         let path = std::fs::read_link(link).unwrap_or_else(|_| link.to_owned());
-        Ok(Self { file: open(link)?, path })
+        Ok(Self { file: open(link)?, path, by_path: None })
     }
 
     /// Pins the program at `path`.
@@ -71,7 +53,38 @@ impl Executable {
     /// [`Error::Open`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        Ok(Self { file: open(&path)?, path })
+        let file = open(&path)?;
+        let by_path = if may_be_pinned(&file) {
+            None
+        } else {
+            let absolute = std::path::absolute(&path);
+            Some(absolute.map_err(|source| Error::Open { path: path.clone(), source })?)
+        };
+        Ok(Self { file, path, by_path })
+    }
+
+    /// Pins the program of this name, looked up in this process's `PATH` as a shell would; a name with a slash
+    /// is a path.
+    ///
+    /// Without `PATH` it looks in `/usr/local/bin`, `/usr/bin` and `/bin`. Empty and relative entries are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] when no directory has an executable file of that name, or it can't be opened.
+    pub fn find(name: impl AsRef<OsStr>) -> Result<Self, Error> {
+        let name = Path::new(name.as_ref());
+        if name.as_os_str().as_encoded_bytes().contains(&b'/') {
+            return Self::open(name);
+        }
+        let directories = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        std::env::split_paths(&directories)
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join(name))
+            .find(|path| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok())
+            .map_or_else(
+                || Err(Error::Open { path: name.to_owned(), source: std::io::ErrorKind::NotFound.into() }),
+                Self::open,
+            )
     }
 
     /// The path it had when it was pinned.
@@ -79,28 +92,44 @@ impl Executable {
         &self.path
     }
 
-    /// Starts a child with `stdin`, in a process group of its own, so that a Ctrl-C at the terminal doesn't reach it.
+    /// Whether exactly the file that was opened is started, whatever becomes of its path.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Spawn`]; nothing is left running then.
-    pub fn spawn(&self, options: &Spawn, stdin: OwnedFd) -> Result<Child, Error> {
-        let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        command
-            .arg0(&self.path)
-            .args(&options.args)
-            .envs(options.env.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::from(stdin))
-            .process_group(0);
-        let failed = |source| Error::Spawn { path: self.path.clone(), source };
-        let child = command.spawn().map_err(failed)?;
-        // The command holds our copy of the child's stdin: it must be gone for the child's end to be the only one.
-        drop(command);
-        Child::watch(child).map_err(failed)
+    /// If not (a script), each start takes what the path leads to at that time: then a roll back to this executable
+    /// may find a newer file, and whoever offers one should say so.
+    pub fn is_pinned(&self) -> bool {
+        self.by_path.is_none()
     }
+
+    /// What to start in a process that has this executable open.
+    pub(super) fn start_path(&self) -> PathBuf {
+        self.by_path.clone().unwrap_or_else(|| descriptor_path(&self.file))
+    }
+}
+
+impl AsFd for Executable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The path of a descriptor of this process.
+pub(super) fn descriptor_path(file: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::Open { path: path.to_owned(), source: errno.into() })
+}
+
+/// Whether the kernel runs the file itself. One that can't be read is no script: its interpreter could not read it, either.
+fn may_be_pinned(file: &OwnedFd) -> bool {
+    // Non-blocking, or opening a pipe with a name would wait for its other end.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(descriptor_path(file), flags, Mode::empty()) else { return true };
+    let mut magic = [0; 4];
+    match File::from(file).read_exact(&mut magic) {
+        Ok(()) => magic == *b"\x7fELF",
+        Err(error) => error.kind() != std::io::ErrorKind::UnexpectedEof,
+    }
 }

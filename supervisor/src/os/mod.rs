@@ -1,18 +1,30 @@
-//! Processes, on Linux (feature `os`): a pinned executable, children with a pidfd, limits of open files,
-//! and the output of children, captured line by line.
+//! Processes, on Linux (feature `os`): what a child is started as ([`ChildSpec`]), from a pinned executable, watched
+//! by a pidfd; its output, captured line by line; and how it says that it is ready.
 //!
 //! A port to another system provides: [`Executable`] (start what was pinned, without running code of ours
-//! between fork and exec), [`Child`] (one descriptor that becomes readable at the exit, signals that can't hit
-//! a stranger), and the limit of open files.
+//! between fork and exec), [`trampoline`] (apply settings in the child), [`Child`] (one descriptor that becomes
+//! readable at the exit, signals that can't hit a stranger), and the limit of open files.
+
+mod spec;
 
 mod child;
-mod error;
 mod executable;
+mod settings;
+mod stdio;
+
+mod command_line;
+mod trampoline;
+
+mod error;
 mod limits;
 mod output;
 
 pub use self::child::Child;
 pub use self::error::Error;
-pub use self::executable::{Executable, Spawn};
+pub use self::executable::Executable;
 pub use self::limits::{OpenFiles, open_descriptors, raise_open_files, set_open_files};
 pub use self::output::{Capture, CaptureLimits, Line, Lines, Piece, Prefixed, Sink, Stream, Tail, TailLine};
+pub use self::settings::{ProcessGroup, Resource, User};
+pub use self::spec::ChildSpec;
+pub use self::stdio::Stdio;
+pub use self::trampoline::trampoline;
