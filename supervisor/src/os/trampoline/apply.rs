@@ -9,7 +9,8 @@
 //! 4. Death signal: the kernel forgets it when the user changes. Then a look at the parent: if it ended before, the
 //!    signal would never come.
 //! 5. Directory, as the user who will be in it.
-//! 6. Exec, which closes all that is not the program's.
+//! 6. Exec, which closes all that is not the program's. It is the standard library's, for that also undoes what Rust's
+//!    runtime does to `SIGPIPE`; a file that the kernel doesn't know (`ENOEXEC`) it gives to `/bin/sh`, as a shell does.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

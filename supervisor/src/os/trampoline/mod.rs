@@ -34,7 +34,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 pub(super) use self::description::Description;
 pub(super) use self::launch::{Launch, launch};
 
-use self::apply::Failure;
+use self::apply::{Failure, Step};
 use self::description::Malformed;
 use self::handshake::Report;
 
@@ -126,9 +126,14 @@ fn prepare() -> Result<(OwnedFd, Failure), Refusal> {
     let (body, descriptors) = packet::receive_description(&socket)?;
     let description = Description::decode(&body)?;
     // Out of the way of the program's numbers.
-    let socket = rustix::io::fcntl_dupfd_cloexec(&socket, description.first_unused())?;
-    let failure = apply::become_program(&description, descriptors, &socket);
-    Ok((socket, failure))
+    match rustix::io::fcntl_dupfd_cloexec(&socket, description.first_unused()) {
+        Ok(high) => {
+            drop(socket);
+            let failure = apply::become_program(&description, descriptors, &high);
+            Ok((high, failure))
+        }
+        Err(errno) => Ok((socket, Failure { step: Step::Descriptors, errno })),
+    }
 }
 
 /// The socket on stdin, under a number that stdin doesn't take back.

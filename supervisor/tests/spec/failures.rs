@@ -1,0 +1,112 @@
+//! Failures: each comes back as an error, and leaves nothing behind.
+
+use std::error::Error as _;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+
+use cluster_supervisor::os::{ChildSpec, Error, Executable, Resource, User};
+
+use crate::look::{is_root, spec, through_trampoline};
+use crate::plain::scratch;
+use crate::settings::NOBODY;
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+/// A program that tells if it ran.
+fn witness() -> (ChildSpec, std::path::PathBuf) {
+    let path = scratch("witness");
+    (spec("touch").args([&path]), path)
+}
+
+#[track_caller]
+fn fails(change: impl FnOnce(ChildSpec) -> ChildSpec) -> String {
+    let (spec, path) = witness();
+    let error = change(spec).spawn().unwrap_err();
+    assert!(!path.exists(), "the program must not run when a setting failed");
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
+}
+
+#[track_caller]
+fn assert_has(text: &str, parts: &[&str]) {
+    assert!(parts.iter().all(|part| text.contains(part)), "{text:?} has not all of {parts:?}");
+}
+
+pub(crate) fn a_setting_that_fails_comes_back_with_operation_and_cause() {
+    assert_has(
+        &fails(|spec| spec.limit(Resource::Data, 9, 8)),
+        &["could not set the limits", "touch", "os error 22"],
+    );
+    assert_has(&fails(|spec| spec.cpus([1023])), &["could not set the CPUs", "os error 22"]);
+    let missing = fails(|spec| through_trampoline(&spec.directory("/no/such")));
+    assert_has(&missing, &["could not enter the directory", "os error 2"]);
+    // Nothing of ours changes before the program is known to start: this goes the fast way.
+    assert_has(&fails(|spec| spec.directory("/no/such")), &["could not enter the directory", "os error 2"]);
+    assert_has(
+        &fails(|spec| spec.descriptor(1 << 30, null())),
+        &["could not put descriptors at their numbers"],
+    );
+    // Somebody's descriptor that isn't closed on exec.
+    let stray = rustix::io::fcntl_dupfd_cloexec(null(), 700).unwrap();
+    rustix::io::fcntl_setfd(&stray, rustix::io::FdFlags::empty()).unwrap();
+    let taken = u32::try_from(std::os::fd::AsRawFd::as_raw_fd(&stray)).unwrap();
+    assert_has(&fails(|spec| spec.descriptor(taken, null())), &["could not put descriptors", "os error 16"]);
+    drop(stray);
+    if !is_root() {
+        assert_has(&fails(|spec| spec.user(User::new(0, 0))), &["could not set the", "os error 1"]);
+    }
+}
+
+pub(crate) fn what_can_not_be_is_refused_before_anything_starts() {
+    let colon = fails(|spec| spec.listener("a:b", null()));
+    assert_has(&colon, &["could not start", "without a colon"]);
+    assert_has(&fails(|spec| spec.listener("a\n", null())), &["printable"]);
+    assert_has(&fails(|spec| spec.descriptor(2, null())), &["numbers below 3"]);
+    assert_has(&fails(|spec| spec.descriptor(3, null()).listener("a", null())), &["the same number"]);
+    assert_has(&fails(|spec| spec.user(User::new(u32::MAX, 0))), &["no user"]);
+    assert_has(&fails(|spec| spec.nice(20)), &["nice"]);
+    assert_has(&fails(|spec| spec.umask(0o1000)), &["umask"]);
+    let nul = fails(|spec| through_trampoline(&spec.args(["a\0b"])));
+    assert_has(&nul, &["could not start"]);
+    let huge = "x".repeat(1 << 20);
+    let too_long = fails(|spec| through_trampoline(&spec.args(std::iter::repeat_n(&huge, 9))));
+    assert_has(&too_long, &["could not start", "os error 7"]);
+}
+
+pub(crate) fn a_program_that_can_not_start_comes_back_on_both_ways() {
+    let path = scratch("unstartable");
+    let check = |kind| {
+        let spec = ChildSpec::new(Executable::open(&path).unwrap());
+        for spec in [through_trampoline(&spec), spec] {
+            let Err(Error::Spawn { path: named, source }) = spec.spawn() else { panic!("it can't start") };
+            assert_eq!((named, source.kind()), (path.clone(), kind));
+        }
+    };
+    // No permission, then no such interpreter.
+    fs::write(&path, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    check(ErrorKind::PermissionDenied);
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    check(ErrorKind::NotFound);
+    // A pinned one that is no program the kernel knows.
+    fs::write(&path, "\x7fELF").unwrap();
+    assert!(Executable::open(&path).unwrap().is_pinned());
+    assert!(ChildSpec::new(Executable::open(&path).unwrap()).spawn().is_err());
+    fs::remove_file(&path).unwrap();
+}
+
+pub(crate) fn the_directory_is_entered_as_the_user() {
+    if !is_root() {
+        return println!("skipped: changing the user takes root");
+    }
+    let path = scratch("private");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+    let refused = fails(|spec| spec.directory(&path).user(User::new(NOBODY, NOBODY)));
+    assert_has(&refused, &["could not enter the directory", "os error 13"]);
+    fs::remove_dir(path).unwrap();
+}

@@ -1,0 +1,60 @@
+//! Child specifications, with real processes: this test is its own trampoline.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may panic, and tells what it skips"
+)]
+
+mod failures;
+mod look;
+mod plain;
+mod scenes;
+mod settings;
+
+use cluster_supervisor::os::trampoline;
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    if scenes::forgets_its_trampoline() {
+        return;
+    }
+    trampoline();
+    if scenes::play() {
+        return;
+    }
+    let tests: [(&str, fn()); 22] = [
+        ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
+        ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
+        ("piped_streams", plain::piped_streams_are_non_blocking_here_and_blocking_there),
+        ("given_streams", plain::a_given_descriptor_serves_each_child),
+        ("scripts", plain::a_script_runs_by_its_path_and_is_not_pinned),
+        ("pinned", plain::a_deleted_program_runs_on_both_ways),
+        ("found_in_path", plain::a_name_is_looked_up_in_path),
+        ("groups_and_sessions", settings::groups_and_sessions),
+        ("limits", settings::limits_nice_cpus_oom_score_and_umask_are_applied),
+        ("directory", settings::the_directory_is_entered),
+        ("listeners", settings::listeners_and_descriptors_are_there_and_nothing_else),
+        ("user", settings::the_user_is_set_last_and_completely),
+        ("own_user", settings::ones_own_user_takes_no_privilege),
+        ("death_signal", settings::the_death_signal_comes_when_the_spawning_thread_ends),
+        ("death_signal_of_a_process", scenes::a_child_follows_a_parent_that_was_killed),
+        ("bad_settings", failures::a_setting_that_fails_comes_back_with_operation_and_cause),
+        ("invalid", failures::what_can_not_be_is_refused_before_anything_starts),
+        ("bad_programs", failures::a_program_that_can_not_start_comes_back_on_both_ways),
+        ("private_directory", failures::the_directory_is_entered_as_the_user),
+        ("no_trampoline", scenes::a_program_without_a_trampoline_is_told_what_to_do),
+        ("forgotten_trampoline", scenes::a_child_that_is_no_trampoline_is_ended),
+        ("strangers", scenes::a_trampoline_refuses_strangers),
+    ];
+    let mut arguments = Arguments::from_args();
+    // One at a time: they count the children and descriptors of this process.
+    arguments.test_threads = Some(1);
+    let trial = |(name, test): (&str, fn())| {
+        Trial::test(name, move || {
+            look::leaving_nothing_behind(test);
+            Ok(())
+        })
+    };
+    libtest_mimic::run(&arguments, tests.map(trial).into()).exit()
+}
