@@ -89,7 +89,7 @@ pub(crate) fn the_directory_is_entered() {
 }
 
 pub(crate) fn listeners_and_descriptors_are_there_and_nothing_else() {
-    let paths = ["a", "b"].map(|name| crate::plain::scratch(name));
+    let paths = ["a", "b"].map(crate::plain::scratch);
     let [first, second] = paths.each_ref().map(|path| OwnedFd::from(UnixListener::bind(path).unwrap()));
     let (reader, writer) = std::io::pipe().unwrap();
     let inode = |pid: &str, fd: u32| fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
@@ -156,6 +156,7 @@ pub(crate) fn ones_own_user_takes_no_privilege() {
     cat.end();
 }
 
+#[allow(clippy::disallowed_methods, reason = "the thread is what this is about")]
 pub(crate) fn the_death_signal_comes_when_the_spawning_thread_ends() {
     let users = [None, is_root().then(|| User::new(NOBODY, NOBODY))];
     for user in users.into_iter().enumerate().filter(|(place, user)| *place == 0 || user.is_some()) {
