@@ -15,6 +15,8 @@ mod stdio;
 mod command_line;
 mod trampoline;
 
+mod notify;
+
 mod error;
 mod limits;
 mod output;
@@ -24,6 +26,7 @@ pub use self::error::Error;
 pub use self::executable::Executable;
 pub use self::limits::{OpenFiles, open_descriptors, raise_open_files, set_open_files};
 pub use self::output::{Capture, CaptureLimits, Line, Lines, Piece, Prefixed, Sink, Stream, Tail, TailLine};
+pub use self::notify::{Field, Notification, NotifySocket, Readiness, ReadyPipe, Senders};
 pub use self::settings::{ProcessGroup, Resource, User};
 pub use self::spec::ChildSpec;
 pub use self::stdio::Stdio;

@@ -8,6 +8,7 @@
 
 mod failures;
 mod look;
+mod notify;
 mod plain;
 mod scenes;
 mod settings;
@@ -23,7 +24,7 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 22] = [
+    let tests: [(&str, fn()); 26] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
         ("piped_streams", plain::piped_streams_are_non_blocking_here_and_blocking_there),
@@ -45,6 +46,10 @@ fn main() {
         ("private_directory", failures::the_directory_is_entered_as_the_user),
         ("no_trampoline", scenes::a_program_without_a_trampoline_is_told_what_to_do),
         ("forgotten_trampoline", scenes::a_child_that_is_no_trampoline_is_ended),
+        ("notifications", notify::a_childs_notifications_arrive_and_a_strangers_do_not),
+        ("notifications_of_a_tree", notify::a_grandchild_counts_where_the_tree_does),
+        ("odd_datagrams", notify::datagrams_that_are_too_long_or_carry_descriptors_are_dropped),
+        ("ready_pipe", notify::a_line_on_a_descriptor_is_ready_and_its_end_is_not),
         ("strangers", scenes::a_trampoline_refuses_strangers),
     ];
     let mut arguments = Arguments::from_args();

@@ -14,9 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
 
 use crate::look::{children, spec};
+use crate::notify;
 
 /// Names the scene that a process is to play.
-const SCENE: &str = "CLUSTER_SPEC_SCENE";
+pub(crate) const SCENE: &str = "CLUSTER_SPEC_SCENE";
 
 /// As in `trampoline/mod.rs`.
 const MARKER: &str = "cluster-supervisor-trampoline/1";
@@ -62,9 +63,16 @@ pub(crate) fn forgets_its_trampoline() -> bool {
 
 /// Plays another scene. True if that was it.
 pub(crate) fn play() -> bool {
-    if std::env::var(SCENE).as_deref() != Ok("parent") {
-        return false;
+    match std::env::var(SCENE).as_deref() {
+        Ok("parent") => be_a_parent(),
+        Ok("notify") => notify::send(&std::env::var("NOTIFY_SOCKET").unwrap(), b"READY=1\nSTATUS=up"),
+        Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
+        _ => return false,
     }
+    true
+}
+
+fn be_a_parent() -> ! {
     let child = spec("sleep").args(["1000"]).death_signal(StopSignal::Kill).spawn().unwrap();
     println!("{}", child.pid());
     loop {
