@@ -62,6 +62,12 @@ pub(crate) fn through_trampoline(spec: &ChildSpec) -> ChildSpec {
     spec
 }
 
+/// Waits until a descriptor has something to tell.
+#[track_caller]
+pub(crate) fn wait_readable(fd: impl AsFd) {
+    assert!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&DEADLINE)).unwrap() > 0, "waited in vain");
+}
+
 /// Reads until the end, or until `enough`.
 pub(crate) fn read_until(from: &mut (impl Read + AsFd), enough: impl Fn(&[u8]) -> bool) -> String {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
@@ -70,8 +76,7 @@ pub(crate) fn read_until(from: &mut (impl Read + AsFd), enough: impl Fn(&[u8]) -
             Ok(0) => break,
             Ok(length) => bytes.extend(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let ready = poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&DEADLINE)).unwrap();
-                assert!(ready > 0, "waited in vain for output");
+                wait_readable(&*from);
             }
             Err(error) => panic!("{error}"),
         }

@@ -11,10 +11,9 @@ use cluster_supervisor::Exit;
 use cluster_supervisor::os::{
     Child, ChildSpec, Executable, Field, Notification, NotifySocket, Readiness, ReadyPipe, Senders,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 
-use crate::look::spec;
+use crate::look::{spec, wait_readable};
 use crate::scenes::SCENE;
 
 /// As `sd_notify` does.
@@ -32,11 +31,6 @@ fn address(socket: &NotifySocket) -> &str {
 fn notifier(scene: &str, socket: &NotifySocket) -> Child {
     let spec = ChildSpec::new(Executable::current().unwrap());
     spec.env(SCENE, scene).env("NOTIFY_SOCKET", socket.address()).spawn().unwrap()
-}
-
-fn wait_readable(fd: impl AsFd) {
-    let deadline = Timespec { tv_sec: 60, tv_nsec: 0 };
-    assert!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&deadline)).unwrap() > 0, "waited in vain");
 }
 
 /// Reads until something counts.

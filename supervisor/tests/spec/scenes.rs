@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cluster_supervisor::StopSignal;
-use cluster_supervisor::os::{open_descriptors, trampoline};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use cluster_supervisor::os::{ChildSpec, Executable, Resource, User, open_descriptors, trampoline};
 use rustix::net::SendFlags;
 
-use crate::look::{children, spec};
+use crate::look::{children, is_root, output, spec, wait_readable};
 use crate::notify;
+use crate::settings::NOBODY;
 
 /// Names the scene that a process is to play.
 pub(crate) const SCENE: &str = "CLUSTER_SPEC_SCENE";
@@ -65,6 +65,10 @@ pub(crate) fn forgets_its_trampoline() -> bool {
 pub(crate) fn play() -> bool {
     match std::env::var(SCENE).as_deref() {
         Ok("parent") => be_a_parent(),
+        Ok("order") => {
+            let spec = spec("true").limit(Resource::Data, 9, 8).user(User::new(0, 0));
+            println!("{}", spec.spawn().unwrap_err());
+        }
         Ok("notify") => notify::send(&std::env::var("NOTIFY_SOCKET").unwrap(), b"READY=1\nSTATUS=up"),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,
@@ -80,6 +84,14 @@ fn be_a_parent() -> ! {
     }
 }
 
+pub(crate) fn limits_are_set_before_the_user() {
+    // Somebody to whom both are forbidden is told of the first.
+    let spec = ChildSpec::new(Executable::current().unwrap()).env(SCENE, "order");
+    let spec = if is_root() { spec.user(User::new(NOBODY, NOBODY)) } else { spec };
+    let text = output(&spec);
+    assert!(text.starts_with("could not set the limits"), "{text}");
+}
+
 pub(crate) fn a_child_follows_a_parent_that_was_killed() {
     let mut parent = stage("parent").stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(parent.stdout.take().unwrap());
@@ -91,9 +103,7 @@ pub(crate) fn a_child_follows_a_parent_that_was_killed() {
     parent.kill().unwrap();
     parent.wait().unwrap();
     // It holds the other end of this pipe, as the last.
-    let deadline = Timespec { tv_sec: 60, tv_nsec: 0 };
-    let ready = poll(&mut [PollFd::new(stdout.get_ref(), PollFlags::IN)], Some(&deadline)).unwrap();
-    assert!(ready > 0, "it must end with its parent");
+    wait_readable(stdout.get_ref());
     line.clear();
     assert_eq!(stdout.read_line(&mut line).unwrap(), 0);
 }

@@ -8,9 +8,10 @@ use std::sync::mpsc;
 
 use cluster_supervisor::os::{OpenFiles, ProcessGroup, Resource, User};
 use cluster_supervisor::{Exit, StopSignal};
-use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::look::{Cat, has_capability, is_root, read_until, spec, strays, through_trampoline};
+use crate::look::{
+    Cat, has_capability, is_root, read_until, spec, strays, through_trampoline, wait_readable,
+};
 
 const PROCESS_GROUP: usize = 5;
 const SESSION: usize = 6;
@@ -174,7 +175,7 @@ pub(crate) fn the_death_signal_comes_when_the_spawning_thread_ends() {
         assert_eq!(cat.child.try_reap().unwrap(), None, "it answered, and runs as long as the thread does");
         end_thread.send(()).unwrap();
         thread.join().unwrap();
-        poll(&mut [PollFd::new(&cat.child, PollFlags::IN)], None).unwrap();
+        wait_readable(&cat.child);
         assert_eq!(cat.child.try_reap().unwrap(), Some(Exit::Signal(15)));
     }
     // Without it, nothing comes.
