@@ -53,6 +53,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The processes could not be listed.
+    #[error("could not read {}: a mounted /proc and free descriptors are needed to find processes", path.display())]
+    Proc {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The settings of a [`ChildSpec`](super::ChildSpec) need a trampoline, and this program has none.
     #[error(
         "could not start {}: its settings are applied by this program started once more; \

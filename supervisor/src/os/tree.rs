@@ -1,0 +1,256 @@
+//! A child with all that it started, and theirs.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgrp, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
+
+use super::family::{Family, Step};
+use super::procfs::{Identity, Procfs};
+use super::{Child, Error};
+
+/// A child and everybody who descends from it, for stopping all of them.
+///
+/// Found are: all that the child started and that these started; all of its process group and session, whoever their
+/// parent is by now; and whoever was found before, wherever it went since. A process is known by pid and start time, and
+/// signalled through a pidfd, so that a pid which was used again hits no stranger.
+///
+/// Not found is a daemon that was started, left group and session and lost its parent between two looks. Call
+/// [`look`](Self::look) now and then to have seen it before; or make this process the subreaper
+/// ([`become_subreaper`](super::become_subreaper)), to which such orphans come, and [`claim`](Self::claim) them.
+///
+/// It needs `/proc`; of processes that `hidepid` conceals it knows nothing. Dropping it signals nobody.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use cluster_supervisor::os::{Ask, Executable, Spawn, Tree};
+///
+/// let (stdin, _ours) = std::io::pipe()?;
+/// let script = "sleep 1000 & trap '' TERM; while :; do sleep 1000; done";
+/// let mut child = Executable::open("/bin/sh")?.spawn(&Spawn::new().args(["-c", script]), stdin.into())?;
+/// let mut tree = Tree::of(&child)?;
+/// tree.ask(Ask::Child)?;
+/// // … and when its time is over:
+/// while !tree.kill_round()?.is_nobody() {
+///     std::thread::yield_now(); // a real loop waits some milliseconds here, and gives up at last
+/// }
+/// assert_eq!(child.try_reap()?.map(|exit| exit.to_string()).as_deref(), Some("killed by signal 9 (SIGKILL)"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Tree {
+    root: Identity,
+    pidfd: OwnedFd,
+    family: Family,
+    procfs: Procfs,
+}
+
+/// Whom [`Tree::ask`] asks to stop. Whoever is left at the deadline is killed in any case.
+///
+/// The default is what systemd calls `KillMode=mixed`: SIGTERM to the child alone, SIGKILL to all.
+/// A program with workers of its own wants to stop them in its order, and one that is asked twice (by us, and by its
+/// parent that passes the signal on) often takes the second time for "now".
+/// A shell that runs a pipeline passes nothing on: ask its group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ask {
+    /// The child alone.
+    #[default]
+    Child,
+    /// All of its process group; the child alone if it does not lead one.
+    Group,
+    /// Everybody in the tree, daemons too.
+    Tree,
+}
+
+/// Who was left after [`Tree::kill_round`] had looked and before its signals took effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Left {
+    living: usize,
+    refused: usize,
+}
+
+impl Left {
+    /// Whether the tree has ended. Its dead may still have to be reaped: the child by its [`Child`], others by a
+    /// [`Reaper`](super::Reaper) if they are ours.
+    pub fn is_nobody(self) -> bool {
+        self.living == 0
+    }
+
+    /// How many processes were there.
+    pub fn living(self) -> usize {
+        self.living
+    }
+
+    /// How many of them this process may not signal, since they changed their user: waiting for these is in vain.
+    pub fn refused(self) -> usize {
+        self.refused
+    }
+}
+
+impl Tree {
+    /// The tree of a child that has not been reaped yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Proc`] without `/proc`; [`Error::Os`] at the limit of open files, or when the child was reaped.
+    pub fn of(child: &Child) -> Result<Self, Error> {
+        let procfs = Procfs::new();
+        let process = procfs.process(child.pid())?.ok_or(Errno::SRCH);
+        let root = process.map_err(Error::os("find a child that was reaped"))?.identity;
+        let family = Family::new(root, std::process::id());
+        Ok(Self { root, pidfd: child.try_clone_pidfd()?, family, procfs })
+    }
+
+    /// Looks who belongs to the tree now, remembers them, and returns how many live.
+    ///
+    /// It reads `/proc/PID/stat` of every process of the machine: some milliseconds with a thousand of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Proc`].
+    pub fn look(&mut self) -> Result<usize, Error> {
+        Ok(self.family.handle_look(&self.procfs.processes()?).len())
+    }
+
+    /// Takes a child of this process into the tree that it did not start: an orphan that came to us as the subreaper.
+    /// Returns whether there is one of this pid.
+    ///
+    /// Whose orphan it is cannot be seen any more. A supervisor with one child knows, and one that stops everything
+    /// needs not to. Other children of this process must not be claimed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Proc`].
+    pub fn claim(&mut self, orphan: u32) -> Result<bool, Error> {
+        let process = self.procfs.process(orphan)?;
+        let Some(process) = process.filter(|process| process.parent == std::process::id()) else {
+            return Ok(false);
+        };
+        self.family.claim(process.identity);
+        Ok(true)
+    }
+
+    /// Asks to stop with SIGTERM, and wakes with SIGCONT who is stopped, so that it can act on it.
+    ///
+    /// It looks first, so that it is known who belongs to the tree before parents leave their children behind.
+    /// Whoever has ended already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Proc`]; [`Error::Os`], for example when the child has changed its user.
+    pub fn ask(&mut self, whom: Ask) -> Result<(), Error> {
+        let listed = self.procfs.processes();
+        let members = listed.as_deref().map(|listed| self.family.handle_look(listed)).unwrap_or_default();
+        // In this order: whoever is woken finds SIGTERM waiting, and does nothing else before.
+        for signal in [Signal::TERM, Signal::CONT] {
+            match whom {
+                Ask::Group if self.leads_a_group() => self.signal_group(signal)?,
+                Ask::Child | Ask::Group => self.signal_root(signal)?,
+                Ask::Tree => self.signal_each(&members, signal)?,
+            }
+        }
+        // Without a listing the child is asked all the same, and the caller told.
+        listed.map(|_| ())
+    }
+
+    /// Makes one round of killing the tree, and says who was left when it began.
+    ///
+    /// Rounds follow one another until it [is nobody](Left::is_nobody): again after some milliseconds, as often and for
+    /// as long as the caller likes. A round never waits. The first ones stop everybody (SIGSTOP), so that nobody starts
+    /// others behind our back; once two looks in a row have shown that all stand still, and after ten in any case,
+    /// everybody is killed. A single child takes four rounds, the last of which finds nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Proc`]; [`Error::Os`], for example at the limit of open files. The next round does what was left.
+    pub fn kill_round(&mut self) -> Result<Left, Error> {
+        let step = self.family.handle_round(&self.procfs.processes()?);
+        let living = match &step {
+            Step::Gone => return Ok(Left::default()),
+            Step::Freeze(running) => {
+                // The whole group at a stroke first: the kernel lets no fork come in between.
+                self.signal_group(Signal::STOP)?;
+                self.signal_each(running, Signal::STOP)?;
+                self.family.living()
+            }
+            Step::Kill(members) => {
+                // The group last, since its leader is everybody's parent. See `Family::handle_round` for the order.
+                self.signal_each(members, Signal::KILL)?;
+                self.signal_group(Signal::KILL)?;
+                members.len()
+            }
+        };
+        Ok(Left { living, refused: self.family.refused() })
+    }
+
+    fn signal_root(&self, signal: Signal) -> Result<(), Error> {
+        gone_is_fine(pidfd_send_signal(&self.pidfd, signal)).map_err(Error::os("signal a child"))
+    }
+
+    /// Signals the group of the child's number, if that is surely its.
+    fn signal_group(&self, signal: Signal) -> Result<(), Error> {
+        let Some(group) = pid(self.root.pid).filter(|group| *group != getpgrp()) else { return Ok(()) };
+        // Until the child is reaped nobody else can get its pid, nor a group of this number.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)), options).is_err() {
+            return Ok(());
+        }
+        match kill_process_group(group, signal) {
+            // No group of its own, or nobody in it whom we may signal. Those have been or will be tried one by one.
+            Err(Errno::SRCH | Errno::PERM) => Ok(()),
+            result => result.map_err(Error::os("signal a process group")),
+        }
+    }
+
+    fn leads_a_group(&self) -> bool {
+        rustix::process::getpgid(pid(self.root.pid)).is_ok_and(|group| Some(group) == pid(self.root.pid))
+    }
+
+    fn signal_each(&mut self, members: &[Identity], signal: Signal) -> Result<(), Error> {
+        for &member in members {
+            match self.signal_member(member, signal) {
+                Err(Error::Os { source, .. })
+                    if source.raw_os_error() == Some(Errno::PERM.raw_os_error()) =>
+                {
+                    self.family.handle_refused(member);
+                }
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Signals the very process that was looked at, or nobody.
+    fn signal_member(&self, member: Identity, signal: Signal) -> Result<(), Error> {
+        let Some(pid) = pid(member.pid) else { return Ok(()) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(()),
+            Err(errno) => return Err(Error::os("open a pidfd; is the limit of open files reached?")(errno)),
+        };
+        // Only now, with the pidfd open: if this shows the process that was found, the pidfd is that one's or of one
+        // that has ended since.
+        let now = self.procfs.process(member.pid)?;
+        if now.is_some_and(|process| process.identity == member) {
+            gone_is_fine(pidfd_send_signal(&pidfd, signal)).map_err(Error::os("signal a descendant"))?;
+        }
+        Ok(())
+    }
+}
+
+fn gone_is_fine(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match result {
+        Err(Errno::SRCH) => Ok(()),
+        result => result,
+    }
+}
+
+fn pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
