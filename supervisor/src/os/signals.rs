@@ -91,6 +91,7 @@ impl fmt::Display for Signal {
 /// only way to be reached by them at all, since the kernel drops what init has no handler for.
 /// Several of these, and tokio's, may watch the same signal; each gets all.
 /// A signal that comes twice before it is taken is one, as it is to the kernel.
+/// A `poll` that a signal interrupts ends with `EINTR`, as ever: then take them as well.
 ///
 /// Children are not affected: a handler ends at exec. What would pass on is a signal that is ignored or blocked, and
 /// here none is. `SIGPIPE`, which Rust's runtime ignores, the standard library sets back to its default in each child that it

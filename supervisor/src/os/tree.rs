@@ -4,8 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgrp, kill_process_group, pidfd_open,
-    pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use super::family::{Family, Step};
@@ -147,12 +146,16 @@ impl Tree {
     pub fn ask(&mut self, whom: Ask) -> Result<(), Error> {
         let listed = self.procfs.processes();
         let members = listed.as_deref().map(|listed| self.family.handle_look(listed)).unwrap_or_default();
+        let others: Vec<Identity> = members.into_iter().filter(|member| *member != self.root).collect();
         // In this order: whoever is woken finds SIGTERM waiting, and does nothing else before.
         for signal in [Signal::TERM, Signal::CONT] {
             match whom {
-                Ask::Group if self.leads_a_group() => self.signal_group(signal)?,
+                Ask::Group if self.family.leads_a_group() => self.signal_group(signal)?,
                 Ask::Child | Ask::Group => self.signal_root(signal)?,
-                Ask::Tree => self.signal_each(&members, signal)?,
+                Ask::Tree => {
+                    self.signal_root(signal)?;
+                    self.signal_each(&others, signal)?;
+                }
             }
         }
         // Without a listing the child is asked all the same, and the caller told.
@@ -195,7 +198,7 @@ impl Tree {
 
     /// Signals the group of the child's number, if that is surely its.
     fn signal_group(&self, signal: Signal) -> Result<(), Error> {
-        let Some(group) = pid(self.root.pid).filter(|group| *group != getpgrp()) else { return Ok(()) };
+        let Some(group) = pid(self.root.pid).filter(|_| self.family.leads_a_group()) else { return Ok(()) };
         // Until the child is reaped nobody else can get its pid, nor a group of this number.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         if waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)), options).is_err() {
@@ -206,10 +209,6 @@ impl Tree {
             Err(Errno::SRCH | Errno::PERM) => Ok(()),
             result => result.map_err(Error::os("signal a process group")),
         }
-    }
-
-    fn leads_a_group(&self) -> bool {
-        rustix::process::getpgid(pid(self.root.pid)).is_ok_and(|group| Some(group) == pid(self.root.pid))
     }
 
     fn signal_each(&mut self, members: &[Identity], signal: Signal) -> Result<(), Error> {
