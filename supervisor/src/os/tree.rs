@@ -253,3 +253,30 @@ fn gone_is_fine(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
 fn pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Exit;
+    use crate::os::{Executable, Spawn};
+
+    #[test]
+    fn a_pid_with_another_start_time_is_not_signalled() {
+        let (stdin, _ours) = std::io::pipe().unwrap();
+        let sh = Executable::open("/bin/sh").unwrap();
+        let child = sh.spawn(&Spawn::new().args(["-c", "read word"]), stdin.into()).unwrap();
+        let tree = Tree::of(&child).unwrap();
+        let stranger = Identity { started: tree.root.started + 1, ..tree.root };
+        tree.signal_member(stranger, Signal::KILL).unwrap();
+        tree.signal_member(tree.root, Signal::TERM).unwrap();
+        let mut child = child;
+        let exit = loop {
+            if let Some(exit) = child.try_reap().unwrap() {
+                break exit;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(exit, Exit::Signal(15), "SIGKILL was for somebody who has gone");
+        tree.signal_member(tree.root, Signal::KILL).unwrap();
+    }
+}

@@ -1,8 +1,8 @@
 //! PID 1 of a pid namespace of its own.
 
-use cluster_supervisor::Exit;
 use cluster_supervisor::os::{Reaper, Shutdown, Signal, Signals, Stop, Tree};
-use rustix::event::{PollFd, PollFlags, poll};
+use cluster_supervisor::{Exit, StopSignal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::support::{Shell, children, eventually, field};
@@ -10,32 +10,39 @@ use crate::support::{Shell, children, eventually, field};
 pub(crate) fn init_gets_its_signals_and_reaps_orphans() {
     assert_eq!(std::process::id(), 1);
     let mut signals = Signals::new([Signal::Term, Signal::Child]).unwrap();
-    let mut shell = Shell::run("(exec 0<&3; sh -c '(read go; exit 4) <&3 & kill -TERM 1'); read end; exit 2");
+    let orphan = "sh -c '(read go; exit 4) <&3 & kill -TERM 1'";
+    let mut shell = Shell::run(&format!("{orphan}; exec sleep 1000"));
     let child = shell.child.pid();
-    let (reaper, mut shutdown, mut orphans) = (Reaper::new(), Shutdown::default(), Vec::new());
-    let mut told = false;
+    let (reaper, mut shutdown) = (Reaper::new(), Shutdown::default());
+    let (mut asked, mut orphans) = (Vec::new(), Vec::new());
     // As a supervisor's loop does: nothing but the descriptor wakes it.
-    while shutdown.asked().is_none() || orphans.is_empty() {
-        match poll(&mut [PollFd::new(&signals, PollFlags::IN)], None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => panic!("{errno}"),
-        }
+    while asked.is_empty() || orphans.is_empty() {
+        wait(&signals);
         for signal in signals.take() {
             match signal {
                 Signal::Child => orphans.extend(reaper.reap(|pid| pid == child).unwrap()),
-                other => assert_eq!(shutdown.handle_signal(other), Some(Stop::Graceful)),
+                other => asked.extend(shutdown.handle_signal(other)),
             }
         }
-        if shutdown.asked().is_some() && !told {
-            told = true;
+        if !asked.is_empty() && orphans.is_empty() {
             eventually("the orphan to come to us", || (children().len() == 2).then_some(()));
             shell.say("go");
         }
     }
+    assert_eq!(asked, [Stop::Graceful]);
     assert_eq!(orphans.iter().map(|orphan| orphan.exit).collect::<Vec<_>>(), [Exit::Code(4)]);
-    shell.say("end");
-    assert_eq!(shell.reap(), Exit::Code(2));
+    shell.child.signal(StopSignal::Kill).unwrap();
+    assert_eq!(shell.reap(), Exit::Signal(9));
     assert_eq!(children(), [0; 0]);
+}
+
+fn wait(signals: &Signals) {
+    let deadline = Timespec { tv_sec: 60, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(&deadline)) {
+        // The signal itself may interrupt it.
+        Ok(1) | Err(Errno::INTR) => {}
+        other => panic!("waited in vain for a signal: {other:?}"),
+    }
 }
 
 pub(crate) fn a_stranger_with_the_pid_of_a_member_is_left_alone() {
