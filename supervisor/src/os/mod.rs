@@ -23,7 +23,6 @@ mod notify;
 mod error;
 mod family;
 mod limits;
-mod limits;
 mod output;
 mod procfs;
 mod reaper;

@@ -258,13 +258,14 @@ fn pid(pid: u32) -> Option<Pid> {
 mod tests {
     use super::*;
     use crate::Exit;
-    use crate::os::{Executable, Spawn};
+    use crate::os::{ChildSpec, Executable, Stdio};
 
     #[test]
     fn a_pid_with_another_start_time_is_not_signalled() {
         let (stdin, _ours) = std::io::pipe().unwrap();
         let sh = Executable::open("/bin/sh").unwrap();
-        let child = sh.spawn(&Spawn::new().args(["-c", "read word"]), stdin.into()).unwrap();
+        let spec = ChildSpec::new(sh).args(["-c", "read word"]);
+        let child = spec.stdin(Stdio::from(std::os::fd::OwnedFd::from(stdin))).spawn().unwrap();
         let tree = Tree::of(&child).unwrap();
         let stranger = Identity { started: tree.root.started + 1, ..tree.root };
         tree.signal_member(stranger, Signal::KILL).unwrap();

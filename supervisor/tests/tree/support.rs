@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster_supervisor::Exit;
-use cluster_supervisor::os::{Child, Executable, Spawn, Tree, open_descriptors};
+use cluster_supervisor::os::{self, Child, ChildSpec, Executable, Tree, open_descriptors};
 
 /// The variable that makes this binary play a role.
 pub(crate) const ROLE: &str = "CLUSTER_TREE_ROLE";
@@ -65,8 +65,9 @@ impl Shell {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(DEADLINE)).unwrap();
         let script = format!("exec 3>&0; {script}");
-        let spawn = Spawn::new().args(["-c", &script]).env(MARK, &mark);
-        let child = Executable::open("/bin/sh").unwrap().spawn(&spawn, OwnedFd::from(theirs)).unwrap();
+        let shell = ChildSpec::new(Executable::open("/bin/sh").unwrap()).args(["-c", &script]);
+        let stdin = os::Stdio::from(OwnedFd::from(theirs));
+        let child = shell.env(MARK, &mark).stdin(stdin).spawn().unwrap();
         Self { child, mark, line: BufReader::new(ours) }
     }
 
