@@ -8,7 +8,7 @@
 
 #[cfg(feature = "os")]
 mod standard {
-    use std::io::{PipeReader, Read};
+    use std::io::{PipeReader, Read, Write};
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
 
@@ -48,7 +48,9 @@ mod standard {
         capture.watch(3, Stream::Stderr, stderr).unwrap();
         let status = child.wait().unwrap();
         let tail = capture.finish(3).unwrap();
-        eprintln!("ended {status}, {}", tail.to_string().contains("err: last\n"));
+        // In one piece: `eprintln` writes several, and a captured line may come between them.
+        let line = format!("ended {status}, {}\n", tail.to_string().contains("err: last\n"));
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
         // With a blocked stdout the sink never ends; this process does.
         let _ = capture.close(Duration::from_secs(2));
     }

@@ -119,10 +119,10 @@ impl fmt::Display for Death {
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use cluster_supervisor::{Exit, StopSignal, os::{Autopsy, Executable, Spawn}};
+/// use cluster_supervisor::{Exit, StopSignal, os::{Autopsy, ChildSpec, Executable}};
 ///
-/// let (stdin, _ours) = std::io::pipe()?;
-/// let mut child = Executable::open("/bin/sh")?.spawn(&Spawn::new().args(["-c", "read x"]), stdin.into())?;
+/// let sleeper = ChildSpec::new(Executable::open("/bin/sh")?).args(["-c", "sleep 1000"]);
+/// let mut child = sleeper.spawn()?;
 /// let autopsy = Autopsy::begin(&child);
 /// assert_eq!(autopsy.examine(&child, None)?, None); // it lives
 /// child.signal(StopSignal::Term)?;

@@ -43,10 +43,9 @@ pub struct Orphan {
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use cluster_supervisor::os::{Executable, Reaper, Spawn};
+/// use cluster_supervisor::os::{ChildSpec, Executable, Reaper};
 ///
-/// let (stdin, _ours) = std::io::pipe()?;
-/// let child = Executable::open("/bin/true")?.spawn(&Spawn::new(), stdin.into())?;
+/// let child = ChildSpec::new(Executable::open("/bin/true")?).spawn()?;
 /// let owned = [child.pid()];
 /// for orphan in Reaper::new().reap(|pid| owned.contains(&pid))? {
 ///     println!("orphan {} ({:?}) {}", orphan.pid, orphan.name, orphan.exit);

@@ -25,11 +25,10 @@ use super::{Child, Error};
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use cluster_supervisor::os::{Ask, Executable, Spawn, Tree};
+/// use cluster_supervisor::os::{Ask, ChildSpec, Executable, Tree};
 ///
-/// let (stdin, _ours) = std::io::pipe()?;
 /// let script = "sleep 1000 & trap '' TERM; while :; do sleep 1000; done";
-/// let mut child = Executable::open("/bin/sh")?.spawn(&Spawn::new().args(["-c", script]), stdin.into())?;
+/// let mut child = ChildSpec::new(Executable::open("/bin/sh")?).args(["-c", script]).spawn()?;
 /// let mut tree = Tree::of(&child)?;
 /// tree.ask(Ask::Child)?;
 /// // … and when its time is over:
@@ -265,7 +264,7 @@ mod tests {
         let (stdin, _ours) = std::io::pipe().unwrap();
         let sh = Executable::open("/bin/sh").unwrap();
         let spec = ChildSpec::new(sh).args(["-c", "read word"]);
-        let child = spec.stdin(Stdio::from(std::os::fd::OwnedFd::from(stdin))).spawn().unwrap();
+        let child = spec.stdin(Stdio::from(OwnedFd::from(stdin))).spawn().unwrap();
         let tree = Tree::of(&child).unwrap();
         let stranger = Identity { started: tree.root.started + 1, ..tree.root };
         tree.signal_member(stranger, Signal::KILL).unwrap();
