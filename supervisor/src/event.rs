@@ -154,6 +154,45 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The worker it is about, if it is about one. For a replacement, the successor.
+    pub const fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Held { id }
+            | Self::Starting { id, .. }
+            | Self::Spawned { id }
+            | Self::SpawnFailed { id, .. }
+            | Self::Online { id }
+            | Self::Ready { id }
+            | Self::Stopping { id, .. }
+            | Self::Exited { id, .. }
+            | Self::GaveUp { id, .. }
+            | Self::Replaced { new: id, .. } => Some(*id),
+            Self::Replacing { id, .. } | Self::ReplaceFailed { id, .. } => *id,
+            Self::BackingOff { .. }
+            | Self::Stopped { .. }
+            | Self::RollStarted { .. }
+            | Self::RollPaused { .. }
+            | Self::RollResumed { .. }
+            | Self::RollFinished { .. } => None,
+        }
+    }
+
+    /// The slot it is about, if it is about one.
+    pub const fn slot(&self) -> Option<u32> {
+        match self {
+            Self::BackingOff { slot, .. }
+            | Self::Stopped { slot }
+            | Self::Replacing { slot, .. }
+            | Self::ReplaceFailed { slot, .. } => Some(*slot),
+            _ => match self.worker() {
+                Some(id) => Some(id.slot()),
+                None => None,
+            },
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,0 +1,182 @@
+//! One running child of a [`Runner`](super::Runner), until nobody is left of it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::service::{Ready, Service};
+use crate::os::{
+    Ask, Autopsy, Capture, Child, Death, Error, Field, NotifySocket, Senders, Stdio, Stream, Tree,
+};
+use crate::{StopSignal, WorkerId};
+
+/// How long whoever a dead child left behind is chased. What may not be signalled can't be waited for.
+const CHASE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Life {
+    child: Child,
+    tree: Tree,
+    autopsy: Autopsy,
+    readiness: Readiness,
+    /// The strongest signal that we have sent.
+    sent: Option<StopSignal>,
+    /// The tree is being killed: look again then.
+    next_round: Option<Instant>,
+    /// The child has ended; others of its tree may not have.
+    death: Option<(Death, Instant)>,
+}
+
+#[derive(Debug)]
+enum Readiness {
+    Said,
+    Due(Instant),
+    Notify(NotifySocket),
+}
+
+impl Life {
+    pub(super) fn begin(
+        service: &Service,
+        id: WorkerId,
+        capture: Option<&Capture<WorkerId>>,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let mut spec = service.spec().clone();
+        let readiness = match service.how_ready() {
+            Ready::AtOnce => Readiness::Said,
+            Ready::After(time) => Readiness::Due(now + time),
+            Ready::Notify => {
+                let socket = NotifySocket::bind()?;
+                spec = spec.env("NOTIFY_SOCKET", socket.address());
+                Readiness::Notify(socket)
+            }
+        };
+        let capture = capture.filter(|_| service.is_captured());
+        if capture.is_some() {
+            spec = spec.stdout(Stdio::Piped).stderr(Stdio::Piped);
+        }
+        let mut child = spec.spawn()?;
+        let watched = capture.map_or(Ok(()), |capture| watch(capture, id, &mut child));
+        let begun = watched.and_then(|()| Tree::of(&child));
+        match begun {
+            Ok(tree) => {
+                let autopsy = Autopsy::begin(&child);
+                Ok(Self { child, tree, autopsy, readiness, sent: None, next_round: None, death: None })
+            }
+            // Nobody could look after it.
+            Err(error) => {
+                child.kill_and_reap()?;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn is_ready_at_once(&self) -> bool {
+        matches!(self.readiness, Readiness::Said)
+    }
+
+    /// Whether it has become ready just now.
+    pub(super) fn becomes_ready(&mut self, now: Instant) -> bool {
+        let ready = match &self.readiness {
+            Readiness::Said => false,
+            Readiness::Due(due) => *due <= now,
+            Readiness::Notify(socket) => {
+                let mut ready = false;
+                // At most as many as a queue holds; a socket that fails says nothing any more.
+                for _ in 0..64 {
+                    let Ok(Some(notification)) = socket.receive(Senders::Tree(self.child.pid())) else {
+                        break;
+                    };
+                    ready |= notification.fields().contains(&Field::Ready);
+                }
+                ready
+            }
+        };
+        if ready {
+            self.readiness = Readiness::Said;
+        }
+        ready
+    }
+
+    /// Asks the child to stop.
+    pub(super) fn ask(&mut self) {
+        self.ask_whom(Ask::Child);
+    }
+
+    /// Asks its whole group.
+    pub(super) fn ask_all(&mut self) {
+        self.ask_whom(Ask::Group);
+    }
+
+    fn ask_whom(&mut self, whom: Ask) {
+        self.sent = self.sent.or(Some(StopSignal::Term));
+        if self.tree.ask(whom).is_err() {
+            // Without /proc the child alone is known; if it can't be signalled either, its deadline comes.
+            let _ = self.child.signal(StopSignal::Term);
+        }
+    }
+
+    /// Begins to kill everybody.
+    pub(super) fn kill(&mut self, now: Instant) {
+        self.sent = Some(StopSignal::Kill);
+        self.next_round = Some(now);
+    }
+
+    /// Goes on with what takes several rounds. Returns how it died, once nobody is left.
+    pub(super) fn advance(&mut self, now: Instant) -> Option<Death> {
+        if self.death.is_none()
+            && let Ok(Some(death)) = self.autopsy.examine(&self.child, self.sent)
+        {
+            self.death = Some((death, now + CHASE));
+            // Whom it left behind is nobody's.
+            self.next_round = Some(now);
+        }
+        let is_nobody = match self.next_round {
+            Some(at) if at <= now => {
+                self.next_round = Some(now + super::ROUND);
+                match self.tree.kill_round() {
+                    Ok(left) => left.living() <= left.refused(),
+                    Err(_) => {
+                        let _ = self.child.signal(StopSignal::Kill);
+                        false
+                    }
+                }
+            }
+            _ => false,
+        };
+        let (death, give_up) = self.death?;
+        if !is_nobody && now < give_up {
+            return None;
+        }
+        // It is a zombie, and ours.
+        let _ = self.child.try_reap();
+        Some(death)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let ready = match self.readiness {
+            Readiness::Due(due) => Some(due),
+            Readiness::Said | Readiness::Notify(_) => None,
+        };
+        ready.into_iter().chain(self.next_round).min()
+    }
+
+    /// What to wait on. A child that is dead has nothing more to say.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let notify = match &self.readiness {
+            Readiness::Notify(socket) => Some(socket.as_fd()),
+            Readiness::Said | Readiness::Due(_) => None,
+        };
+        let child = self.death.is_none().then(|| self.child.as_fd());
+        child.into_iter().chain(notify)
+    }
+}
+
+fn watch(capture: &Capture<WorkerId>, id: WorkerId, child: &mut Child) -> Result<(), Error> {
+    if let Some(pipe) = child.take_stdout() {
+        capture.watch(id, Stream::Stdout, pipe)?;
+    }
+    if let Some(pipe) = child.take_stderr() {
+        capture.watch(id, Stream::Stderr, pipe)?;
+    }
+    Ok(())
+}

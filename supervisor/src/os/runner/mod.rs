@@ -1,0 +1,275 @@
+//! A driver for the [`Supervisor`]: real children, in one thread, without async.
+//!
+//! ```text
+//!   pidfds, readiness, signals ──poll──▶ Runner ──▶ Supervisor ──▶ spawn, ask, kill the tree
+//!                                          └── capture: lines, last words      └──▶ news
+//! ```
+//!
+//! `mod` has the loop, `service` what a child is, `life` one running child.
+
+mod life;
+mod service;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+pub use self::service::{Ready, Service};
+
+use self::life::Life;
+use super::{Capture, CaptureLimits, Death, Error, Prefixed, Shutdown, Signal, Signals, Stop, Stream, Tail};
+use crate::{Action, Event, GivenUp, Policy, StopSignal, Supervisor, WorkerId};
+
+/// How soon a tree that is being killed is looked at again.
+const ROUND: Duration = Duration::from_millis(5);
+
+/// Something that happened, for [`Runner::run`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct News<'a> {
+    /// The service it happened to, where it happened to one.
+    pub service: Option<&'a str>,
+    /// What happened.
+    pub event: &'a Event,
+    /// What the kernel tells about a death.
+    pub death: Option<&'a Death>,
+    /// The last lines of one that died, if they were captured.
+    pub last_words: Option<&'a Tail>,
+}
+
+impl std::fmt::Display for News<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(service) = self.service {
+            write!(f, "{service}: ")?;
+        }
+        write!(f, "{}", self.event)?;
+        if let Some(death) = self.death {
+            write!(f, "{death}")?;
+        }
+        match self.last_words {
+            Some(words) if !words.is_empty() => write!(f, "; its last words:\n{words}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Supervises children: starts them, keeps them running by their policies, and stops them.
+///
+/// For a program that does only that, or does it in a thread of its own. [`run`](Self::run) handles SIGTERM and SIGINT: the first
+/// stops all gracefully, the second at once.
+///
+/// A service's output goes to our own, line by line, with its name before it, unless the service says otherwise; what it said last is
+/// told with its death. When a service ends, whoever it left behind in its process group or below it is killed.
+///
+/// Dropping it kills whatever lives and waits for that.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use cluster_supervisor::Policy;
+/// use cluster_supervisor::os::{ChildSpec, Executable, Ready, Runner, Service};
+///
+/// let mut runner = Runner::new(Policy::new());
+/// let database = ChildSpec::new(Executable::find("redis-server")?).args(["--port", "7000"]);
+/// runner.add(Service::new("database", database).ready(Ready::After(Duration::from_millis(200))));
+/// let web = ChildSpec::new(Executable::find("python3")?).args(["-m", "http.server", "8000"]);
+/// runner.add(Service::new("web", web));
+/// runner.run(|news| eprintln!("{news}"))?;
+/// # Ok::<(), cluster_supervisor::os::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Runner {
+    supervisor: Supervisor,
+    /// By slot.
+    services: BTreeMap<u32, Service>,
+    lives: BTreeMap<WorkerId, Life>,
+    /// Of those who died, until it is told.
+    deaths: BTreeMap<WorkerId, (Death, Option<Tail>)>,
+    capture: Option<Capture<WorkerId>>,
+}
+
+impl Runner {
+    /// Without services. The policy is that of services that have none of their own, and says what concerns several:
+    /// [`group`](Policy::group).
+    pub fn new(policy: Policy) -> Self {
+        let seed = u64::from(std::process::id());
+        Self {
+            supervisor: Supervisor::new(policy, seed),
+            services: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            deaths: BTreeMap::new(),
+            capture: None,
+        }
+    }
+
+    /// Adds a service. It is started when [`run`](Self::run) runs, in the order in which they were added if that is the
+    /// [group](Policy::group)'s way.
+    pub fn add(&mut self, service: Service) -> WorkerId {
+        let now = now();
+        let id = match service.own_policy() {
+            Some(policy) => self.supervisor.start_with(policy, now),
+            None => self.supervisor.start(now),
+        };
+        self.services.insert(id.slot(), service);
+        id
+    }
+
+    /// Runs until nothing is left to run: every service has ended for good, or a signal asked to stop. Returns those that were given
+    /// up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] of what the loop itself needs. That a service can't be started is told as news, and tried again.
+    pub fn run(&mut self, mut tell: impl FnMut(News<'_>)) -> Result<Vec<GivenUp>, Error> {
+        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Quit])?;
+        let mut shutdown = Shutdown::default();
+        if self.services.values().any(Service::is_captured) {
+            let names: BTreeMap<u32, String> =
+                self.services.iter().map(|(slot, service)| (*slot, service.name().to_owned())).collect();
+            let prefix = move |id: WorkerId, _: Stream| {
+                names.get(&id.slot()).map_or_else(String::new, |name| format!("[{name}] "))
+            };
+            self.capture = Some(Capture::start(CaptureLimits::new(), Prefixed::new(prefix))?);
+        }
+        loop {
+            self.settle(&mut tell);
+            if self.supervisor.is_done() {
+                break;
+            }
+            self.wait(&signals)?;
+            for signal in signals.take() {
+                match shutdown.handle_signal(signal) {
+                    Some(Stop::Graceful) => self.supervisor.shutdown(now()),
+                    Some(Stop::Now) => self.supervisor.shutdown_now(now()),
+                    None => {}
+                }
+            }
+            self.look_at_lives();
+            self.supervisor.handle_timeout(now());
+        }
+        if let Some(capture) = self.capture.take() {
+            // What could not be written by then is lost, and counted there.
+            let _ = capture.close(Duration::from_secs(1));
+        }
+        Ok(self.supervisor.given_up().cloned().collect())
+    }
+
+    /// Carries out what was decided, and tells what happened.
+    fn settle(&mut self, tell: &mut impl FnMut(News<'_>)) {
+        loop {
+            if let Some(action) = self.supervisor.poll_action() {
+                self.carry_out(action);
+            } else if let Some(event) = self.supervisor.poll_event() {
+                self.tell(&event, tell);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, event: &Event, tell: &mut impl FnMut(News<'_>)) {
+        let ended = match event {
+            Event::Exited { id, .. } => self.deaths.remove(id),
+            _ => None,
+        };
+        let service = event.slot().and_then(|slot| self.services.get(&slot)).map(Service::name);
+        let (death, last_words) = ended.map_or((None, None), |(death, tail)| (Some(death), tail));
+        tell(News { service, event, death: death.as_ref(), last_words: last_words.as_ref() });
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Spawn(id) => self.spawn(id),
+            Action::Admit(_) | Action::Withdraw(_) => {}
+            Action::AskStop(id) => self.with(id, |life| life.ask()),
+            Action::Signal(id, StopSignal::Term) => self.with(id, |life| life.ask_all()),
+            Action::Signal(id, StopSignal::Kill) => self.with(id, |life| life.kill(now())),
+        }
+    }
+
+    fn with(&mut self, id: WorkerId, act: impl FnOnce(&mut Life)) {
+        if let Some(life) = self.lives.get_mut(&id) {
+            act(life);
+        }
+    }
+
+    fn spawn(&mut self, id: WorkerId) {
+        let begun = self
+            .services
+            .get(&id.slot())
+            .map(|service| Life::begin(service, id, self.capture.as_ref(), now()));
+        match begun {
+            Some(Ok(life)) => {
+                let is_ready = life.is_ready_at_once();
+                self.lives.insert(id, life);
+                self.supervisor.handle_spawned(id, now());
+                if is_ready {
+                    self.supervisor.handle_ready(id, now());
+                }
+            }
+            Some(Err(_)) | None => self.supervisor.handle_spawn_failed(id, now()),
+        }
+    }
+
+    /// Waits until something happens or is due.
+    fn wait(&self, signals: &Signals) -> Result<(), Error> {
+        let due = self.lives.values().filter_map(Life::deadline).chain(self.supervisor.poll_timeout()).min();
+        let wait = due.map(|due| due.saturating_duration_since(now()));
+        let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        for life in self.lives.values() {
+            fds.extend(life.descriptors().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        }
+        match poll(&mut fds, wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(Error::os("wait for children")(errno)),
+        }
+    }
+
+    /// Hears who is ready, who has ended, and goes on with what takes several rounds.
+    fn look_at_lives(&mut self) {
+        let now = now();
+        let mut ready = Vec::new();
+        let mut ended = Vec::new();
+        for (id, life) in &mut self.lives {
+            if life.becomes_ready(now) {
+                ready.push(*id);
+            }
+            if let Some(death) = life.advance(now) {
+                ended.push((*id, death));
+            }
+        }
+        for id in ready {
+            self.supervisor.handle_ready(id, now);
+        }
+        for (id, death) in ended {
+            self.lives.remove(&id);
+            let last_words = self.capture.as_ref().and_then(|capture| capture.finish(id));
+            self.deaths.insert(id, (death, last_words));
+            self.supervisor.handle_exit(id, death.exit(), now);
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        for life in self.lives.values_mut() {
+            life.kill(now());
+        }
+        while !self.lives.is_empty() {
+            let now = now();
+            self.lives.retain(|_, life| life.advance(now).is_none());
+            if !self.lives.is_empty() {
+                // Only to wait; if it can't, it looks more often.
+                let _ = poll(&mut [], Timespec::try_from(ROUND).ok().as_ref());
+            }
+        }
+    }
+}
+
+/// This is the driver: it may look at the clock.
+#[allow(clippy::disallowed_methods, reason = "a driver has a clock")]
+fn now() -> Instant {
+    Instant::now()
+}

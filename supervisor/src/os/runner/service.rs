@@ -1,0 +1,75 @@
+//! What a [`Runner`](super::Runner) runs.
+
+use std::time::Duration;
+
+use crate::Policy;
+use crate::os::ChildSpec;
+
+/// How a service says that it is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ready {
+    /// It doesn't: running is good enough. The default.
+    #[default]
+    AtOnce,
+    /// It is when it has lived for so long.
+    After(Duration),
+    /// By `sd_notify`: `READY=1` to the socket that its `NOTIFY_SOCKET` names.
+    Notify,
+}
+
+/// A child to be kept running: see [`Runner`](super::Runner).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Service {
+    name: String,
+    spec: ChildSpec,
+    ready: Ready,
+    policy: Option<Policy>,
+    captured: bool,
+}
+
+impl Service {
+    /// A service of this name, for news and before each line of its output.
+    pub fn new(name: impl Into<String>, spec: ChildSpec) -> Self {
+        Self { name: name.into(), spec, ready: Ready::AtOnce, policy: None, captured: true }
+    }
+
+    /// How it says that it is ready. Default: it doesn't.
+    pub fn ready(self, ready: Ready) -> Self {
+        Self { ready, ..self }
+    }
+
+    /// How it is started, restarted and stopped. Default: as the [`Runner`](super::Runner) says.
+    ///
+    /// Its stop begins with SIGTERM to the child; after the drain time, which is how long it may take for that, its whole process
+    /// group is asked, and in the end everybody below it is killed.
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy: Some(policy), ..self }
+    }
+
+    /// Whether its output is read line by line. Otherwise it goes where the [`ChildSpec`] says. Default: yes.
+    pub fn captured(self, captured: bool) -> Self {
+        Self { captured, ..self }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn spec(&self) -> &ChildSpec {
+        &self.spec
+    }
+
+    pub(super) fn how_ready(&self) -> Ready {
+        self.ready
+    }
+
+    pub(super) fn own_policy(&self) -> Option<Policy> {
+        self.policy.clone()
+    }
+
+    pub(super) fn is_captured(&self) -> bool {
+        self.captured
+    }
+}
