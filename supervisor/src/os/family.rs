@@ -373,6 +373,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_or_session_that_the_child_only_stayed_in_is_not_the_trees() {
+        let sibling = Process::sample(11, ME, ME, ME);
+        let processes = [Process::sample(ME, 1, ME, ME), sibling, Process::sample(ROOT, ME, ME, ME)];
+        let mut family = family();
+        for _ in 0..3 {
+            assert_eq!(
+                look(&mut family, &processes),
+                [100],
+                "the supervisor's other children are in it, too"
+            );
+        }
+    }
+
+    #[test]
     fn an_orphan_is_claimed_with_all_below_it() {
         let daemon = Process::sample(200, ME, 200, 200);
         let mut family = family();
