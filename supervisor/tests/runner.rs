@@ -116,7 +116,7 @@ fn a_crash_is_answered_with_a_new_life() {
     let said = supervised.said();
     let pid: i32 = said.split("begun ").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    eventually("a second life", || (supervised.said().matches("begun ").count() == 2).then_some(()));
+    eventually("a second life", || (supervised.said().matches("[server] begun ").count() == 2).then_some(()));
     supervised.signal(Signal::TERM);
     let (code, said) = supervised.end();
     assert_eq!(code, Some(0), "{said}");

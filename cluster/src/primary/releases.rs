@@ -59,7 +59,8 @@ impl Releases {
         // That of the program that runs now, which is not the one at its path if that was replaced meanwhile.
         let file = look_at(if is_own { Path::new("/proc/self/exe") } else { executable.path() });
         let path = executable.path().to_owned();
-        let pinned = BTreeMap::from([(Release::default(), Pinned { executable: Arc::new(executable), file })]);
+        let pinned =
+            BTreeMap::from([(Release::default(), Pinned { executable: Arc::new(executable), file })]);
         Ok(Self { path, pinned, next: 1 })
     }
 

@@ -49,7 +49,9 @@ impl std::fmt::Display for News<'_> {
             write!(f, "{death}")?;
         }
         match self.last_words {
-            Some(words) if !words.is_empty() => write!(f, "; its last words:\n{words}"),
+            Some(words) if !words.is_empty() => {
+                write!(f, "; its last words:\n{}", words.to_string().trim_end())
+            }
             _ => Ok(()),
         }
     }
