@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cluster::supervisor::{ExitCause, Policy, Roll, RollOutcome, Unfit};
+use cluster::supervisor::{ExitCause, Policy, Roll, RollOutcome, StopSequence, Unfit};
 use cluster::{Builder, Mode, RollReport};
 use rustix::process::Signal;
 
@@ -85,8 +85,14 @@ fn roll_under_load(running: &Running, address: SocketAddr) -> Vec<RollReport> {
     reports
 }
 
+/// Patient: what counts is what is lost, not what a busy machine makes of a client that was not let run for a second.
+fn patient(app: &str) -> Builder {
+    let policy = Policy::new().stop(StopSequence::new().drain(LONG));
+    builder(app).workers(3).policy(policy).linger(LONG)
+}
+
 fn roll_in(mode: Mode) {
-    let mut running = Running::start(builder("http").workers(3).mode(mode));
+    let mut running = Running::start(patient("http").mode(mode));
     let address = running.wait_serving()[0];
     let reports = roll_under_load(&running, address);
     assert!(reports.iter().all(|report| report.is_complete() && report.replaced == 3), "{reports:?}");
@@ -109,7 +115,7 @@ pub(crate) fn nor_do_they_where_all_accept_from_one() {
 
 /// Each third life of a slot ends before it begins.
 pub(crate) fn nor_do_rolls_that_fail() {
-    let mut running = Running::start(builder("third-time-unlucky").workers(3));
+    let mut running = Running::start(patient("third-time-unlucky"));
     let address = running.wait_serving()[0];
     let reports = roll_under_load(&running, address);
     let (complete, failed): (Vec<_>, Vec<_>) = reports.iter().partition(|report| report.is_complete());
