@@ -64,6 +64,14 @@ impl Gate {
         Pass { gate: std::sync::Arc::clone(self), read: false }
     }
 
+    /// The same, unless the worker has come so far on its way out already. Who is let in is waited for: the phase can't begin
+    /// unnoticed between this and the next look at the connection.
+    pub(crate) fn enter_before(self: &std::sync::Arc<Self>, phase: Phase) -> Option<Pass> {
+        // In this order: either this sees the phase, or who begins it sees the connection.
+        let pass = self.enter();
+        (self.quick.load(Ordering::SeqCst) < phase as u8).then_some(pass)
+    }
+
     pub(crate) fn is_leaving(&self) -> bool {
         self.quick.load(Ordering::SeqCst) >= Phase::Leaving as u8
     }
@@ -153,6 +161,19 @@ mod tests {
 
     fn phase(gate: &Gate) -> Phase {
         *gate.phase.borrow()
+    }
+
+    #[test]
+    fn nobody_is_let_in_any_more_once_the_phase_has_begun() {
+        let gate = Arc::new(Gate::new());
+        let pass = gate.enter_before(Phase::Leaving).unwrap();
+        gate.leave();
+        assert!(gate.enter_before(Phase::Leaving).is_none());
+        assert!(*gate.phase.borrow() < Phase::Draining, "who was let in is waited for");
+        drop(gate.enter_before(Phase::Draining).unwrap());
+        drop(pass);
+        assert!(*gate.phase.borrow() == Phase::Draining);
+        assert!(gate.enter_before(Phase::Draining).is_none());
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Inner;
 use super::direct::Direct;
-use super::drain::Phase;
+use super::drain::{Pass, Phase};
 use super::intake::{Place, Queue};
 use super::stream::{Account, Stream};
 use crate::address::Address;
@@ -86,7 +87,7 @@ impl Listener {
     pub async fn accept(&self) -> Option<(Stream, Address)> {
         let Some(handed) = &self.handed else {
             return tokio::select! {
-                accepted = self.accept_directly() => Some(accepted),
+                accepted = self.accept_directly(Phase::Draining) => Some(accepted),
                 () = self.worker.gate().reached(Phase::Draining) => None,
             };
         };
@@ -99,7 +100,7 @@ impl Listener {
         }
         let accept_directly = async {
             tokio::select! {
-                accepted = self.accept_directly() => accepted,
+                accepted = self.accept_directly(Phase::Leaving) => accepted,
                 // From then on others accept, on the same socket.
                 () = self.worker.gate().reached(Phase::Leaving) => std::future::pending().await,
             }
@@ -110,12 +111,20 @@ impl Listener {
         }
     }
 
-    async fn accept_directly(&self) -> (Stream, Address) {
+    /// Accepts until the worker has come so far on its way out.
+    async fn accept_directly(&self, until: Phase) -> (Stream, Address) {
         let Some(direct) = &self.direct else { return std::future::pending().await };
         let mut place = self.worker.intake().place().await;
         loop {
-            match poll_fn(|cx| direct.poll_accept(cx)).await {
-                Ok((io, peer)) => return (self.worker.take_accepted(io, place.take()), peer),
+            // Counted before it is accepted: a drain that begins in between would end a connection that nobody has read from.
+            let accept = |cx: &mut Context<'_>| {
+                let Some(pass) = self.worker.gate().enter_before(until) else { return Poll::Pending };
+                direct.poll_accept(cx).map_ok(|(io, peer)| (io, peer, pass))
+            };
+            match poll_fn(accept).await {
+                Ok((io, peer, pass)) => {
+                    return (self.worker.take_accepted(io, pass, place.take()), peer);
+                }
                 Err(error) => {
                     // No descriptors, or a connection that ended before it was accepted.
                     tracing::warn!(%error, "could not accept a connection");
@@ -128,8 +137,7 @@ impl Listener {
 
 impl Inner {
     /// Counts a connection that this process has accepted by itself.
-    fn take_accepted(&self, io: super::io::Io, place: Place) -> Stream {
-        let pass = self.gate().enter();
+    fn take_accepted(&self, io: super::io::Io, pass: Pass, place: Place) -> Stream {
         self.board().count_accepted();
         Stream::new(io, pass, Account::new(Arc::clone(self.board()), self.intake().bell(), place))
     }
