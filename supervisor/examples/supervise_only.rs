@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cluster_supervisor::os::{ChildSpec, Error, Executable, Runner, Service};
-use cluster_supervisor::{Backoff, Budget, Event, Policy, Restart, StopSequence};
+use cluster_supervisor::{Backoff, Budget, Event, Policy, Restart, StopSequence, StopSignal};
 
 fn main() -> ExitCode {
-    // For settings that need code between fork and exec. There are none here; a real program would read them somewhere.
+    // For settings that need code between fork and exec: here, to die with this process.
     cluster_supervisor::os::trampoline();
     let commands: Vec<String> = std::env::args().skip(1).collect();
     if commands.is_empty() || commands.iter().any(|command| !command.contains('=')) {
@@ -40,7 +40,9 @@ fn supervise(commands: &[String]) -> Result<bool, Error> {
     let mut runner = Runner::new(policy);
     for (name, line) in commands.iter().filter_map(|command| command.split_once('=')) {
         let shell = Executable::find("sh")?;
-        runner.add(Service::new(name, ChildSpec::new(shell).args(["-c", line])));
+        // Even a SIGKILL of this process leaves none of them behind.
+        let spec = ChildSpec::new(shell).args(["-c", line]).death_signal(StopSignal::Kill);
+        runner.add(Service::new(name, spec));
     }
     let given_up = runner.run(|news| {
         // The rest is for the curious.

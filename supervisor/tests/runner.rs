@@ -155,6 +155,16 @@ fn a_second_signal_waits_for_nobody() {
 }
 
 #[test]
+fn nobody_outlives_a_supervisor_that_was_killed() {
+    let mut supervised = Supervised::start("killed", &["server=echo up; exec sleep 1000"]);
+    supervised.wait_for("[server] up\n");
+    supervised.child.kill().unwrap();
+    supervised.child.wait().unwrap();
+    eventually("its child to end", || supervised.marked().is_empty().then_some(()));
+    std::fs::remove_file(&supervised.output).unwrap();
+}
+
+#[test]
 fn a_command_that_makes_no_sense_is_a_clear_error() {
     let output = Command::new(example()).arg("nonsense").stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

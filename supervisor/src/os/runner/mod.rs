@@ -65,7 +65,8 @@ impl std::fmt::Display for News<'_> {
 /// A service's output goes to our own, line by line, with its name before it, unless the service says otherwise; what it said last is
 /// told with its death. When a service ends, whoever it left behind in its process group or below it is killed.
 ///
-/// Dropping it kills whatever lives and waits for that.
+/// Dropping it kills whatever lives and waits for that. A SIGKILL of this process can't be answered here: children that shall
+/// not outlive that need a [`death_signal`](super::ChildSpec::death_signal), as in the example `supervise_only`.
 ///
 /// ```no_run
 /// use std::time::Duration;
