@@ -127,9 +127,7 @@ impl Cat {
 
     /// A field of its stat, counted as in `man 5 proc_pid_stat`.
     pub(crate) fn stat(&self, field: usize) -> i32 {
-        let stat = self.proc("stat");
-        let after_name = stat.rsplit_once(')').unwrap().1;
-        after_name.split_whitespace().nth(field - 3).unwrap().parse().unwrap()
+        stat(self.child.pid(), field)
     }
 
     /// Soft and hard limit.
@@ -153,4 +151,11 @@ impl Cat {
     pub(crate) fn end(self) {
         self.child.kill_and_reap().unwrap();
     }
+}
+
+/// A field of a process's stat, counted as in `man 5 proc_pid_stat`.
+pub(crate) fn stat(pid: u32, field: usize) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    after_name.split_whitespace().nth(field - 3).unwrap().parse().unwrap()
 }
