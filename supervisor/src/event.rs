@@ -73,21 +73,8 @@ pub enum Event {
         /// How many times in a row its worker has failed.
         failures: u32,
     },
-    /// This slot has used up its restart budget and stays empty until it is started anew.
-    GaveUp {
-        /// The slot.
-        slot: u32,
-        /// Its last worker.
-        id: WorkerId,
-        /// How many failures there were in the period, the last one included.
-        failures: u32,
-        /// The period of the budget; time in back-off is not part of it.
-        period: Duration,
-        /// How the last worker ended.
-        exit: Exit,
-        /// Why the last worker ended.
-        cause: ExitCause,
-    },
+    /// This slot stays empty until it is started anew: its restart budget is used up, or its worker said that no restart will help.
+    GaveUp(GivenUp),
     /// This slot is not wanted any more: it was stopped, or its work is done. Its worker may live for a while.
     Stopped {
         /// The slot.
@@ -166,8 +153,8 @@ impl Event {
             | Self::Ready { id }
             | Self::Stopping { id, .. }
             | Self::Exited { id, .. }
-            | Self::GaveUp { id, .. }
             | Self::Replaced { new: id, .. } => Some(*id),
+            Self::GaveUp(given_up) => Some(given_up.id()),
             Self::Replacing { id, .. } | Self::ReplaceFailed { id, .. } => *id,
             Self::BackingOff { .. }
             | Self::Stopped { .. }
@@ -213,11 +200,7 @@ impl fmt::Display for Event {
             Self::BackingOff { slot, delay, failures } => {
                 write!(f, "slot {slot} restarts in {delay:.1?} after {failures} failures in a row")
             }
-            Self::GaveUp { slot: _, id, failures, period, exit, cause } => {
-                let given_up =
-                    GivenUp { id: *id, failures: *failures, period: *period, exit: *exit, cause: *cause };
-                given_up.fmt(f)
-            }
+            Self::GaveUp(given_up) => given_up.fmt(f),
             Self::Stopped { slot } => write!(f, "slot {slot} is not wanted any more"),
             Self::Replacing { slot, id: Some(id), .. } => write!(f, "slot {slot} gets successor {id}"),
             Self::Replacing { slot, id: None, .. } => {
@@ -247,21 +230,21 @@ impl fmt::Display for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::GiveUpReason;
 
     #[test]
     fn an_event_reads_as_a_line_of_a_log() {
         let id = WorkerId::new(0, 11);
-        let gave_up = Event::GaveUp {
-            slot: 0,
-            id,
-            failures: 11,
-            period: Duration::from_secs(60),
-            exit: Exit::Signal(6),
-            cause: ExitCause::BootFailure,
+        let gave_up = |reason, exit| {
+            Event::GaveUp(GivenUp { id, reason, exit, cause: ExitCause::BootFailure }).to_string()
         };
         assert_eq!(
-            gave_up.to_string(),
+            gave_up(GiveUpReason::Budget { failures: 11, period: Duration::from_secs(60) }, Exit::Signal(6)),
             "gave up on slot 0 after 11 failures in 60s: worker 0.11 killed by signal 6 (SIGABRT) before it was ready"
+        );
+        assert_eq!(
+            gave_up(GiveUpReason::ExitCode, Exit::Code(78)),
+            "gave up on slot 0, since no restart will help: worker 0.11 exited with code 78 before it was ready"
         );
         let stopping = Event::Stopping { id, cause: ExitCause::Unhealthy };
         assert_eq!(stopping.to_string(), "worker 0.11 stopping because it was unhealthy");

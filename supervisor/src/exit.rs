@@ -20,7 +20,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Whether it ended with code 0, which is no failure to [`Restart::OnFailure`](crate::Restart::OnFailure).
+    /// Whether it ended with code 0.
     pub const fn is_clean(self) -> bool {
         matches!(self, Self::Code(0))
     }

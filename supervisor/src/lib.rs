@@ -68,6 +68,7 @@ mod event;
 mod id;
 
 mod exit;
+mod exit_codes;
 mod policy;
 mod status;
 
@@ -90,14 +91,15 @@ pub use action::{Action, StopSignal};
 pub use backoff::Backoff;
 pub use event::Event;
 pub use exit::{Exit, ExitCause};
+pub use exit_codes::ExitCodes;
 pub use group::Group;
 pub use id::WorkerId;
 pub use policy::{Budget, Policy, Restart, StopSequence};
 pub use roll::{Figures, Judge, Release, Roll, RollId, RollOutcome, RollRefused, Unfit};
-pub use status::{GivenUp, SlotView, WorkerState, WorkerView};
+pub use status::{GiveUpReason, GivenUp, SlotView, WorkerState, WorkerView};
 pub use supervisor::Supervisor;
 
 /// The examples of the README, compiled and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "os"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -9,7 +9,7 @@
 //!
 //! S spawn the next generation, - ignored.
 //! `Live` goes to `Empty*` when the slot is wanted down or the restart policy says so, to `GaveUp` when the budget
-//! is used up, straight to a new `Live` when the delay is zero, and to `Backoff` otherwise.
+//! is used up or the exit code says that no restart will help, straight to a new `Live` when the delay is zero, and to `Backoff` otherwise.
 //!
 //! What the user wants ([`Want`]) and what is ([`SlotState`]) are kept apart: only so can a stop be remembered
 //! while the worker still lives.
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crate::intensity::Intensity;
 use crate::roll::{Place, Release, RollId, Step, Trial, TrialState, Unfit};
 use crate::state::after;
-use crate::status::GivenUp;
+use crate::status::{GiveUpReason, GivenUp};
 use crate::worker::Ended;
 use crate::{Policy, Restart, WorkerId};
 
@@ -290,8 +290,13 @@ impl Slot {
             }
             _ => {}
         }
-        let restart = if std::mem::take(&mut self.is_owed) { Restart::Always } else { policy.restart };
-        match (self.want, restart, exit.is_clean()) {
+        // What a failed successor says of itself is not true of the release that comes back.
+        let is_owed = std::mem::take(&mut self.is_owed);
+        if self.want == Want::Up && !is_owed && policy.hopeless.contains(exit) {
+            return self.give_up(GivenUp { id, reason: GiveUpReason::ExitCode, exit, cause });
+        }
+        let restart = if is_owed { Restart::Always } else { policy.restart };
+        match (self.want, restart, policy.success.contains(exit)) {
             (Want::Down, Restart::Always | Restart::OnFailure | Restart::Never, _)
             | (Want::Up, Restart::Never, _)
             | (Want::Up, Restart::OnFailure, true) => {
@@ -305,11 +310,13 @@ impl Slot {
         }
         self.failures = self.failures.saturating_add(1);
         if let Err(restarts) = self.intensity.spend(policy.budget, ready_for.unwrap_or_default()) {
-            let failures = restarts.saturating_add(1);
-            let given_up = GivenUp { id, failures, period: policy.budget.period(), exit, cause };
-            self.want = Want::Down;
-            self.state = SlotState::GaveUp(given_up.clone());
-            return Next::GiveUp(given_up);
+            let (failures, period) = (restarts.saturating_add(1), policy.budget.period());
+            return self.give_up(GivenUp {
+                id,
+                reason: GiveUpReason::Budget { failures, period },
+                exit,
+                cause,
+            });
         }
         self.restarts = self.restarts.saturating_add(1);
         let delay = policy.backoff.after_failure(self.failures, rng);
@@ -318,6 +325,12 @@ impl Slot {
         }
         self.wait(delay, now);
         Next::Wait(delay)
+    }
+
+    fn give_up(&mut self, given_up: GivenUp) -> Next {
+        self.want = Want::Down;
+        self.state = SlotState::GaveUp(given_up.clone());
+        Next::GiveUp(given_up)
     }
 
     /// The spawn of `id` worked: a later failure is the first again.

@@ -209,10 +209,24 @@ impl SlotView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp {
     pub(crate) id: WorkerId,
-    pub(crate) failures: u32,
-    pub(crate) period: Duration,
+    pub(crate) reason: GiveUpReason,
     pub(crate) exit: Exit,
     pub(crate) cause: ExitCause,
+}
+
+/// Which limit a slot has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveUpReason {
+    /// Its [`Budget`](crate::Budget) is used up.
+    Budget {
+        /// How many failures there were in the period, the last one included.
+        failures: u32,
+        /// The period of the budget; time in back-off is not part of it.
+        period: Duration,
+    },
+    /// Its worker exited with a code that says that no restart will help: [`Policy::hopeless`](crate::Policy::hopeless).
+    ExitCode,
 }
 
 impl GivenUp {
@@ -226,14 +240,9 @@ impl GivenUp {
         self.id
     }
 
-    /// How many failures there were in the period, the last one included.
-    pub const fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// The period of the budget; time in back-off is not part of it.
-    pub const fn period(&self) -> Duration {
-        self.period
+    /// Which limit it has come to.
+    pub const fn reason(&self) -> GiveUpReason {
+        self.reason
     }
 
     /// How the last worker ended.
@@ -249,8 +258,14 @@ impl GivenUp {
 
 impl fmt::Display for GivenUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, failures, period, exit, cause } = self;
-        write!(f, "gave up on slot {} after {failures} failures in {period:?}: ", id.slot())?;
-        write!(f, "worker {id} {exit} {cause}")
+        let Self { id, reason, exit, cause } = self;
+        write!(f, "gave up on slot {}", id.slot())?;
+        match reason {
+            GiveUpReason::Budget { failures, period } => {
+                write!(f, " after {failures} failures in {period:?}")?
+            }
+            GiveUpReason::ExitCode => f.write_str(", since no restart will help")?,
+        }
+        write!(f, ": worker {id} {exit} {cause}")
     }
 }

@@ -262,9 +262,8 @@ impl Supervisor {
                 self.outbox.push_event(Event::BackingOff { slot, delay, failures });
                 self.mark(slot, now);
             }
-            Next::GiveUp(GivenUp { id, failures, period, exit, cause }) => {
-                let slot = id.slot();
-                self.outbox.push_event(Event::GaveUp { slot, id, failures, period, exit, cause });
+            Next::GiveUp(given_up) => {
+                self.outbox.push_event(Event::GaveUp(given_up));
                 if self.policy.group.is_ordered() {
                     // Those who need one another are given up together.
                     self.end_all(Input::Stop, now);

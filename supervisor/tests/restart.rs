@@ -3,7 +3,8 @@
 mod common;
 
 use cluster_supervisor::{
-    Action, Event, Exit, ExitCause, Policy, Restart, StopSignal, WorkerId, WorkerState,
+    Action, Event, Exit, ExitCause, ExitCodes, GiveUpReason, Policy, Restart, StopSignal, WorkerId,
+    WorkerState,
 };
 use common::{MILLISECOND, SECOND, SIGABRT, SIGKILL, Stage, policy};
 
@@ -87,6 +88,38 @@ fn the_policy_decides_by_the_exit_status() {
         let state = stage.supervisor.slots().next().unwrap().state();
         assert_eq!(state, if restarted { WorkerState::Starting } else { WorkerState::Stopped });
     }
+}
+
+#[test]
+fn codes_say_that_a_job_is_done_or_that_no_restart_will_help() {
+    let codes = policy().success(ExitCodes::of(&[3])).hopeless(ExitCodes::of(&[78]));
+    for (restart, exit, expected) in [
+        (Restart::OnFailure, Exit::Code(3), WorkerState::Stopped),
+        (Restart::OnFailure, Exit::Code(0), WorkerState::Starting),
+        (Restart::Always, Exit::Code(3), WorkerState::Starting),
+        (Restart::Always, Exit::Code(78), WorkerState::GaveUp),
+        (Restart::OnFailure, Exit::Code(78), WorkerState::GaveUp),
+        (Restart::Never, Exit::Code(78), WorkerState::GaveUp),
+        (Restart::Always, Exit::Signal(78), WorkerState::Starting),
+    ] {
+        let mut stage = Stage::new(codes.clone().restart(restart));
+        let id = stage.ready();
+        stage.exit(id, exit);
+        let slot = stage.supervisor.slots().next().unwrap();
+        assert_eq!(slot.state(), expected, "{restart:?} after {exit}");
+        let given_up = stage.supervisor.given_up().next();
+        assert_eq!(given_up.is_some(), expected == WorkerState::GaveUp);
+        assert!(given_up.is_none_or(|given_up| given_up.reason() == GiveUpReason::ExitCode));
+    }
+}
+
+#[test]
+fn a_code_of_one_who_was_asked_to_stop_says_nothing() {
+    let mut stage = Stage::new(policy().hopeless(ExitCodes::of(&[78])));
+    let id = stage.ready();
+    stage.supervisor.stop(id, stage.now);
+    stage.exit(id, Exit::Code(78));
+    assert_eq!(stage.supervisor.slots().next().unwrap().state(), WorkerState::Stopped);
 }
 
 #[test]

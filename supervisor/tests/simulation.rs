@@ -22,7 +22,7 @@ const SCHEDULES: u64 = 4000;
 const STEPS: u32 = 150;
 
 /// Every cause of an exit, what else may follow from a fault, and all that a roll can come to.
-const TO_BE_MET: [&str; 22] = [
+const TO_BE_MET: [&str; 23] = [
     "Aborted",
     "Asked",
     "BackingOff",
@@ -45,6 +45,7 @@ const TO_BE_MET: [&str; 22] = [
     "StopTimeout",
     "Unhealthy",
     "Vacated",
+    "hopeless",
 ];
 
 /// Says how to repeat the schedule that failed.

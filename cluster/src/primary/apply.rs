@@ -145,18 +145,9 @@ impl Core {
 
     /// Publishes what happened to a worker, and lets go of one that is dead.
     fn handle_life(&mut self, event: Life) {
-        let id = match &event {
-            Life::Spawned { id }
-            | Life::SpawnFailed { id, .. }
-            | Life::Online { id }
-            | Life::Ready { id }
-            | Life::Stopping { id, .. }
-            | Life::Exited { id, .. }
-            | Life::GaveUp { id, .. } => Some(*id),
-            _ => None,
-        };
+        let id = event.worker();
         let pid = id.and_then(|id| self.links.get(&id)).map(|link| link.child.pid());
-        if let Life::GaveUp { .. } = event {
+        if let Life::GaveUp(_) = event {
             self.gave_up.push(event.to_string());
         }
         let ready = matches!(event, Life::Ready { .. });
@@ -205,7 +196,7 @@ fn log(life: &Life, pid: Option<u32>) {
         Life::Exited { id, cause, .. } if cause.is_asked() => tracing::info!(slot = id.slot(), pid, "{life}"),
         Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{life}"),
         Life::BackingOff { slot, .. } => tracing::info!(slot, "{life}"),
-        Life::GaveUp { slot, .. } => tracing::error!(slot, "{life}"),
+        Life::GaveUp(given_up) => tracing::error!(slot = given_up.slot(), "{life}"),
         Life::Spawned { id } | Life::Online { id } => tracing::debug!(slot = id.slot(), pid, "{life}"),
         Life::Ready { id } | Life::Stopping { id, .. } => tracing::info!(slot = id.slot(), pid, "{life}"),
         other => tracing::info!("{other}"),

@@ -29,7 +29,7 @@ pub(crate) fn a_worker_that_aborts_at_start_is_given_up() {
             exits += 1;
             None
         }
-        Event::Lifecycle { event: given_up @ Life::GaveUp { .. }, .. } => Some(given_up.to_string()),
+        Event::Lifecycle { event: given_up @ Life::GaveUp(_), .. } => Some(given_up.to_string()),
         _ => None,
     });
     assert_eq!(exits, 5, "the first start and four restarts");

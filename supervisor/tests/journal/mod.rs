@@ -75,8 +75,8 @@ impl Journal {
                 }
             }
             Event::BackingOff { slot, .. } => self.slot(*slot).rest = Rest::Backoff,
-            Event::GaveUp { slot, .. } => {
-                let slot = self.slot(*slot);
+            Event::GaveUp(given_up) => {
+                let slot = self.slot(given_up.slot());
                 (slot.rest, slot.wanted) = (Rest::GaveUp, false);
             }
             Event::Stopped { slot } => {

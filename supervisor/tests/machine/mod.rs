@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster_supervisor::{
-    Action, Backoff, Budget, Event, Exit, Figures, Group, Policy, Release, Restart, Roll, StopSequence,
-    StopSignal, Supervisor, WorkerId,
+    Action, Backoff, Budget, Event, Exit, ExitCodes, Figures, GiveUpReason, GivenUp, Group, Policy, Release,
+    Restart, Roll, StopSequence, StopSignal, Supervisor, WorkerId,
 };
 
-use super::rules::Rules;
+use super::rules::{HOPELESS, Rules};
+
+/// A code that is a success, beside 0.
+const DONE_TOO: u8 = 3;
 
 /// What a schedule is drawn with. Everything else follows from the seed.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ impl Settings {
         Policy::new()
             .budget(budget)
             .restart(self.restart)
+            .success(ExitCodes::of(&[0, DONE_TOO]))
+            .hopeless(ExitCodes::of(&[HOPELESS]))
             .backoff(Backoff::new().base(base))
             .stop(StopSequence::new().drain(self.stop.0).terminate(self.stop.1))
             .start_timeout(self.start_timeout)
@@ -270,7 +275,10 @@ impl Machine {
             // First: they tell which of the spawns to come are of successors.
             while let Some(event) = self.supervisor.poll_event() {
                 self.rules.event(&event);
-                assert!(!matches!(event, Event::GaveUp { .. } if self.settings.budget.is_none()));
+                let by_budget = |given_up: &GivenUp| matches!(given_up.reason(), GiveUpReason::Budget { .. });
+                assert!(
+                    !matches!(&event, Event::GaveUp(given_up) if by_budget(given_up) && self.settings.budget.is_none())
+                );
             }
             let Some(action) = self.supervisor.poll_action() else {
                 self.rules.many_at_once = false;
@@ -323,7 +331,8 @@ impl Machine {
             70..80 => self.plan(Fact::Ready(id), 45_000),
             _ => {}
         }
-        let code = i32::from(self.rng.u8(..3));
+        let codes = [0, 0, 1, 1, 2, DONE_TOO, HOPELESS];
+        let code = i32::from(codes[self.rng.usize(..codes.len())]);
         match self.rng.u8(..100) {
             0..25 => self.plan_exit(id, Exit::Signal(6), 1_000),
             25..40 => self.plan_exit(id, Exit::Code(code), 20_000),

@@ -3,7 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster_supervisor::{Action, Event, Exit, Group, StopSignal, Supervisor, WorkerId, WorkerState};
+use cluster_supervisor::{
+    Action, Event, Exit, GiveUpReason, Group, StopSignal, Supervisor, WorkerId, WorkerState,
+};
+
+/// The code by which a worker says that no restart will help.
+pub(crate) const HOPELESS: u8 = 78;
 
 use super::journal::Journal;
 use super::machine::{Settings, first_word};
@@ -273,14 +278,23 @@ impl Rules {
                 life.exit_events += 1;
                 assert_eq!((life.exit, life.exit_events), (Some(*exit), 1));
             }
-            Event::GaveUp { slot, failures, .. } => {
+            Event::GaveUp(given_up) => {
                 self.met.insert("GaveUp".to_owned());
-                let slot = self.slots.get_mut(slot).unwrap_or_else(|| panic!("{event} of an unknown slot"));
+                let slot = self.slots.get_mut(&given_up.slot());
+                let slot = slot.unwrap_or_else(|| panic!("{event} of an unknown slot"));
                 slot.wanted = false;
                 let (limit, period) = self.budget.unwrap_or_default();
                 let recent = slot.restarts.iter().filter(|&&at| slot.served - at < period).count();
-                assert_eq!(recent, limit as usize, "given up with budget left");
-                assert_eq!(*failures, limit + 1);
+                match given_up.reason() {
+                    GiveUpReason::Budget { failures, .. } => {
+                        assert_eq!(recent, limit as usize, "given up with budget left");
+                        assert_eq!(failures, limit + 1);
+                    }
+                    _ => {
+                        self.met.insert("hopeless".to_owned());
+                        assert_eq!(given_up.exit(), Exit::Code(HOPELESS.into()));
+                    }
+                }
             }
             Event::SpawnFailed { retry_in, .. } => {
                 self.met.insert(format!("SpawnFailed, again: {}", retry_in.is_some()));
