@@ -121,7 +121,7 @@ impl fmt::Display for Death {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use cluster_supervisor::{Exit, StopSignal, os::{Autopsy, ChildSpec, Executable}};
 ///
-/// let sleeper = ChildSpec::new(Executable::open("/bin/sh")?).args(["-c", "sleep 1000"]);
+/// let sleeper = ChildSpec::new(Executable::open("/bin/sh")?).args(["-c", "exec sleep 1000"]);
 /// let mut child = sleeper.spawn()?;
 /// let autopsy = Autopsy::begin(&child);
 /// assert_eq!(autopsy.examine(&child, None)?, None); // it lives
