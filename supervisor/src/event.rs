@@ -130,6 +130,14 @@ pub enum Event {
         /// The roll.
         id: RollId,
     },
+    /// A roll goes no further. Those on trial are recalled, and slots that it has replaced get what they had before, if the
+    /// [`Roll`](crate::Roll) wants that. A pause is over.
+    RollingBack {
+        /// The roll.
+        id: RollId,
+        /// Why: how the roll will have ended when that is done.
+        outcome: RollOutcome,
+    },
     /// A roll is over.
     RollFinished {
         /// The roll.
@@ -161,6 +169,7 @@ impl Event {
             | Self::RollStarted { .. }
             | Self::RollPaused { .. }
             | Self::RollResumed { .. }
+            | Self::RollingBack { .. }
             | Self::RollFinished { .. } => None,
         }
     }
@@ -220,6 +229,7 @@ impl fmt::Display for Event {
             Self::RollStarted { id, slots, release: None } => write!(f, "{id} of {slots} workers started"),
             Self::RollPaused { id } => write!(f, "{id} paused"),
             Self::RollResumed { id } => write!(f, "{id} resumed"),
+            Self::RollingBack { id, outcome } => write!(f, "{id} {outcome}: it goes back"),
             Self::RollFinished { id, outcome, replaced } => {
                 write!(f, "{id} {outcome}; replaced {replaced}")
             }

@@ -96,7 +96,7 @@ pub use group::Group;
 pub use id::WorkerId;
 pub use policy::{Budget, Policy, Restart, StopSequence};
 pub use roll::{Figures, Judge, Release, Roll, RollId, RollOutcome, RollRefused, Unfit};
-pub use status::{GiveUpReason, GivenUp, SlotView, WorkerState, WorkerView};
+pub use status::{GiveUpReason, GivenUp, RollView, SlotView, Status, WorkerState, WorkerView};
 pub use supervisor::Supervisor;
 
 /// The examples of the README, compiled and run.

@@ -7,7 +7,7 @@ use crate::roll::{Allowance, Figures, Finished, Release, Roll, RollId, RollRefus
 use crate::slot::{Slot, Tried};
 use crate::state::{Input, State};
 use crate::worker::Worker;
-use crate::{Event, Supervisor, WorkerId};
+use crate::{Event, RollView, Supervisor, WorkerId};
 
 /// What the user wants of workers that live.
 impl Supervisor {
@@ -41,6 +41,11 @@ impl Supervisor {
     /// The roll that goes on, if one does.
     pub fn current_roll(&self) -> Option<RollId> {
         self.plan.roll()
+    }
+
+    /// How far the roll is that goes on.
+    pub fn roll_view(&self) -> Option<RollView> {
+        self.plan.view()
     }
 
     /// Begins no more trials; those under way go on. Returns whether that is a change.
@@ -155,7 +160,9 @@ impl Supervisor {
         loop {
             self.advance_group(now);
             let sight = self.sight();
-            if let Some(turn) = self.plan.poll_turn(&sight, self.allowance()) {
+            if let Some((id, outcome)) = self.plan.poll_back() {
+                self.outbox.push_event(Event::RollingBack { id, outcome });
+            } else if let Some(turn) = self.plan.poll_turn(&sight, self.allowance()) {
                 self.begin_trial(turn, now);
             } else if let Some(finished) = self.plan.poll_finished() {
                 self.finish_roll(finished);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::roll::{Release, Trial};
+use crate::roll::{Release, RollId, Trial};
 use crate::slot::{Slot, SlotState};
 use crate::worker::Worker;
 use crate::{Exit, ExitCause, WorkerId};
@@ -56,6 +56,7 @@ impl fmt::Display for WorkerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerView {
     id: WorkerId,
+    release: Release,
     state: WorkerState,
     restarts: u32,
     started_at: Option<Instant>,
@@ -66,6 +67,7 @@ impl WorkerView {
     pub(crate) const fn new(worker: &Worker, restarts: u32) -> Self {
         Self {
             id: worker.id(),
+            release: worker.release(),
             state: worker.state().public(),
             restarts,
             started_at: worker.spawned_at(),
@@ -76,6 +78,11 @@ impl WorkerView {
     /// Which worker it is.
     pub const fn id(&self) -> WorkerId {
         self.id
+    }
+
+    /// What it runs.
+    pub const fn release(&self) -> Release {
+        self.release
     }
 
     /// Its state.
@@ -201,6 +208,59 @@ impl SlotView {
     pub const fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
+}
+
+/// A look at the roll that goes on, from [`Supervisor::roll_view`](crate::Supervisor::roll_view).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollView {
+    pub(crate) id: RollId,
+    pub(crate) release: Option<Release>,
+    pub(crate) replaced: u32,
+    pub(crate) is_paused: bool,
+    pub(crate) is_rolling_back: bool,
+}
+
+impl RollView {
+    /// Which roll it is.
+    pub const fn id(&self) -> RollId {
+        self.id
+    }
+
+    /// What it is to; `None` for the same as before.
+    pub const fn release(&self) -> Option<Release> {
+        self.release
+    }
+
+    /// How many slots it has replaced, those included that were rolled back since.
+    pub const fn replaced(&self) -> u32 {
+        self.replaced
+    }
+
+    /// Whether it waits for [`resume_roll`](crate::Supervisor::resume_roll).
+    pub const fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// Whether it goes back: see [`Event::RollingBack`](crate::Event::RollingBack).
+    pub const fn is_rolling_back(&self) -> bool {
+        self.is_rolling_back
+    }
+}
+
+/// Everything at one moment, from [`Supervisor::status`](crate::Supervisor::status).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// All slots that ever had a worker, by number.
+    pub slots: Vec<SlotView>,
+    /// All workers that live or are being spawned, by id: successors on trial and predecessors that drain among them.
+    pub workers: Vec<WorkerView>,
+    /// The slots that were given up, and why.
+    pub given_up: Vec<GivenUp>,
+    /// The roll that goes on.
+    pub roll: Option<RollView>,
+    /// What slots that are started now run.
+    pub release: Release,
 }
 
 /// Why a slot was given up, from [`Supervisor::given_up`](crate::Supervisor::given_up).

@@ -8,7 +8,7 @@ use crate::outbox::Outbox;
 use crate::roll::{Plan, Release, Unfit};
 use crate::slot::{Next, Slot, SlotState, Tried};
 use crate::state::{Input, State};
-use crate::status::{GivenUp, SlotView, WorkerView};
+use crate::status::{GivenUp, SlotView, Status, WorkerView};
 use crate::worker::Worker;
 use crate::{Action, Event, Exit, Policy, WorkerId};
 
@@ -373,6 +373,17 @@ impl Supervisor {
     /// All slots that ever had a worker, by number.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> {
         self.slots.values().map(|slot| SlotView::new(slot, self.workers.get(&slot.own())))
+    }
+
+    /// All of that at once. Events tell the same as it changes: who notes them knows what this shows.
+    pub fn status(&self) -> Status {
+        Status {
+            slots: self.slots().collect(),
+            workers: self.workers().collect(),
+            given_up: self.given_up().cloned().collect(),
+            roll: self.roll_view(),
+            release: self.release,
+        }
     }
 
     /// How many events were dropped because nobody polled them.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::{Judge, Release, Roll, RollId, RollOutcome, Trial, Unfit};
 use crate::WorkerId;
+use crate::status::RollView;
 
 /// How a successor comes to a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,8 @@ struct Running {
     paused: bool,
     /// It goes back, for this reason.
     back: Option<RollOutcome>,
+    /// That it goes back was told.
+    told_back: bool,
 }
 
 impl Plan {
@@ -117,12 +120,31 @@ impl Plan {
             count: 0,
             paused: false,
             back: None,
+            told_back: false,
         });
         id
     }
 
     pub(crate) fn roll(&self) -> Option<RollId> {
         self.running.as_ref().map(|running| running.id)
+    }
+
+    pub(crate) fn view(&self) -> Option<RollView> {
+        self.running.as_ref().map(|running| RollView {
+            id: running.id,
+            release: running.roll.release,
+            replaced: running.count,
+            is_paused: running.paused,
+            is_rolling_back: running.back.is_some(),
+        })
+    }
+
+    /// That the roll goes back, and why; once.
+    pub(crate) fn poll_back(&mut self) -> Option<(RollId, RollOutcome)> {
+        let running = self.running.as_mut()?;
+        let reason = running.back.as_ref().filter(|_| !running.told_back)?;
+        running.told_back = true;
+        Some((running.id, reason.clone()))
     }
 
     /// What may be started for a roll, and is not yet.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_supervisor::{Event, Supervisor, WorkerId, WorkerState};
+use cluster_supervisor::{Event, GivenUp, Release, RollId, RollOutcome, Supervisor, WorkerId, WorkerState};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
@@ -30,10 +30,24 @@ struct Slot {
     trial: Option<Option<WorkerId>>,
 }
 
+/// The roll that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rolling {
+    id: RollId,
+    release: Option<Release>,
+    is_paused: bool,
+    is_back: bool,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     slots: BTreeMap<u32, Slot>,
     lives: BTreeMap<WorkerId, Life>,
+    releases: BTreeMap<WorkerId, Release>,
+    given_up: BTreeMap<u32, GivenUp>,
+    roll: Option<Rolling>,
+    /// Of slots that are started.
+    release: Release,
     /// All that ever were.
     successors: BTreeSet<WorkerId>,
 }
@@ -41,8 +55,10 @@ pub(crate) struct Journal {
 impl Journal {
     pub(crate) fn write(&mut self, event: &Event) {
         match event {
-            Event::Starting { id, .. } => {
+            Event::Starting { id, release } => {
                 self.lives.insert(*id, Life::Starting);
+                self.releases.insert(*id, *release);
+                self.given_up.remove(&id.slot());
                 let slot = self.slots.entry(id.slot()).or_default();
                 match &mut slot.trial {
                     Some(successor @ None) => {
@@ -62,6 +78,7 @@ impl Journal {
                 (slot.wanted, slot.rest) = (true, Rest::Stopped);
             }
             Event::Held { id } => {
+                self.given_up.remove(&id.slot());
                 let slot = self.slot(id.slot());
                 (slot.own, slot.rest, slot.wanted) = (Some(*id), Rest::Held, true);
             }
@@ -76,6 +93,7 @@ impl Journal {
             }
             Event::BackingOff { slot, .. } => self.slot(*slot).rest = Rest::Backoff,
             Event::GaveUp(given_up) => {
+                self.given_up.insert(given_up.slot(), given_up.clone());
                 let slot = self.slot(given_up.slot());
                 (slot.rest, slot.wanted) = (Rest::GaveUp, false);
             }
@@ -84,12 +102,34 @@ impl Journal {
                 slot.wanted = false;
                 slot.rest = Rest::Stopped;
             }
-            Event::Replacing { slot, id, .. } => self.slot(*slot).trial = Some(*id),
+            Event::Replacing { slot, id, .. } => {
+                self.given_up.remove(slot);
+                self.slot(*slot).trial = Some(*id);
+            }
             Event::Replaced { new, .. } => {
                 let slot = self.slot(new.slot());
                 (slot.own, slot.trial) = (Some(*new), None);
             }
             Event::ReplaceFailed { slot, .. } => self.slot(*slot).trial = None,
+            other => self.write_roll(other),
+        }
+    }
+
+    fn write_roll(&mut self, event: &Event) {
+        match (event, &mut self.roll) {
+            (Event::RollStarted { id, release, .. }, roll) => {
+                assert!(roll.is_none(), "{event} in {roll:?}");
+                *roll = Some(Rolling { id: *id, release: *release, is_paused: false, is_back: false });
+            }
+            (Event::RollPaused { .. }, Some(roll)) => roll.is_paused = true,
+            (Event::RollResumed { .. }, Some(roll)) => roll.is_paused = false,
+            (Event::RollingBack { .. }, Some(roll)) => (roll.is_paused, roll.is_back) = (false, true),
+            (Event::RollFinished { outcome, .. }, Some(roll)) => {
+                if let (RollOutcome::Completed, Some(release)) = (outcome, roll.release) {
+                    self.release = release;
+                }
+                self.roll = None;
+            }
             _ => {}
         }
     }
@@ -112,6 +152,7 @@ impl Journal {
 
     fn end(&mut self, id: WorkerId) {
         self.lives.remove(&id);
+        self.releases.remove(&id);
         let slot = self.slots.entry(id.slot()).or_default();
         // A successor takes the place of one that ended.
         if let (true, Some(Some(successor))) = (slot.own == Some(id), slot.trial) {
@@ -121,8 +162,10 @@ impl Journal {
 
     /// It is what the supervisor shows.
     pub(crate) fn compare(&self, supervisor: &Supervisor) {
-        let shown: BTreeMap<WorkerId, Life> = supervisor
-            .workers()
+        let status = supervisor.status();
+        let shown: BTreeMap<WorkerId, Life> = status
+            .workers
+            .iter()
             .map(|worker| {
                 let life = match worker.state() {
                     WorkerState::Starting => Life::Starting,
@@ -133,7 +176,18 @@ impl Journal {
             })
             .collect();
         assert_eq!(shown, self.lives, "the workers, from events alone");
-        for view in supervisor.slots() {
+        let releases = status.workers.iter().map(|worker| (worker.id(), worker.release())).collect();
+        assert_eq!(self.releases, releases, "what they run");
+        assert!(self.given_up.values().eq(&status.given_up), "{:?}", status.given_up);
+        assert_eq!(status.release, self.release, "what new ones run");
+        let roll = status.roll.map(|roll| Rolling {
+            id: roll.id(),
+            release: roll.release(),
+            is_paused: roll.is_paused(),
+            is_back: roll.is_rolling_back(),
+        });
+        assert_eq!(roll, self.roll, "the roll");
+        for view in status.slots {
             let slot = &self.slots[&view.slot()];
             assert_eq!(Some(view.newest()), slot.own, "whose slot {} is", view.slot());
             assert_eq!(view.is_wanted(), slot.wanted, "whether slot {} is wanted", view.slot());
