@@ -8,7 +8,7 @@ use cluster_balancer::Strategy;
 use cluster_health::Heartbeat;
 use cluster_supervisor::{Budget, Policy, Roll};
 
-use crate::{Key, Mode, Peek, Primary, Result, Role, Worker};
+use crate::{Key, Mode, Output, Peek, Primary, Result, Role, Worker};
 
 /// Connections accepted in one go, and handed over in one message.
 const ACCEPT_BATCH: usize = 64;
@@ -52,6 +52,8 @@ pub struct Builder {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) signals: bool,
     pub(crate) rolling: Roll,
+    pub(crate) output: Output,
+    pub(crate) kill_descendants: bool,
 }
 
 /// How many connections there may be at a time.
@@ -116,6 +118,8 @@ impl Builder {
             env: Vec::new(),
             signals: true,
             rolling: Roll::same().canaries(1, Duration::from_secs(5)),
+            output: Output::inherit(),
+            kill_descendants: true,
         }
     }
 
@@ -249,6 +253,21 @@ impl Builder {
     /// Sets an environment variable for the workers, on top of the primary's environment.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Where the workers' stdout and stderr go. Default: to this process's.
+    pub fn output(mut self, output: Output) -> Self {
+        self.output = output;
+        self
+    }
+
+    /// Whether processes that a worker started are killed when it has ended: those of its process group, and those below it where that
+    /// can be seen. Default: yes, as service managers do.
+    ///
+    /// Who left both group and session and whose parent died before the worker escapes. A successor doesn't wait for this.
+    pub fn kill_descendants(mut self, kill: bool) -> Self {
+        self.kill_descendants = kill;
         self
     }
 

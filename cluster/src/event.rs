@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::address::Address;
+use crate::post_mortem::PostMortem;
 
 /// Events that a slow subscriber may lag behind before it misses some.
 const BACKLOG: usize = 256;
@@ -26,6 +28,17 @@ pub enum Event {
         event: cluster_supervisor::Event,
         /// The worker's process, while it has one.
         pid: Option<u32>,
+        /// What is known of its death, if that is what happened.
+        post_mortem: Option<Arc<PostMortem>>,
+    },
+    /// A worker has ended and others lived on that it had started: see [`Builder::kill_descendants`](crate::Builder::kill_descendants).
+    LeftBehind {
+        /// Which worker.
+        id: WorkerId,
+        /// How many processes were killed.
+        killed: usize,
+        /// How many could not be: they run as another user, or the kernel doesn't let go of them.
+        left: usize,
     },
     /// A worker listens on an address.
     Listening {
@@ -62,7 +75,20 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lifecycle { event, .. } => event.fmt(f),
+            Self::Lifecycle { event, post_mortem, .. } => {
+                event.fmt(f)?;
+                post_mortem.as_ref().map_or(Ok(()), |post_mortem| post_mortem.fmt(f))
+            }
+            Self::LeftBehind { id, killed, left: 0 } => {
+                write!(f, "worker {id} left {killed} processes behind, which were killed")
+            }
+            Self::LeftBehind { id, killed, left } => {
+                write!(
+                    f,
+                    "worker {id} left {} processes behind: {left} of them can't be killed",
+                    killed + left
+                )
+            }
             Self::Listening { id, address } => write!(f, "worker {id} listens on {address}"),
             Self::Serving { workers, .. } => write!(f, "all {workers} workers are ready"),
             Self::Suspect { id, silent_for } => {

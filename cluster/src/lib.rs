@@ -54,6 +54,8 @@ mod key;
 mod layer;
 mod listen;
 mod listeners;
+mod output;
+mod post_mortem;
 mod primary;
 mod reuseport;
 mod role;
@@ -68,6 +70,9 @@ pub use cluster_ipc as ipc;
 pub use cluster_supervisor as supervisor;
 pub use cluster_supervisor::WorkerId;
 
+/// A line that a worker printed, as a sink gets it: see [`Output::lines`].
+pub type Line<'a> = cluster_supervisor::os::Line<'a, WorkerId>;
+
 pub use self::address::Address;
 #[cfg(feature = "axum")]
 pub use self::axum::PeerAddr;
@@ -78,9 +83,11 @@ pub use self::key::{Found, Key, Peek};
 #[cfg(feature = "http")]
 pub use self::layer::{ClusterLayer, ClusterService, ResponseFuture};
 pub use self::listen::{Listen, Mode, UnknownMode};
+pub use self::output::Output;
+pub use self::post_mortem::PostMortem;
 pub use self::primary::{Handle, Primary, RollReport};
 pub use self::role::Role;
-pub use self::status::{AcceptStatus, ClusterStatus, WorkerStatus};
+pub use self::status::{AcceptStatus, ClusterStatus, ExecutableStatus, RollStatus, WorkerStatus};
 pub use self::worker::{Listener, Stream, Worker};
 
 /// Where it begins.

@@ -17,6 +17,36 @@ pub struct ClusterStatus {
     pub workers: Vec<WorkerStatus>,
     /// What the acceptor did so far.
     pub accept: AcceptStatus,
+    /// What workers that are started now run. `None` in inline mode.
+    pub executable: Option<ExecutableStatus>,
+    /// The roll that goes on, if one does.
+    pub roll: Option<RollStatus>,
+}
+
+/// What workers run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ExecutableStatus {
+    /// The path that it was opened at.
+    pub path: String,
+    /// Whether it is held open, so that a file replaced on disk changes nothing before a reload. A script can't be.
+    pub pinned: bool,
+    /// Counts the executables that workers were replaced by, from 0.
+    pub release: u32,
+}
+
+/// A roll that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RollStatus {
+    /// The release that it is to; `None` for the same as before.
+    pub release: Option<u32>,
+    /// How many workers it has replaced.
+    pub replaced: u32,
+    /// Whether it waits for [`Handle::resume_roll`](crate::Handle::resume_roll).
+    pub paused: bool,
+    /// Whether it goes back, since a worker was no good or somebody aborted it.
+    pub rolling_back: bool,
 }
 
 /// A worker, or a slot without one.
@@ -31,8 +61,12 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// `starting`, `ready`, `suspect`, `draining`, `stopping`, `backoff` or `gave-up`.
     pub state: String,
+    /// Why, where that needs a word: a slot that was given up.
+    pub reason: Option<String>,
     /// How often the slot was restarted.
     pub restarts: u32,
+    /// Which of the executables that there were it runs: see [`ExecutableStatus::release`].
+    pub release: u32,
     /// How long ago the process was started, in milliseconds.
     pub uptime_ms: u64,
     /// Connections in the application's hands.
@@ -55,7 +89,9 @@ impl WorkerStatus {
             generation: 0,
             pid: None,
             state: String::new(),
+            reason: None,
             restarts: 0,
+            release: 0,
             uptime_ms: 0,
             active: figures.active(),
             taken: figures.taken,

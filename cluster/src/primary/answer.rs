@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use cluster_balancer::Classes;
 use cluster_ipc::{Frame, Kind, Online};
-use cluster_supervisor::{WorkerId, WorkerState, WorkerView};
+use cluster_supervisor::WorkerId;
 use serde::Serialize;
 
 use super::Core;
 use crate::acceptor::Command;
 use crate::event::Event;
-use crate::status::{ClusterStatus, WorkerStatus};
 use crate::wire::{self, ListenReply, Request, ToPrimary};
 use crate::{Listen, Result};
 
@@ -111,37 +110,6 @@ impl Core {
         if let Some(link) = self.links.get(&id) {
             let frame = Frame::new(Kind::Reply, request_id, bytes);
             link.send(frame.with_descriptors(descriptor.into_iter().collect()));
-        }
-    }
-
-    pub(super) fn status(&self, now: Instant) -> ClusterStatus {
-        let processes = self.links.iter().map(|(id, link)| {
-            let mut status = WorkerStatus::of(&link.board.figures());
-            let view = self.supervisor.worker(*id);
-            let state = view.as_ref().map_or(WorkerState::Starting, WorkerView::state);
-            let suspect = link.suspect && state == WorkerState::Ready;
-            status.slot = id.slot();
-            status.generation = id.generation();
-            status.pid = Some(link.child.pid());
-            status.state = if suspect { "suspect" } else { state.as_str() }.to_owned();
-            status.restarts = view.map_or(0, |view| view.restarts());
-            status.uptime_ms = u64::try_from((now - link.started).as_millis()).unwrap_or(u64::MAX);
-            status
-        });
-        let empty = self.supervisor.slots().filter(|slot| slot.current().is_none()).map(|slot| {
-            let mut status = WorkerStatus::of(&cluster_ipc::board::Figures::default());
-            status.slot = slot.slot();
-            status.state = slot.state().as_str().to_owned();
-            status.restarts = slot.restarts();
-            status
-        });
-        let mut workers: Vec<_> = processes.chain(empty).collect();
-        workers.sort_by_key(|worker| (worker.slot, worker.generation));
-        ClusterStatus {
-            primary_pid: std::process::id(),
-            listening: self.listeners.addresses(),
-            workers,
-            accept: self.acceptor.stats().snapshot(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Where the cores meet: each decision becomes an effect, or an input of another core.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cluster_health::VerdictKind;
@@ -13,6 +14,7 @@ use super::link::Link;
 use crate::Result;
 use crate::acceptor::Command;
 use crate::event::Event;
+use crate::post_mortem::PostMortem;
 use crate::wire::{self, ToWorker};
 
 impl Core {
@@ -67,8 +69,8 @@ impl Core {
             }
             Action::AskStop(id) => self.ask_stop(id),
             Action::Signal(id, signal) => {
-                if let Some(link) = self.links.get(&id)
-                    && let Err(error) = link.child.signal(signal)
+                if let Some(link) = self.links.get_mut(&id)
+                    && let Err(error) = link.signal(signal)
                 {
                     tracing::error!(slot = id.slot(), pid = link.child.pid(), %error, "worker {id} could not be signalled");
                 }
@@ -83,6 +85,8 @@ impl Core {
                 self.supervisor.handle_spawned(id, now);
             }
             Err(error) => {
+                // It may have printed something before it was given up.
+                drop(self.cradle.last_words(id));
                 tracing::error!(slot = id.slot(), error = chain(&error), "worker {id} could not be started");
                 self.supervisor.handle_spawn_failed(id, now);
             }
@@ -92,7 +96,7 @@ impl Core {
     fn bear(&mut self, id: WorkerId, now: Instant) -> Result<Link> {
         let release = self.supervisor.release_of(id).unwrap_or_default();
         let newborn = self.cradle.bear(id, release)?;
-        let board = std::sync::Arc::clone(&newborn.board);
+        let board = Arc::clone(&newborn.board);
         let (link, data) = Link::new(id, newborn, self.reports.clone(), now)?;
         self.acceptor.command(Command::Attach { worker: id, channel: Box::new(data), board });
         Ok(link)
@@ -153,16 +157,25 @@ impl Core {
         let ready = matches!(event, Life::Ready { .. });
         let exited = matches!(event, Life::Exited { .. });
         self.handle_roll_event(&event);
-        self.announce(Event::Lifecycle { event, pid });
+        let post_mortem = id.filter(|_| exited).and_then(|id| self.post_mortems.remove(&id)).map(Arc::new);
+        self.announce(Event::Lifecycle { event, pid, post_mortem });
         if ready {
             self.announce_serving();
         }
         if let Some(id) = id.filter(|_| exited) {
             self.monitor.remove(id);
-            self.links.remove(&id);
+            self.bury(id);
             self.acceptor.command(Command::Forget { worker: id });
             self.forget_releases();
         }
+    }
+
+    /// Sees to it that nobody is left of a worker that has ended, while others go on.
+    fn bury(&mut self, id: WorkerId) {
+        let Some(link) = self.links.remove(&id) else { return };
+        let remains = link.into_remains(self.config.kill_descendants);
+        self.sweeping += 1;
+        tokio::spawn(remains.sweep(id, self.reports.clone()));
     }
 
     fn announce_serving(&mut self) {
@@ -176,7 +189,8 @@ impl Core {
     /// One line in the log, one event to subscribers.
     pub(super) fn announce(&self, event: Event) {
         match &event {
-            Event::Lifecycle { event: life, pid } => log(life, *pid),
+            Event::Lifecycle { event: life, pid, post_mortem } => log(life, *pid, post_mortem.as_deref()),
+            Event::LeftBehind { id, .. } => tracing::warn!(slot = id.slot(), "{event}"),
             Event::Suspect { id, .. } => tracing::warn!(slot = id.slot(), pid = self.pid(*id), "{event}"),
             Event::Recovered { id } | Event::Listening { id, .. } => {
                 tracing::info!(slot = id.slot(), pid = self.pid(*id), "{event}");
@@ -191,10 +205,13 @@ impl Core {
     }
 }
 
-fn log(life: &Life, pid: Option<u32>) {
+fn log(life: &Life, pid: Option<u32>, post_mortem: Option<&PostMortem>) {
+    let more = post_mortem.map(ToString::to_string).unwrap_or_default();
     match life {
-        Life::Exited { id, cause, .. } if cause.is_asked() => tracing::info!(slot = id.slot(), pid, "{life}"),
-        Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{life}"),
+        Life::Exited { id, cause, .. } if cause.is_asked() => {
+            tracing::info!(slot = id.slot(), pid, "{life}{more}");
+        }
+        Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{life}{more}"),
         Life::BackingOff { slot, .. } => tracing::info!(slot, "{life}"),
         Life::GaveUp(given_up) => tracing::error!(slot = given_up.slot(), "{life}"),
         Life::Spawned { id } | Life::Online { id } => tracing::debug!(slot = id.slot(), pid, "{life}"),

@@ -2,23 +2,29 @@
 
 use std::io::{PipeReader, PipeWriter};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::{Channel, Socket, Welcome};
 use cluster_supervisor::Release;
 use cluster_supervisor::WorkerId;
-use cluster_supervisor::os::{Child, ChildSpec, Stdio};
+use cluster_supervisor::os::{Autopsy, Capture, Child, ChildSpec, Stdio, Stream, Tree};
 
 use super::releases::Releases;
 use crate::builder::Builder;
 use crate::wire::{self, Greeting};
 use crate::{Error, Result};
 
+/// For how long the last lines of workers are waited for at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// What every worker of this primary is started with.
 #[derive(Debug)]
 pub(super) struct Cradle {
     /// What workers are started from.
     pub(super) releases: Releases,
+    /// What reads their output, if something does.
+    capture: Option<Capture<WorkerId>>,
     spec: ChildSpec,
     greeting: Greeting,
     /// Each worker holds a copy of the reading end, and nobody but this process the other: it ends when this process does.
@@ -30,6 +36,8 @@ pub(super) struct Cradle {
 #[derive(Debug)]
 pub(super) struct Newborn {
     pub(super) child: Child,
+    pub(super) autopsy: Autopsy,
+    pub(super) tree: Tree,
     pub(super) control: Channel,
     pub(super) data: Channel,
     pub(super) board: Arc<PrimaryBoard>,
@@ -42,6 +50,8 @@ impl Cradle {
         let args = config.args.take().unwrap_or_else(|| std::env::args_os().skip(1).collect());
         let spec = ChildSpec::new(releases.get(Release::default()).ok_or(Error::Ended)?).args(args);
         let spec = config.env.drain(..).fold(spec, |spec, (key, value)| spec.env(key, value));
+        let (printed, capture) = std::mem::take(&mut config.output).start()?;
+        let spec = spec.stdout(printed.clone()).stderr(printed);
         let (lifeline, end) = std::io::pipe().map_err(Error::os("make the lifeline"))?;
         let greeting = Greeting {
             slot: 0,
@@ -52,7 +62,7 @@ impl Cradle {
             open_files,
             connections: config.limits.worker,
         };
-        Ok(Self { releases, spec, greeting, lifeline, _lifeline_end: end })
+        Ok(Self { releases, capture, spec, greeting, lifeline, _lifeline_end: end })
     }
 
     /// Starts a worker. The Welcome is written before the process exists, so it is the first thing the worker reads.
@@ -80,7 +90,42 @@ impl Cradle {
             });
         }
         let spec = self.spec.clone().run(executable).stdin(Stdio::from(childs_control.into_fd()));
-        let child = spec.spawn()?;
-        Ok(Newborn { child, control, data: Channel::new(data), board: Arc::new(board) })
+        let mut child = spec.spawn()?;
+        match self.watch(id, &mut child) {
+            Ok(tree) => {
+                let autopsy = Autopsy::begin(&child);
+                let (data, board) = (Channel::new(data), Arc::new(board));
+                Ok(Newborn { child, autopsy, tree, control, data, board })
+            }
+            // Nobody could look after it.
+            Err(error) => {
+                child.kill_and_reap()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn watch(&self, id: WorkerId, child: &mut Child) -> Result<Tree> {
+        let pipes = [(Stream::Stdout, child.take_stdout()), (Stream::Stderr, child.take_stderr())];
+        for (stream, pipe) in pipes {
+            if let (Some(capture), Some(pipe)) = (&self.capture, pipe) {
+                capture.watch(id, stream, pipe)?;
+            }
+        }
+        Ok(Tree::of(child)?)
+    }
+
+    /// What a worker that has ended printed last.
+    pub(super) fn last_words(&self, id: WorkerId) -> String {
+        let tail = self.capture.as_ref().and_then(|capture| capture.finish(id));
+        tail.map(|tail| tail.to_string()).unwrap_or_default()
+    }
+
+    /// Lets the last lines of all get where they go.
+    pub(super) fn close(&mut self) {
+        // What could not be written by then is lost.
+        if let Some(Err(error)) = self.capture.take().map(|capture| capture.close(LAST_LINES)) {
+            tracing::warn!(%error, "the output of workers is not complete");
+        }
     }
 }

@@ -8,12 +8,13 @@ use cluster_balancer::Classes;
 use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::{Channel, Readable};
 use cluster_ipc::{Error, Frame, Kind};
-use cluster_supervisor::WorkerId;
-use cluster_supervisor::os::Child;
+use cluster_supervisor::os::{Autopsy, Child, Death, Tree};
+use cluster_supervisor::{StopSignal, WorkerId};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::birth::Newborn;
+use super::remains::{Remains, Swept};
 use crate::Result;
 
 /// Frames that may wait for one worker's task: answers to at most [`UNANSWERED`] requests, and the wish that it drains.
@@ -37,12 +38,18 @@ pub(super) enum Report {
     ChannelLost(WorkerId, Error),
     /// It has exited; all it had sent was reported before. It has yet to be reaped.
     Exited(WorkerId),
+    /// It was reaped, and whom it left behind was looked after.
+    Swept(WorkerId, Swept),
 }
 
 /// A living worker. Dropping it stops listening to it, no more.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) child: Child,
+    tree: Tree,
+    autopsy: Autopsy,
+    /// The strongest signal that we have sent.
+    sent: Option<StopSignal>,
     pub(super) board: Arc<PrimaryBoard>,
     pub(super) started: Instant,
     /// How many connections it can hold, once it said so.
@@ -51,12 +58,16 @@ pub(super) struct Link {
     /// The listeners that it accepts on, as far as it said.
     pub(super) listeners: Classes,
     outgoing: mpsc::Sender<Frame<OwnedFd>>,
-    task: AbortHandle,
+    _task: Task,
 }
 
-impl Drop for Link {
+/// Ends when this is dropped.
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -69,7 +80,7 @@ impl Link {
         reports: mpsc::Sender<Report>,
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {
-        let Newborn { child, control, data, board } = newborn;
+        let Newborn { child, autopsy, tree, control, data, board } = newborn;
         let watched = || -> Result<_> {
             Ok((Readable::new(child.try_clone_pidfd()?)?, Channel::new(control.max_frame(MAX_FRAME))?))
         };
@@ -81,18 +92,39 @@ impl Link {
             }
         };
         let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let task = tokio::spawn(attend(id, control, pidfd, queue, reports)).abort_handle();
+        let task = Task(tokio::spawn(attend(id, control, pidfd, queue, reports)).abort_handle());
         let link = Self {
             child,
+            tree,
+            autopsy,
+            sent: None,
             board,
             started: now,
             capacity: 1,
             suspect: false,
             listeners: Classes::none(),
             outgoing,
-            task,
+            _task: task,
         };
         Ok((link, data))
+    }
+
+    /// Sends a signal to its process.
+    pub(super) fn signal(&mut self, signal: StopSignal) -> Result<()> {
+        self.sent = Some(signal);
+        // So that those below it are known when it has ended. Without it some may not be found, no more.
+        let _ = self.tree.look();
+        Ok(self.child.signal(signal)?)
+    }
+
+    /// How it ended, without reaping it; `None` while a debugger holds it.
+    pub(super) fn examine(&self) -> Result<Option<Death>> {
+        Ok(self.autopsy.examine(&self.child, self.sent)?)
+    }
+
+    /// What is left of it now that it has ended.
+    pub(super) fn into_remains(self, kill_descendants: bool) -> Remains {
+        Remains { child: self.child, tree: kill_descendants.then_some(self.tree) }
     }
 
     /// Sends a frame, unless the worker reads so little that too many wait already.

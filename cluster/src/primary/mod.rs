@@ -15,12 +15,15 @@ mod birth;
 mod handle;
 mod link;
 mod releases;
+mod remains;
+mod report;
 mod rolls;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster_health::Monitor;
+use cluster_supervisor::os::Death;
 use cluster_supervisor::{Supervisor, WorkerId, os};
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,11 +31,13 @@ use self::birth::Cradle;
 use self::handle::Order;
 pub use self::handle::{Handle, RollReport};
 use self::link::{Link, Report};
+use self::remains::Swept;
 use self::rolls::Waiting;
 use crate::acceptor::{self, Acceptor, Command};
 use crate::builder::Builder;
 use crate::event::{Event, Events, Publisher};
 use crate::listeners::Listeners;
+use crate::post_mortem::PostMortem;
 use crate::signals::{Asked, Signals};
 use crate::{Error, Result};
 
@@ -49,8 +54,8 @@ const REAP_AGAIN: Duration = Duration::from_millis(10);
 /// worker being started.
 const SPARE_DESCRIPTORS: u64 = 16;
 
-/// Descriptors per worker: control channel, data channel, pidfd twice, with room for its successor.
-const DESCRIPTORS_PER_WORKER: u64 = 8;
+/// Descriptors per worker: control channel, data channel, three for its process, two for its output, with room for its successor.
+const DESCRIPTORS_PER_WORKER: u64 = 16;
 
 /// The primary, before it [runs](Self::run).
 #[derive(Debug)]
@@ -99,6 +104,7 @@ impl Primary {
         loop {
             core.settle(Instant::now());
             if core.is_done() {
+                core.cradle.close();
                 return core.outcome();
             }
             turns.wait(&mut core).await?;
@@ -122,6 +128,10 @@ struct Core {
     /// Has said that all workers are ready.
     serving: bool,
     gave_up: Vec<String>,
+    /// Of those who died, until it is told.
+    post_mortems: BTreeMap<WorkerId, PostMortem>,
+    /// Those who died and are not reaped yet.
+    sweeping: usize,
     /// For the roll that goes on.
     waiting: Option<Waiting>,
 }
@@ -156,6 +166,8 @@ impl Core {
             stopping: false,
             serving: false,
             gave_up: Vec::new(),
+            post_mortems: BTreeMap::new(),
+            sweeping: 0,
             waiting: None,
             config,
         };
@@ -173,7 +185,7 @@ impl Core {
     }
 
     fn is_done(&self) -> bool {
-        self.supervisor.is_done()
+        self.supervisor.is_done() && self.sweeping == 0
     }
 
     fn outcome(&self) -> Result<()> {
@@ -191,13 +203,14 @@ impl Core {
                 self.supervisor.handle_channel_lost(id, now);
             }
             Report::Exited(id) => self.handle_exited(id, now),
+            Report::Swept(id, swept) => self.handle_swept(id, swept),
         }
     }
 
     fn handle_exited(&mut self, id: WorkerId, now: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let exit = match link.child.try_reap() {
-            Ok(Some(exit)) => exit,
+        let Some(link) = self.links.get(&id) else { return };
+        let death = match link.examine() {
+            Ok(Some(death)) => death,
             // A debugger that holds it has to let go first.
             Ok(None) => {
                 let reports = self.reports.clone();
@@ -210,10 +223,24 @@ impl Core {
             }
             Err(error) => {
                 tracing::error!(slot = id.slot(), %error, "worker {id} was reaped by somebody else");
-                cluster_supervisor::Exit::Code(-1)
+                Death::new(cluster_supervisor::Exit::Code(-1))
             }
         };
-        self.supervisor.handle_exit(id, exit, now);
+        let figures = self.links.get(&id).map(|link| self.status_of(id, link, now));
+        if let Some(figures) = figures {
+            let last_words = self.cradle.last_words(id);
+            self.post_mortems.insert(id, PostMortem { death, figures, last_words });
+        }
+        self.supervisor.handle_exit(id, death.exit(), now);
+    }
+
+    /// Nobody is left of a worker, as far as we can see to that.
+    fn handle_swept(&mut self, id: WorkerId, swept: Swept) {
+        self.sweeping -= 1;
+        let Swept { found, left } = swept;
+        if found > 0 {
+            self.announce(Event::LeftBehind { id, killed: found.saturating_sub(left), left });
+        }
     }
 
     fn handle_order(&mut self, order: Order, now: Instant) {

@@ -391,7 +391,14 @@ impl Worker {
         worker.state = if self.is_leaving() { "draining" } else { "ready" }.to_owned();
         worker.uptime_ms = u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let listening = self.inner.own.as_ref().map_or_else(Vec::new, |own| own.lock().addresses());
-        ClusterStatus { primary_pid: pid, listening, workers: vec![worker], accept: AcceptStatus::default() }
+        ClusterStatus {
+            primary_pid: pid,
+            listening,
+            workers: vec![worker],
+            accept: AcceptStatus::default(),
+            executable: None,
+            roll: None,
+        }
     }
 }
 

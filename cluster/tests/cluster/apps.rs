@@ -1,6 +1,7 @@
 //! What the workers of these tests do.
 
 use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -46,6 +47,9 @@ pub(crate) fn run(app: &str) {
             "record" => record(worker).await,
             "third-time-unlucky" => third_time_unlucky(worker).await,
             "behave" => behave(worker).await,
+            "unlucky" => unlucky(worker).await,
+            "parent" => parent(worker, "exec sleep 1000").await,
+            "stubborn-parent" => stubborn_parent(worker).await,
             other => panic!("no such app: {other}"),
         }
     });
@@ -64,6 +68,35 @@ async fn http(worker: Worker) {
         )
         .layer(worker.layer());
     axum::serve(listener, app).with_graceful_shutdown(worker.draining()).await.unwrap();
+}
+
+/// Says something on both streams, is ready, and aborts.
+async fn unlucky(worker: Worker) {
+    println!("up");
+    eprintln!("no luck");
+    worker.ready().await;
+    // Not before the primary knows that it was ready.
+    worker.status().await.unwrap();
+    std::process::abort();
+}
+
+/// Starts a shell that outlives it, and prints its pid.
+async fn parent(worker: Worker, script: &str) {
+    let shell = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).spawn().unwrap();
+    println!("{}", shell.id());
+    worker.ready().await;
+    worker.draining().await;
+}
+
+/// The same, and neither it nor the shell, which is in a session of its own, obeys anybody.
+async fn stubborn_parent(worker: Worker) {
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+    let script = "trap '' TERM HUP; echo $$; while :; do sleep 1; done";
+    let _shell = Command::new("setsid").args(["sh", "-c", script]).stdin(Stdio::null()).spawn().unwrap();
+    worker.ready().await;
+    loop {
+        terminated.recv().await;
+    }
 }
 
 /// A handler that never yields.

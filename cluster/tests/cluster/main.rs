@@ -3,6 +3,7 @@
 
 mod apps;
 mod blocking;
+mod deaths;
 mod drain;
 mod hang;
 mod health;
@@ -40,6 +41,11 @@ fn main() {
             lifecycle::a_worker_that_can_receive_no_more_is_replaced_without_loss,
         ),
         ("dropping_the_primary_ends_its_workers", lifecycle::dropping_the_primary_ends_its_workers),
+        ("the_last_words", deaths::the_last_words_come_with_a_death),
+        ("a_death_by_our_hand", deaths::a_death_by_our_hand_says_so),
+        ("whom_a_worker_leaves_behind", deaths::whom_a_worker_leaves_behind_is_killed),
+        ("whom_a_worker_leaves_behind_may_live_on", deaths::whom_a_worker_leaves_behind_may_live_on),
+        ("a_stubborn_family", deaths::a_stubborn_family_is_killed_at_its_deadline),
         ("descriptors_are_all_given_back", lifecycle::descriptors_are_all_given_back),
         (
             "a_leaving_worker_loses_no_request",
@@ -135,7 +141,7 @@ impl Running {
 
     fn wait_ready(&mut self, id: WorkerId) -> u32 {
         self.wait_for("a worker to be ready", |event| match event {
-            Event::Lifecycle { event: Life::Ready { id: ready }, pid } if *ready == id => *pid,
+            Event::Lifecycle { event: Life::Ready { id: ready }, pid, .. } if *ready == id => *pid,
             _ => None,
         })
     }
