@@ -1,5 +1,6 @@
 //! What can go wrong with a cluster.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -52,6 +53,14 @@ pub enum Error {
     /// The workers are not replaced.
     #[error("could not replace the workers: {0}")]
     Roll(cluster_supervisor::RollRefused),
+    /// The worker of a slot was not replaced; if it lives, it stays.
+    #[error("the worker of slot {slot} was not replaced: {reason}")]
+    NotReplaced {
+        /// The slot.
+        slot: u32,
+        /// Why.
+        reason: NotReplaced,
+    },
     /// Every worker failed more often than the restart budget allows.
     #[error("no worker is left: {reason}")]
     GaveUp {
@@ -89,6 +98,28 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// Why the worker of a slot was not replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotReplaced {
+    /// There is none to replace.
+    NoWorker,
+    /// It ended, or somebody stopped it, before it was its turn.
+    Gone,
+    /// Its successor was no good.
+    Unfit(cluster_supervisor::Unfit),
+}
+
+impl fmt::Display for NotReplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWorker => f.write_str("there is none"),
+            Self::Gone => f.write_str("it ended before that"),
+            Self::Unfit(reason) => write!(f, "its successor {reason}"),
+        }
+    }
 }
 
 /// A result of the cluster.

@@ -77,7 +77,7 @@ pub use self::address::Address;
 #[cfg(feature = "axum")]
 pub use self::axum::PeerAddr;
 pub use self::builder::{Builder, WhenFull};
-pub use self::error::{Error, Result};
+pub use self::error::{Error, NotReplaced, Result};
 pub use self::event::{Event, Events};
 pub use self::key::{Found, Key, Peek};
 #[cfg(feature = "http")]

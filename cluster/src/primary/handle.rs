@@ -16,7 +16,7 @@ pub struct Handle {
 pub(super) enum Order {
     Fork(oneshot::Sender<WorkerId>),
     Stop(WorkerId),
-    Restart(u32),
+    Restart(u32, oneshot::Sender<Result<WorkerId>>),
     Scale(usize),
     /// With the executable of now, or with the one there is.
     Roll(Anew, oneshot::Sender<Result<RollReport>>),
@@ -104,14 +104,16 @@ impl Handle {
         self.ask(|reply| Order::Roll(Anew::No, reply)).await?
     }
 
-    /// Replaces the worker of a slot, the new before the old, when no other replacement is under way. Returns at once; events
-    /// tell what came of it. For a slot without a worker nothing happens.
+    /// Replaces the worker of a slot, the new before the old, when the [allowance](crate::Builder::rolling) for replacements has room.
+    /// Returns the new one once it is ready and the old one was asked to leave.
+    ///
+    /// Dropping the future does not end it.
     ///
     /// # Errors
     ///
-    /// [`Error::Ended`].
-    pub async fn restart(&self, slot: u32) -> Result<()> {
-        self.order(Order::Restart(slot)).await
+    /// [`Error::NotReplaced`]; [`Error::Ended`].
+    pub async fn restart(&self, slot: u32) -> Result<WorkerId> {
+        self.ask(|reply| Order::Restart(slot, reply)).await?
     }
 
     /// Wants so many workers from now on: starts what is missing, or stops those that were started last. Returns at once.

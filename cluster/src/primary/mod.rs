@@ -132,8 +132,8 @@ struct Core {
     post_mortems: BTreeMap<WorkerId, PostMortem>,
     /// Those who died and are not reaped yet.
     sweeping: usize,
-    /// For the roll that goes on.
-    waiting: Option<Waiting>,
+    /// Who waits for the end of a roll, or for the successor of one worker.
+    waiting: Waiting,
 }
 
 impl Core {
@@ -168,7 +168,7 @@ impl Core {
             gave_up: Vec::new(),
             post_mortems: BTreeMap::new(),
             sweeping: 0,
-            waiting: None,
+            waiting: Waiting::default(),
             config,
         };
         Ok((core, ended))
@@ -248,12 +248,7 @@ impl Core {
             // Whoever asked may have stopped waiting.
             Order::Fork(reply) => drop(reply.send(self.supervisor.start(now))),
             Order::Stop(id) => self.supervisor.stop(id, now),
-            Order::Restart(slot) => {
-                let view = self.supervisor.slots().find(|view| view.slot() == slot);
-                if let Some(id) = view.and_then(|view| view.current()) {
-                    self.supervisor.replace(id, now);
-                }
-            }
+            Order::Restart(slot, reply) => self.handle_restart(slot, reply, now),
             Order::Scale(workers) if !self.stopping => self.supervisor.scale(workers, now),
             Order::Scale(_) => {}
             Order::Roll(anew, reply) => self.handle_roll(anew, reply, now),

@@ -1,20 +1,26 @@
 //! Replacing workers: what the user asks for, and what he is told of it.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cluster_supervisor::{Event as Life, Figures, Release, Roll};
+use cluster_supervisor::{Event as Life, Figures, Release, Roll, WorkerId};
 use tokio::sync::oneshot;
 
 use super::Core;
 use super::handle::{Anew, RollReport};
-use crate::{Error, Result};
+use crate::{Error, NotReplaced, Result};
 
-/// Who waits for the end of a roll.
-#[derive(Debug)]
+/// Who waits to hear what came of it. Any of them may have stopped waiting.
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
-    reply: oneshot::Sender<Result<RollReport>>,
+    /// For the end of the roll that goes on.
+    roll: Option<Reply<RollReport>>,
     new_executable: bool,
+    /// For the successor of a worker.
+    workers: BTreeMap<WorkerId, Vec<Reply<WorkerId>>>,
 }
+
+type Reply<T> = oneshot::Sender<Result<T>>;
 
 impl Core {
     pub(super) fn handle_roll(
@@ -24,8 +30,9 @@ impl Core {
         now: Instant,
     ) {
         match self.begin_roll(anew, now) {
-            Ok(new_executable) => self.waiting = Some(Waiting { reply, new_executable }),
-            // Whoever asked may have stopped waiting.
+            Ok(new_executable) => {
+                (self.waiting.roll, self.waiting.new_executable) = (Some(reply), new_executable);
+            }
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -60,13 +67,49 @@ impl Core {
         Ok(release.is_some())
     }
 
-    /// Tells whoever waits for it how a roll ended.
+    pub(super) fn handle_restart(&mut self, slot: u32, reply: Reply<WorkerId>, now: Instant) {
+        let view = self.supervisor.slots().find(|view| view.slot() == slot);
+        let Some(id) = view.and_then(|view| view.current()).filter(|_| !self.stopping) else {
+            let error = Error::NotReplaced { slot, reason: NotReplaced::NoWorker };
+            return drop(reply.send(Err(error)));
+        };
+        self.waiting.workers.entry(id).or_default().push(reply);
+        self.supervisor.replace(id, now);
+    }
+
+    /// Tells whoever waits what came of it.
     pub(super) fn handle_roll_event(&mut self, event: &Life) {
-        let Life::RollFinished { outcome, replaced, .. } = event else { return };
-        if let Some(Waiting { reply, new_executable }) = self.waiting.take() {
-            let report = RollReport { outcome: outcome.clone(), replaced: *replaced, new_executable };
-            // Whoever asked may have stopped waiting.
-            let _ = reply.send(Ok(report));
+        let is_replacing =
+            |slot: u32| self.supervisor.slots().any(|view| view.slot() == slot && view.is_replacing());
+        match event {
+            Life::RollFinished { outcome, replaced, .. } => {
+                if let Some(reply) = self.waiting.roll.take() {
+                    let new_executable = self.waiting.new_executable;
+                    let report = RollReport { outcome: outcome.clone(), replaced: *replaced, new_executable };
+                    let _ = reply.send(Ok(report));
+                }
+            }
+            Life::Replaced { new, .. } => self.answer(|id| id.slot() == new.slot(), &Ok(*new)),
+            Life::ReplaceFailed { slot, reason, .. } => {
+                self.answer(|id| id.slot() == *slot, &Err(NotReplaced::Unfit(reason.clone())));
+            }
+            // Nobody is replaced who has gone, or who is not wanted.
+            Life::Exited { id, .. } if !is_replacing(id.slot()) => {
+                self.answer(|other| other == *id, &Err(NotReplaced::Gone));
+            }
+            Life::Stopped { slot } if !is_replacing(*slot) => {
+                self.answer(|id| id.slot() == *slot, &Err(NotReplaced::Gone));
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, whom: impl Fn(WorkerId) -> bool, result: &Result<WorkerId, NotReplaced>) {
+        for (id, replies) in self.waiting.workers.extract_if(.., |id, _| whom(*id)) {
+            for reply in replies {
+                let slot = id.slot();
+                let _ = reply.send(result.clone().map_err(|reason| Error::NotReplaced { slot, reason }));
+            }
         }
     }
 

@@ -46,6 +46,7 @@ pub(crate) fn run(app: &str) {
             "udp" => udp(worker).await,
             "record" => record(worker).await,
             "third-time-unlucky" => third_time_unlucky(worker).await,
+            "second-never-ready" => second_never_ready(worker).await,
             "behave" => behave(worker).await,
             "unlucky" => unlucky(worker).await,
             "parent" => parent(worker, "exec sleep 1000").await,
@@ -72,7 +73,7 @@ async fn http(worker: Worker) {
 
 /// Says something on both streams, is ready, and aborts.
 async fn unlucky(worker: Worker) {
-    println!("up");
+    writeln!(std::io::stdout(), "up").unwrap();
     eprintln!("no luck");
     worker.ready().await;
     // Not before the primary knows that it was ready.
@@ -82,20 +83,23 @@ async fn unlucky(worker: Worker) {
 
 /// Starts a shell that outlives it, and prints its pid.
 async fn parent(worker: Worker, script: &str) {
-    let shell = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).spawn().unwrap();
-    println!("{}", shell.id());
+    let mut shell = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).spawn().unwrap();
+    writeln!(std::io::stdout(), "{}", shell.id()).unwrap();
     worker.ready().await;
     worker.draining().await;
+    // It is not waited for, if it lives.
+    let _ = shell.try_wait();
 }
 
 /// The same, and neither it nor the shell, which is in a session of its own, obeys anybody.
 async fn stubborn_parent(worker: Worker) {
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     let script = "trap '' TERM HUP; echo $$; while :; do sleep 1; done";
-    let _shell = Command::new("setsid").args(["sh", "-c", script]).stdin(Stdio::null()).spawn().unwrap();
+    let mut shell = Command::new("setsid").args(["sh", "-c", script]).stdin(Stdio::null()).spawn().unwrap();
     worker.ready().await;
     loop {
         terminated.recv().await;
+        let _ = shell.try_wait();
     }
 }
 
@@ -181,6 +185,13 @@ async fn greedy(worker: Worker) {
 async fn third_time_unlucky(worker: Worker) {
     if worker.id().generation().is_multiple_of(3) {
         std::process::abort();
+    }
+    http(worker).await;
+}
+
+async fn second_never_ready(worker: Worker) {
+    if worker.id().generation() > 1 {
+        return std::future::pending().await;
     }
     http(worker).await;
 }

@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod listening;
 mod modes;
+mod restarts;
 mod reuseport;
 mod rolls;
 #[path = "../support/mod.rs"]
@@ -73,6 +74,9 @@ fn main() {
         ("failing_rolls_lose_no_request", rolls::nor_do_rolls_that_fail),
         ("a_bad_executable", rolls::a_bad_executable_is_rolled_back_by_itself),
         ("a_good_executable", rolls::a_good_executable_takes_over_and_a_crash_brings_no_other),
+        ("restarts_of_one", restarts::one_worker_is_replaced_and_its_successor_told),
+        ("restarts_in_vain", restarts::a_worker_that_is_not_replaced_is_told_why),
+        ("restarts_too_late", restarts::a_worker_that_ends_before_its_turn_is_not_replaced),
         ("sessions_stay", keys::sessions_stay_where_they_are_while_another_worker_is_restarted),
         ("sessions_name_their_slot", keys::a_session_that_names_its_slot_comes_back_to_it),
         ("silent_clients", keys::clients_that_send_nothing_or_little_delay_nobody),

@@ -1,0 +1,72 @@
+//! Replacing one worker.
+
+use cluster::supervisor::{ExitCause, Policy, StopSequence, Unfit};
+use cluster::{Error, NotReplaced, WorkerId};
+use rustix::process::Signal;
+
+use crate::support::process;
+use crate::{QUICK, Running, builder};
+
+pub(crate) fn one_worker_is_replaced_and_its_successor_told() {
+    let mut running = Running::start(builder("http").workers(2));
+    running.wait_serving();
+    let (first, second) = running.block_on(async {
+        let handle = &running.handle;
+        // Both ask for the same.
+        tokio::join!(handle.restart(1), handle.restart(1))
+    });
+    assert_eq!((first.unwrap(), second.unwrap()), (WorkerId::new(1, 2), WorkerId::new(1, 2)));
+    assert_eq!(running.block_on(running.handle.restart(1)).unwrap(), WorkerId::new(1, 3));
+    assert_eq!(running.block_on(running.handle.restart(0)).unwrap(), WorkerId::new(0, 2));
+    running.stop();
+}
+
+pub(crate) fn a_worker_that_is_not_replaced_is_told_why() {
+    let mut running = Running::start(builder("third-time-unlucky").workers(1));
+    running.wait_serving();
+    let restart = |slot| running.block_on(running.handle.restart(slot));
+    let error = restart(7).unwrap_err();
+    assert_eq!(error.to_string(), "the worker of slot 7 was not replaced: there is none");
+    assert_eq!(restart(0).unwrap(), WorkerId::new(0, 2));
+    let error = restart(0).unwrap_err();
+    let Error::NotReplaced { slot: 0, reason: NotReplaced::Unfit(Unfit::Ended { cause, .. }) } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(cause, ExitCause::BootFailure);
+    assert_eq!(running.status().workers[0].generation, 2, "it stays");
+    running.stop();
+}
+
+/// Its turn does not come, since another one is being replaced for ever.
+pub(crate) fn a_worker_that_ends_before_its_turn_is_not_replaced() {
+    let stop = StopSequence::new().drain(QUICK).terminate(QUICK);
+    let policy = Policy::new().start_timeout(std::time::Duration::from_secs(600)).stop(stop);
+    let mut running = Running::start(builder("second-never-ready").workers(2).policy(policy));
+    running.wait_serving();
+    let status = running.status();
+    let pid = status.workers[1].pid.unwrap();
+    let handle = running.handle.clone();
+    let first = running.runtime.spawn({
+        let handle = handle.clone();
+        async move { handle.restart(0).await }
+    });
+    running.wait_for("the first to be on trial", |event| match event {
+        cluster::Event::Lifecycle {
+            event: cluster::supervisor::Event::Replacing { slot: 0, .. }, ..
+        } => Some(()),
+        _ => None,
+    });
+    let second = running.runtime.spawn(async move { handle.restart(1).await });
+    // An order after it is carried out after it.
+    running.status();
+    process::signal(pid, Signal::KILL);
+    let error = running.block_on(second).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the worker of slot 1 was not replaced: it ended before that");
+    running.block_on(running.handle.shutdown()).unwrap();
+    let error = running.block_on(first).unwrap().unwrap_err();
+    assert!(
+        matches!(error, Error::NotReplaced { slot: 0, reason: NotReplaced::Unfit(Unfit::Recalled) }),
+        "{error}"
+    );
+    running.outcome().unwrap();
+}
