@@ -54,6 +54,7 @@ pub struct Builder {
     pub(crate) rolling: Roll,
     pub(crate) output: Output,
     pub(crate) kill_descendants: bool,
+    pub(crate) subreaper: bool,
 }
 
 /// How many connections there may be at a time.
@@ -120,6 +121,7 @@ impl Builder {
             rolling: Roll::same().canaries(1, Duration::from_secs(5)),
             output: Output::inherit(),
             kill_descendants: true,
+            subreaper: false,
         }
     }
 
@@ -253,6 +255,16 @@ impl Builder {
     /// Sets an environment variable for the workers, on top of the primary's environment.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Whether orphans below this process become its children (`PR_SET_CHILD_SUBREAPER`) and are reaped. Default: no. As PID 1, in a
+    /// container say, they come here in any case, and are reaped.
+    ///
+    /// A child that the application has started itself looks the same from here: let somebody wait for it, since it is
+    /// reaped if it has been dead for a second.
+    pub fn subreaper(mut self, subreaper: bool) -> Self {
+        self.subreaper = subreaper;
         self
     }
 

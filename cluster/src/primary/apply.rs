@@ -173,8 +173,8 @@ impl Core {
     /// Sees to it that nobody is left of a worker that has ended, while others go on.
     fn bury(&mut self, id: WorkerId) {
         let Some(link) = self.links.remove(&id) else { return };
+        self.unreaped.insert(id, link.child.pid());
         let remains = link.into_remains(self.config.kill_descendants);
-        self.sweeping += 1;
         tokio::spawn(remains.sweep(id, self.reports.clone()));
     }
 

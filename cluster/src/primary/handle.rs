@@ -83,7 +83,8 @@ impl Handle {
     ///
     /// If the file of the executable is another one than before, the workers run that one from now on; it has to prove itself in
     /// one worker first, and if it doesn't, all goes on with the old one, which is kept open for that. So does a crash
-    /// at any other time: a file that was replaced on disk is not started by accident.
+    /// at any other time: a file that was replaced on disk is not started by accident. (A script can't be held so: what it runs is what
+    /// stands in its file at the time. A warning says so, and [`ExecutableStatus::pinned`](crate::ExecutableStatus::pinned).)
     ///
     /// Dropping the future does not end the roll.
     ///

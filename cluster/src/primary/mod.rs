@@ -14,6 +14,7 @@ mod apply;
 mod birth;
 mod handle;
 mod link;
+mod orphans;
 mod releases;
 mod remains;
 mod report;
@@ -31,6 +32,7 @@ use self::birth::Cradle;
 use self::handle::Order;
 pub use self::handle::{Handle, RollReport};
 use self::link::{Link, Report};
+use self::orphans::Orphans;
 use self::remains::Swept;
 use self::rolls::Waiting;
 use crate::acceptor::{self, Acceptor, Command};
@@ -98,9 +100,11 @@ impl Primary {
     pub async fn run(self) -> Result<()> {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let (mut core, acceptor_ended) = Core::new(*self.config, self.events, reports)?;
+        let children = core.watch_orphans()?;
+        let signals = core.signals()?;
         core.start(Instant::now());
         let mut turns =
-            Turns { inbox, orders: self.orders, acceptor_ended, signals: core.signals()?, closing: None };
+            Turns { inbox, orders: self.orders, acceptor_ended, signals, children, closing: None };
         loop {
             core.settle(Instant::now());
             if core.is_done() {
@@ -130,8 +134,9 @@ struct Core {
     gave_up: Vec<String>,
     /// Of those who died, until it is told.
     post_mortems: BTreeMap<WorkerId, PostMortem>,
-    /// Those who died and are not reaped yet.
-    sweeping: usize,
+    /// The pids of those who died and are not reaped yet.
+    unreaped: BTreeMap<WorkerId, u32>,
+    orphans: Option<Orphans>,
     /// Who waits for the end of a roll, or for the successor of one worker.
     waiting: Waiting,
 }
@@ -167,7 +172,8 @@ impl Core {
             serving: false,
             gave_up: Vec::new(),
             post_mortems: BTreeMap::new(),
-            sweeping: 0,
+            unreaped: BTreeMap::new(),
+            orphans: None,
             waiting: Waiting::default(),
             config,
         };
@@ -178,6 +184,15 @@ impl Core {
         self.config.signals.then(Signals::primary).transpose()
     }
 
+    /// Returns what tells that a child has ended, where others than workers may.
+    fn watch_orphans(&mut self) -> Result<Option<tokio::signal::unix::Signal>> {
+        let Some((orphans, children)) = Orphans::watch(self.config.subreaper)? else { return Ok(None) };
+        self.orphans = Some(orphans);
+        // Some may have ended before.
+        self.look_after_orphans(Instant::now());
+        Ok(Some(children))
+    }
+
     fn start(&mut self, now: Instant) {
         for _ in 0..self.config.workers {
             self.supervisor.start(now);
@@ -185,7 +200,7 @@ impl Core {
     }
 
     fn is_done(&self) -> bool {
-        self.supervisor.is_done() && self.sweeping == 0
+        self.supervisor.is_done() && self.unreaped.is_empty()
     }
 
     fn outcome(&self) -> Result<()> {
@@ -236,7 +251,7 @@ impl Core {
 
     /// Nobody is left of a worker, as far as we can see to that.
     fn handle_swept(&mut self, id: WorkerId, swept: Swept) {
-        self.sweeping -= 1;
+        self.unreaped.remove(&id);
         let Swept { found, left } = swept;
         if found > 0 {
             self.announce(Event::LeftBehind { id, killed: found.saturating_sub(left), left });
@@ -285,10 +300,24 @@ impl Core {
         // First: a successor whose time is over is judged by what it did in that time.
         self.report_figures(now);
         self.supervisor.handle_timeout(now);
+        if self.orphans.as_ref().and_then(Orphans::poll_timeout).is_some_and(|due| due <= now) {
+            self.look_after_orphans(now);
+        }
+    }
+
+    /// The workers are not among them: those who live are known, and so are those who have yet to be reaped.
+    fn look_after_orphans(&mut self, now: Instant) {
+        let Some(orphans) = &mut self.orphans else { return };
+        let (links, unreaped) = (&self.links, &self.unreaped);
+        let is_ours = |pid| {
+            links.values().any(|link| link.child.pid() == pid) || unreaped.values().any(|dead| *dead == pid)
+        };
+        orphans.look(is_ours, now);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.supervisor.poll_timeout(), self.monitor.poll_timeout()].into_iter().flatten().min()
+        let orphans = self.orphans.as_ref().and_then(Orphans::poll_timeout);
+        [self.supervisor.poll_timeout(), self.monitor.poll_timeout(), orphans].into_iter().flatten().min()
     }
 }
 
@@ -313,6 +342,8 @@ struct Turns {
     orders: mpsc::Receiver<Order>,
     acceptor_ended: oneshot::Receiver<()>,
     signals: Option<Signals>,
+    /// That a child has ended, where others than workers may.
+    children: Option<tokio::signal::unix::Signal>,
     closing: Option<oneshot::Receiver<()>>,
 }
 
@@ -335,6 +366,7 @@ impl Turns {
                 Asked::More => core.handle_step(true, Instant::now()),
                 Asked::Fewer => core.handle_step(false, Instant::now()),
             },
+            () = child_ended(&mut self.children) => core.look_after_orphans(Instant::now()),
             () = closed(&mut self.closing) => {
                 self.closing = None;
                 core.supervisor.shutdown(Instant::now());
@@ -355,6 +387,13 @@ impl Turns {
 async fn signalled(signals: &mut Option<Signals>) -> Asked {
     match signals {
         Some(signals) => signals.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn child_ended(children: &mut Option<tokio::signal::unix::Signal>) {
+    match children {
+        Some(children) => drop(children.recv().await),
         None => std::future::pending().await,
     }
 }

@@ -48,6 +48,16 @@ fn look_at(path: &Path) -> Option<File> {
     std::fs::metadata(path).ok().map(File::from)
 }
 
+/// A script is known by its path alone, so there is nothing to go back to once its file was replaced.
+fn warn_of_script(executable: &Executable) {
+    if !executable.is_pinned() {
+        let path = executable.path().display();
+        tracing::warn!(
+            "{path} is a script: whatever stands in it when a worker starts is what it runs, also after a crash or a rollback"
+        );
+    }
+}
+
 impl Releases {
     /// The first release is what runs now, or is at `path`.
     pub(super) fn new(path: Option<PathBuf>) -> Result<Self> {
@@ -58,6 +68,7 @@ impl Releases {
         };
         // That of the program that runs now, which is not the one at its path if that was replaced meanwhile.
         let file = look_at(if is_own { Path::new("/proc/self/exe") } else { executable.path() });
+        warn_of_script(&executable);
         let path = executable.path().to_owned();
         let pinned =
             BTreeMap::from([(Release::default(), Pinned { executable: Arc::new(executable), file })]);
@@ -77,6 +88,7 @@ impl Releases {
             return Ok(None);
         }
         let executable = Executable::open(self.path.clone()).map_err(Error::from)?;
+        warn_of_script(&executable);
         let release = Release::new(self.next);
         self.next = self.next.wrapping_add(1);
         self.pinned.insert(release, Pinned { executable: Arc::new(executable), file });

@@ -1,4 +1,5 @@
 //! What the workers of these tests do.
+#![allow(clippy::print_stdout, reason = "what workers print is captured")]
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -25,6 +26,7 @@ pub(crate) fn run(app: &str) {
         "abort" => std::process::abort(),
         "nonsense" => return nonsense(),
         "primary" => return primary(),
+        "reaping-primary" => return reaping_primary(),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -48,6 +50,7 @@ pub(crate) fn run(app: &str) {
             "third-time-unlucky" => third_time_unlucky(worker).await,
             "second-never-ready" => second_never_ready(worker).await,
             "behave" => behave(worker).await,
+            "daemon-maker" => daemon_maker(worker).await,
             "unlucky" => unlucky(worker).await,
             "parent" => parent(worker, "exec sleep 1000").await,
             "stubborn-parent" => stubborn_parent(worker).await,
@@ -73,7 +76,7 @@ async fn http(worker: Worker) {
 
 /// Says something on both streams, is ready, and aborts.
 async fn unlucky(worker: Worker) {
-    writeln!(std::io::stdout(), "up").unwrap();
+    println!("up");
     eprintln!("no luck");
     worker.ready().await;
     // Not before the primary knows that it was ready.
@@ -84,7 +87,7 @@ async fn unlucky(worker: Worker) {
 /// Starts a shell that outlives it, and prints its pid.
 async fn parent(worker: Worker, script: &str) {
     let mut shell = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).spawn().unwrap();
-    writeln!(std::io::stdout(), "{}", shell.id()).unwrap();
+    println!("{}", shell.id());
     worker.ready().await;
     worker.draining().await;
     // It is not waited for, if it lives.
@@ -316,6 +319,21 @@ fn primary() {
     let builder =
         Cluster::builder().workers(2).env(VARIABLE, "slot").env(LISTEN, "inherited web").args([""; 0]);
     runtime.block_on(builder.primary().unwrap().run()).unwrap();
+}
+
+/// A primary to which orphans come.
+fn reaping_primary() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let builder = Cluster::builder().workers(1).env(VARIABLE, "daemon-maker").args([""; 0]).subreaper(true);
+    runtime.block_on(builder.primary().unwrap().run()).unwrap();
+}
+
+/// Starts a daemon, which prints its pid.
+async fn daemon_maker(worker: Worker) {
+    let script = "setsid sh -c 'echo $$; exec sleep 1000' & exit 0";
+    assert!(Command::new("sh").args(["-c", script]).stdin(Stdio::null()).status().unwrap().success());
+    worker.ready().await;
+    worker.draining().await;
 }
 
 /// Writes garbage to the primary, on the channel that it was given.

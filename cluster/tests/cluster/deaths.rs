@@ -1,5 +1,7 @@
 //! What is known of a death, and who is left after it.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use cluster::supervisor::os::{Sender, Stream};
@@ -8,7 +10,7 @@ use cluster::{Event, Output, PostMortem, WorkerId};
 use rustix::process::Signal;
 
 use crate::support::{eventually, process};
-use crate::{Running, builder};
+use crate::{Running, apps, builder};
 
 const FIRST: WorkerId = WorkerId::new(0, 1);
 
@@ -118,4 +120,23 @@ pub(crate) fn a_stubborn_family_is_killed_at_its_deadline() {
     assert_eq!(cause, ExitCause::StopTimeout);
     running.outcome().unwrap();
     assert!(!process::is_alive(pid) && !process::is_alive(below));
+}
+
+pub(crate) fn orphans_that_come_to_the_primary_are_reaped() {
+    let mut primary = Command::new(std::env::current_exe().unwrap())
+        .env(apps::VARIABLE, "reaping-primary")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(primary.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let daemon: u32 = line.trim().parse().unwrap();
+    eventually("the daemon to come to the primary", || {
+        (process::parent(daemon) == Some(primary.id())).then_some(())
+    });
+    process::signal(daemon, Signal::KILL);
+    eventually("it to be reaped", || process::parent(daemon).is_none().then_some(()));
+    process::signal(primary.id(), Signal::TERM);
+    assert!(eventually("the primary to end", || primary.try_wait().unwrap()).success());
 }

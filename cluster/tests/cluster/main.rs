@@ -47,6 +47,7 @@ fn main() {
         ("whom_a_worker_leaves_behind", deaths::whom_a_worker_leaves_behind_is_killed),
         ("whom_a_worker_leaves_behind_may_live_on", deaths::whom_a_worker_leaves_behind_may_live_on),
         ("a_stubborn_family", deaths::a_stubborn_family_is_killed_at_its_deadline),
+        ("orphans", deaths::orphans_that_come_to_the_primary_are_reaped),
         ("descriptors_are_all_given_back", lifecycle::descriptors_are_all_given_back),
         (
             "a_leaving_worker_loses_no_request",
@@ -76,6 +77,8 @@ fn main() {
         ("a_good_executable", rolls::a_good_executable_takes_over_and_a_crash_brings_no_other),
         ("restarts_of_one", restarts::one_worker_is_replaced_and_its_successor_told),
         ("restarts_in_vain", restarts::a_worker_that_is_not_replaced_is_told_why),
+        ("a_roll_in_the_status", restarts::a_roll_shows_in_the_status),
+        ("a_script", restarts::a_script_says_that_it_is_not_pinned),
         ("restarts_too_late", restarts::a_worker_that_ends_before_its_turn_is_not_replaced),
         ("sessions_stay", keys::sessions_stay_where_they_are_while_another_worker_is_restarted),
         ("sessions_name_their_slot", keys::a_session_that_names_its_slot_comes_back_to_it),

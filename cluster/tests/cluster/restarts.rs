@@ -1,7 +1,9 @@
-//! Replacing one worker.
+//! Replacing workers: verdicts, and what the status shows.
 
-use cluster::supervisor::{ExitCause, Policy, StopSequence, Unfit};
-use cluster::{Error, NotReplaced, WorkerId};
+use std::os::unix::fs::PermissionsExt;
+
+use cluster::supervisor::{Event as Life, ExitCause, Policy, RollOutcome, StopSequence, Unfit};
+use cluster::{Error, Event, NotReplaced, WorkerId};
 use rustix::process::Signal;
 
 use crate::support::process;
@@ -51,9 +53,7 @@ pub(crate) fn a_worker_that_ends_before_its_turn_is_not_replaced() {
         async move { handle.restart(0).await }
     });
     running.wait_for("the first to be on trial", |event| match event {
-        cluster::Event::Lifecycle {
-            event: cluster::supervisor::Event::Replacing { slot: 0, .. }, ..
-        } => Some(()),
+        Event::Lifecycle { event: cluster::supervisor::Event::Replacing { slot: 0, .. }, .. } => Some(()),
         _ => None,
     });
     let second = running.runtime.spawn(async move { handle.restart(1).await });
@@ -69,4 +69,45 @@ pub(crate) fn a_worker_that_ends_before_its_turn_is_not_replaced() {
         "{error}"
     );
     running.outcome().unwrap();
+}
+
+pub(crate) fn a_roll_shows_in_the_status() {
+    let rolling = cluster::supervisor::Roll::same().bake(std::time::Duration::from_secs(600));
+    let mut running = Running::start(builder("http").workers(2).rolling(rolling));
+    running.wait_serving();
+    assert_eq!(running.status().roll, None);
+    let handle = running.handle.clone();
+    let roll = running.runtime.spawn(async move { handle.restart_all().await });
+    running.wait_for("the first to be on trial", |event| match event {
+        Event::Lifecycle { event: Life::Replacing { .. }, .. } => Some(()),
+        _ => None,
+    });
+    assert!(running.block_on(running.handle.pause_roll()).unwrap());
+    let shown = running.status().roll.unwrap();
+    assert!(
+        shown.paused && !shown.rolling_back && shown.replaced == 0 && shown.release.is_none(),
+        "{shown:?}"
+    );
+    running.block_on(running.handle.abort_roll()).unwrap();
+    let report = running.block_on(roll).unwrap().unwrap();
+    assert_eq!((report.outcome, report.replaced), (RollOutcome::Aborted, 0));
+    assert_eq!(running.status().roll, None);
+    running.stop();
+}
+
+pub(crate) fn a_script_says_that_it_is_not_pinned() {
+    let script = std::env::temp_dir().join(format!("cluster-script-{}", std::process::id()));
+    let me = std::env::current_exe().unwrap();
+    std::fs::write(&script, format!("#!/bin/sh\nexec '{}'\n", me.display())).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut running = Running::start(builder("http").exec(&script).workers(1));
+    running.wait_serving();
+    let executable = running.status().executable.unwrap();
+    assert_eq!((executable.path, executable.pinned), (script.display().to_string(), false));
+    running.stop();
+    std::fs::remove_file(&script).unwrap();
+    let mut running = Running::start(builder("http").workers(1));
+    running.wait_serving();
+    assert!(running.status().executable.unwrap().pinned);
+    running.stop();
 }

@@ -88,6 +88,20 @@ impl Reaper {
         Ok(reaped)
     }
 
+    /// The pids of those that have ended and wait to be reaped: for one who leaves them to others for a while.
+    ///
+    /// # Errors
+    ///
+    /// As [`reap`](Self::reap).
+    pub fn dead(&self, owned: impl Fn(u32) -> bool) -> Result<Vec<u32>, Error> {
+        if peek(WaitId::All)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let orphans = self.orphans(owned)?;
+        let dead = orphans.iter().filter(|orphan| orphan.is_dead());
+        Ok(dead.map(|orphan| orphan.identity.pid).collect())
+    }
+
     /// The pids of orphans that live: those to [claim](super::Tree::claim) when all is to end.
     ///
     /// # Errors
