@@ -146,6 +146,8 @@ pub enum Event {
         outcome: RollOutcome,
         /// How many slots it replaced, those included that were rolled back since.
         replaced: u32,
+        /// How many of them keep the new release although they were to go back: what they had before could not be started again.
+        stranded: u32,
     },
 }
 
@@ -230,8 +232,11 @@ impl fmt::Display for Event {
             Self::RollPaused { id } => write!(f, "{id} paused"),
             Self::RollResumed { id } => write!(f, "{id} resumed"),
             Self::RollingBack { id, outcome } => write!(f, "{id} {outcome}: it goes back"),
-            Self::RollFinished { id, outcome, replaced } => {
+            Self::RollFinished { id, outcome, replaced, stranded: 0 } => {
                 write!(f, "{id} {outcome}; replaced {replaced}")
+            }
+            Self::RollFinished { id, outcome, replaced, stranded } => {
+                write!(f, "{id} {outcome}; replaced {replaced}, of which {stranded} could not go back")
             }
         }
     }

@@ -16,7 +16,7 @@
 use std::time::Instant;
 
 use crate::roll::Unfit;
-use crate::slot::Slot;
+use crate::slot::{Ending, Slot};
 use crate::state::{Input, State};
 use crate::{Supervisor, WorkerId};
 
@@ -61,7 +61,7 @@ impl Supervisor {
         for number in numbers {
             let tried = self.slots.get_mut(&number).and_then(|slot| {
                 slot.mark();
-                slot.end_trial(Unfit::Recalled)
+                slot.end_trial(Unfit::Recalled, Ending::Interrupted)
             });
             self.end_trial(number, tried, now);
         }
@@ -109,11 +109,22 @@ impl Supervisor {
 
     /// The first slot that is not ready, if it waits for its turn.
     fn first_to_start(&self) -> Option<u32> {
-        let mut wanted: Vec<_> = self.slots.values().filter(|slot| slot.is_wanted()).collect();
-        wanted.sort_unstable_by_key(|slot| slot.started());
+        let first = self.first_not_ready()?;
+        first.waits_for_turn().then(|| first.number())
+    }
+
+    fn first_not_ready(&self) -> Option<&Slot> {
         let is_ready =
             |id: WorkerId| self.workers.get(&id).is_some_and(|worker| worker.state() == State::Ready);
-        let first = wanted.into_iter().find(|slot| !is_ready(slot.own()))?;
-        first.waits_for_turn().then(|| first.number())
+        let wanted = self.slots.values().filter(|slot| slot.is_wanted() && !is_ready(slot.own()));
+        wanted.min_by_key(|slot| slot.started())
+    }
+
+    /// Which slots may get a successor: in order, those behind which nobody waits.
+    pub(crate) fn who_has_turn(&self) -> impl Fn(&Slot) -> bool {
+        let is_ordered = self.policy.group.is_ordered();
+        let is_stopping = is_ordered && self.is_stopping_some();
+        let first = if is_ordered { self.first_not_ready().map(Slot::started) } else { None };
+        move |slot| !is_stopping && first.is_none_or(|first| slot.started() <= first)
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::roll::{Allowance, Figures, Finished, Release, Roll, RollId, RollRefused, Seen, Sight, Turn};
-use crate::slot::{Slot, Tried};
+use crate::slot::{Ending, Recalled, Slot, Tried};
 use crate::state::{Input, State};
 use crate::worker::Worker;
 use crate::{Event, RollView, Supervisor, WorkerId};
@@ -14,6 +14,9 @@ impl Supervisor {
     /// Replaces the workers of all slots, slots that were given up included, by the rules of `roll` and as many at a time as the
     /// [`Policy`](crate::Policy) allows. How it ends is told by [`Event::RollFinished`].
     ///
+    /// Slots that are started meanwhile belong to it as well. It waits while more of those that it has replaced are without a
+    /// ready worker than may be missing; and it fails if one of them crashes that runs another release than before, or is given up.
+    ///
     /// # Errors
     ///
     /// [`RollRefused`]; nothing has changed then.
@@ -22,12 +25,7 @@ impl Supervisor {
         if let Some(id) = self.plan.roll() {
             return Err(RollRefused::Busy(id));
         }
-        let slots: Vec<u32> = self
-            .slots
-            .values()
-            .filter(|slot| slot.is_wanted() || slot.has_given_up())
-            .map(Slot::number)
-            .collect();
+        let slots: Vec<u32> = self.slots.values().filter(|slot| slot.is_missed()).map(Slot::number).collect();
         if slots.is_empty() {
             return Err(RollRefused::NoSlots);
         }
@@ -73,9 +71,9 @@ impl Supervisor {
     /// Without a roll it does nothing.
     pub fn abort_roll(&mut self, now: Instant) {
         let now = self.tick(now);
-        let Some(id) = self.plan.roll() else { return };
-        self.plan.abort();
-        self.recall_trials(id, now);
+        if let Some(id) = self.plan.abort() {
+            self.recall_trials(id, now);
+        }
         self.advance(now);
     }
 
@@ -86,31 +84,35 @@ impl Supervisor {
     pub fn replace(&mut self, id: WorkerId, now: Instant) {
         let now = self.tick(now);
         let is_own = self.slots.get(&id.slot()).is_some_and(|slot| slot.own() == id && slot.is_wanted());
-        if is_own && self.workers.contains_key(&id) {
-            self.plan.add_single(id.slot());
+        let state = self.workers.get(&id).map(Worker::state);
+        if is_own && matches!(state, Some(State::Spawning | State::Starting | State::Ready)) {
+            self.plan.add_single(id);
             self.advance(now);
         }
     }
 
-    /// Wants so many slots: starts what is missing, or stops those that were started last.
+    /// Wants so many slots: starts what is missing, or stops slots, those first that were given up and then those that were started
+    /// last.
+    ///
+    /// A slot that was given up counts, and is not started again by this: said again and again, it would be a crash loop without end.
     pub fn scale(&mut self, slots: usize, now: Instant) {
         let now = self.tick(now);
-        let mut wanted: Vec<(u64, WorkerId)> = self
-            .slots
-            .values()
-            .filter(|slot| slot.is_wanted())
-            .map(|slot| (slot.started(), slot.own()))
-            .collect();
-        // Those that a roll was to give another chance are not among them.
-        self.slots.values().filter(|slot| !slot.is_wanted()).for_each(|slot| self.plan.forget(slot.number()));
-        for _ in wanted.len()..slots {
-            self.start_slot(std::sync::Arc::clone(&self.policy));
+        let missed = self.slots.values().filter(|slot| slot.is_missed());
+        let mut missed: Vec<_> =
+            missed.map(|slot| (slot.has_given_up(), slot.started(), slot.own())).collect();
+        for _ in missed.len()..slots {
+            self.start_slot(std::sync::Arc::clone(&self.policy), |slot| !slot.is_missed());
         }
-        wanted.sort_unstable();
-        for (_, id) in wanted.into_iter().skip(slots).rev() {
+        missed.sort_unstable();
+        for (_, _, id) in missed.into_iter().skip(slots).rev() {
             self.end(id, now);
         }
         self.advance(now);
+    }
+
+    /// How many slots should have a worker: those that were given up among them. What [`scale`](Self::scale) sets.
+    pub fn size(&self) -> usize {
+        self.slots.values().filter(|slot| slot.is_missed()).count()
     }
 
     /// What slots that are started now run.
@@ -125,7 +127,7 @@ impl Supervisor {
 
     /// The releases that workers run or may be started with: all others can be let go.
     pub fn releases(&self) -> std::collections::BTreeSet<Release> {
-        let slots = self.slots.values().filter(|slot| slot.is_wanted() || slot.has_given_up());
+        let slots = self.slots.values().filter(|slot| slot.is_missed());
         let of_slots = slots
             .flat_map(|slot| slot.trial().map(|trial| trial.release).into_iter().chain([slot.release()]));
         let of_workers = self.workers.values().map(Worker::release);
@@ -148,8 +150,11 @@ impl Supervisor {
                 trial.handle_figures(figures, |other| Some(workers.get(&other)?.figures()))
             })
         });
-        self.end_trial(id.slot(), tried, now);
-        self.advance(now);
+        // Figures alone change nothing for others, and come often.
+        if tried.is_some() {
+            self.end_trial(id.slot(), tried, now);
+            self.advance(now);
+        }
     }
 }
 
@@ -159,17 +164,29 @@ impl Supervisor {
     pub(crate) fn advance(&mut self, now: Instant) {
         loop {
             self.advance_group(now);
-            let sight = self.sight();
             if let Some((id, outcome)) = self.plan.poll_back() {
                 self.outbox.push_event(Event::RollingBack { id, outcome });
-            } else if let Some(turn) = self.plan.poll_turn(&sight, self.allowance()) {
-                self.begin_trial(turn, now);
-            } else if let Some(finished) = self.plan.poll_finished() {
+            }
+            if !self.begin_trials(now) {
+                let Some(finished) = self.plan.poll_finished() else { return };
                 self.finish_roll(finished);
-            } else {
-                return;
             }
         }
+    }
+
+    /// Begins all trials that may begin; returns whether there were any.
+    fn begin_trials(&mut self, now: Instant) -> bool {
+        let (mut sight, allowance) = (self.sight(), self.allowance());
+        let mut has_begun = false;
+        while let Some(turn) = self.plan.poll_turn(&mut sight, allowance) {
+            self.begin_trial(turn, now);
+            has_begun = true;
+            if self.policy.group.is_ordered() {
+                // In a group one slot's turn may depend on another's.
+                break;
+            }
+        }
+        has_begun
     }
 
     fn allowance(&self) -> Allowance {
@@ -181,25 +198,32 @@ impl Supervisor {
         if self.plan.is_empty() {
             return Sight::default();
         }
-        let mut sight = Sight { living: self.workers.len(), ..Sight::default() };
+        let mut sight = Sight::default();
+        let has_turn = self.who_has_turn();
         for slot in self.slots.values() {
             let own = self.workers.get(&slot.own()).map(Worker::state);
-            if slot.is_wanted() || self.plan.is_pending(slot.number()) {
-                sight.wanted += 1;
-                let successor = slot.trial().and_then(|trial| self.workers.get(&trial.successor()?));
-                let is_ready = own == Some(State::Ready)
-                    || successor.is_some_and(|worker| worker.state() == State::Ready);
-                sight.unavailable += usize::from(!is_ready);
+            let others = self.lives(slot).count() - usize::from(own.is_some());
+            sight.wanted += usize::from(slot.is_wanted());
+            sight.living += others + usize::from(slot.is_wanted() || own.is_some());
+            if !slot.is_missed() {
+                continue;
             }
-            if (slot.is_wanted() || slot.has_given_up()) && slot.trial().is_none() {
-                let others = self.lives(slot).filter(|id| *id != slot.own()).count();
+            let is_ready = |state: Option<State>| state == Some(State::Ready);
+            let successor = slot.trial().and_then(|trial| self.workers.get(&trial.successor()?));
+            let serves = is_ready(own) || is_ready(successor.map(Worker::state));
+            sight.unavailable += usize::from(!serves);
+            if slot.trial().is_none() {
                 let seen = Seen {
                     release: slot.release(),
+                    own: slot.own(),
                     is_busy: others > 0
                         || slot.is_marked()
                         || slot.waits_for_turn()
-                        || own.is_some_and(|own| own != State::Ready),
+                        || own.is_some_and(|own| own != State::Ready)
+                        || !has_turn(slot),
                     is_inhabited: own.is_some(),
+                    is_ready: is_ready(own),
+                    is_wanted: slot.is_wanted(),
                 };
                 sight.slots.insert(slot.number(), seen);
             }
@@ -227,44 +251,70 @@ impl Supervisor {
                 self.plan.handle_fit(slot, taken_over.before, taken_over.after, roll);
                 self.outbox.push_event(Event::Replaced { old: taken_over.predecessor, new, roll });
                 if let Some(old) = taken_over.predecessor {
+                    self.count_service(old, new, now);
                     self.feed(old, Input::Stop, now);
                 }
             }
             (Ok(_), None) => {}
-            (Err(reason), successor) => {
-                let is_wanted = self.slots.get(&slot).is_some_and(Slot::is_wanted);
+            (Err((reason, ending)), successor) => {
                 let event = Event::ReplaceFailed { slot, id: successor, reason: reason.clone(), roll };
                 self.outbox.push_event(event);
-                // Whoever takes a slot away does not say anything against the release.
-                let why = successor.filter(|_| is_wanted).map(|id| (id, reason));
-                let speaks_against = why.is_some();
-                self.plan.handle_failed(slot, why, roll);
+                let turned_back = match (ending, successor) {
+                    (Ending::Fault, Some(id)) => self.plan.handle_unfit(slot, id, reason, roll),
+                    (Ending::Fault, None) | (Ending::Dropped, _) => {
+                        self.plan.handle_dropped(slot, roll);
+                        None
+                    }
+                    (Ending::Interrupted, _) => {
+                        self.plan.handle_interrupted(slot, roll);
+                        None
+                    }
+                };
                 if let Some(id) = successor {
                     self.feed(id, Input::Stop, now);
                 }
-                if let (true, Some(roll)) = (speaks_against, roll) {
+                if let Some(roll) = turned_back {
                     self.recall_trials(roll, now);
                 }
             }
         }
     }
 
-    /// Ends what else of a roll is on trial.
-    fn recall_trials(&mut self, roll: RollId, now: Instant) {
+    /// A predecessor has served until now, the last part of it beside its successor, whose time is counted at its end.
+    fn count_service(&mut self, old: WorkerId, new: WorkerId, now: Instant) {
+        let ready_for =
+            |id| self.workers.get(&id).and_then(|worker| worker.ready_for(now)).unwrap_or_default();
+        let alone = ready_for(old).saturating_sub(ready_for(new));
+        if let Some(slot) = self.slots.get_mut(&old.slot()) {
+            slot.serve(alone);
+        }
+    }
+
+    /// Ends what is on trial of a roll that has just turned back: once, since what is on trial from then on goes back.
+    pub(crate) fn recall_trials(&mut self, roll: RollId, now: Instant) {
         let of_roll = |slot: &&Slot| slot.trial().is_some_and(|trial| trial.roll == Some(roll));
         let slots: Vec<u32> = self.slots.values().filter(of_roll).map(Slot::number).collect();
         for number in slots {
-            let tried = self.slots.get_mut(&number).and_then(Slot::recall_trial);
-            self.end_trial(number, tried, now);
+            let Some(slot) = self.slots.get_mut(&number) else { continue };
+            let own = self.workers.get(&slot.own()).map(Worker::state);
+            match slot.recall_trial(own == Some(State::Ready)) {
+                Recalled::Nothing => {}
+                Recalled::MakesWay => {
+                    let release = slot.release();
+                    let event = Event::Replacing { slot: number, id: None, release, roll: Some(roll) };
+                    self.outbox.push_event(event);
+                }
+                Recalled::Over(tried) => self.end_trial(number, Some(tried), now),
+            }
         }
     }
 
     fn finish_roll(&mut self, finished: Finished) {
-        let Finished { id, outcome, replaced, release } = finished;
+        let Finished { id, outcome, replaced, stranded, release } = finished;
         if let (crate::RollOutcome::Completed, Some(release)) = (&outcome, release) {
             self.release = release;
         }
-        self.outbox.push_event(Event::RollFinished { id, outcome, replaced });
+        self.outbox.push_event(Event::RollFinished { id, outcome, replaced, stranded });
     }
 
     /// The successor of a slot is ready.

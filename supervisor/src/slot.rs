@@ -13,6 +13,7 @@
 //!
 //! What the user wants ([`Want`]) and what is ([`SlotState`]) are kept apart: only so can a stop be remembered
 //! while the worker still lives.
+//! A slot that was given up is not wanted any more, but missed: a roll gives it another chance, unless the user has stopped it since.
 //!
 //! While a worker is replaced a slot holds two: its *own*, on whose life the slot's depends, and a successor on
 //! [`Trial`]. A successor that is fit becomes the slot's own. If its predecessor ends before that, it becomes the slot's own
@@ -59,8 +60,8 @@ pub(crate) enum Next {
     Spawn(WorkerId),
     /// This worker is to be spawned when its turn comes.
     Hold(WorkerId),
-    /// The slot waits for so long before the next start.
-    Wait(Duration),
+    /// The slot waits for so long before the next start, after so many failures in a row.
+    Wait { slot: u32, delay: Duration, failures: u32 },
     /// The slot stays empty, and somebody should know.
     GiveUp(GivenUp),
 }
@@ -71,7 +72,40 @@ pub(crate) struct Tried {
     pub(crate) roll: Option<RollId>,
     /// The successor, unless there was none yet.
     pub(crate) successor: Option<WorkerId>,
-    pub(crate) result: Result<TakenOver, Unfit>,
+    pub(crate) result: Result<TakenOver, (Unfit, Ending)>,
+}
+
+/// Why a trial ended without a takeover, as far as it matters to the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The successor is to blame.
+    Fault,
+    /// Nobody is: the slot, or the roll, goes no further.
+    Dropped,
+    /// Nobody is, and the slot is to have another trial.
+    Interrupted,
+}
+
+/// What became of a trial whose roll goes no further.
+#[derive(Clone, Debug)]
+pub(crate) enum Recalled {
+    /// There was none.
+    Nothing,
+    /// The predecessor is on its way out already, and makes way for the release that it had.
+    MakesWay,
+    /// It is over.
+    Over(Tried),
+}
+
+/// A trial failed whose predecessor is gone: whatever the restart policy says, the slot gets a worker of its own release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Owed {
+    #[default]
+    Nothing,
+    /// The successor was of the slot's own release: its failure is the slot's.
+    AsAfterFailure,
+    /// It was of another: what it did says nothing of the one that comes back.
+    AtOnce,
 }
 
 /// What a successor took over.
@@ -101,8 +135,9 @@ pub(crate) struct Slot {
     release: Release,
     policy: Arc<Policy>,
     trial: Option<Trial>,
-    /// A trial failed whose predecessor is gone: whatever the restart policy says, the slot gets a worker of its own release.
-    is_owed: bool,
+    owed: Owed,
+    /// Nobody wants it any more, also if it was given up.
+    is_dismissed: bool,
     /// When it was started by the user, as a number that counts up.
     started: u64,
     /// It was told that nothing is wanted of it.
@@ -127,7 +162,8 @@ impl Slot {
             release: Release::default(),
             policy,
             trial: None,
-            is_owed: false,
+            owed: Owed::Nothing,
+            is_dismissed: false,
             started: 0,
             told_unwanted: true,
             marked: false,
@@ -143,6 +179,9 @@ impl Slot {
     pub(crate) fn start(&mut self, release: Release, policy: Arc<Policy>, started: u64) -> WorkerId {
         self.want = Want::Up;
         self.told_unwanted = false;
+        self.is_dismissed = false;
+        self.owed = Owed::Nothing;
+        self.marked = false;
         self.release = release;
         self.policy = policy;
         self.started = started;
@@ -186,12 +225,15 @@ impl Slot {
     /// over.
     pub(crate) fn stop(&mut self) -> Option<Tried> {
         self.want = Want::Down;
+        self.is_dismissed = true;
         self.marked = false;
         match self.state {
             SlotState::Backoff { .. } | SlotState::Held => self.state = SlotState::Empty,
             SlotState::Empty | SlotState::Live | SlotState::GaveUp(_) => {}
         }
-        self.end_trial(Unfit::Recalled)
+        let tried = self.end_trial(Unfit::Recalled, Ending::Dropped);
+        self.owed = Owed::Nothing;
+        tried
     }
 
     /// Puts a successor on trial. Returns who is to be spawned; nobody yet when its predecessor has to go first.
@@ -217,18 +259,33 @@ impl Slot {
     pub(crate) fn ask_trial(&mut self, ask: impl FnOnce(&mut Trial) -> Step) -> Option<Tried> {
         match ask(self.trial.as_mut()?) {
             Step::On => None,
-            Step::Failed(reason) => self.end_trial(reason),
-            Step::Fit => {
-                let trial = self.trial.take()?;
-                let successor = trial.successor()?;
-                let own = self.own();
-                let predecessor = (own != successor).then_some(own);
-                let before = std::mem::replace(&mut self.release, trial.release);
-                self.own = successor.generation();
-                self.state = SlotState::Live;
-                let result = Ok(TakenOver { predecessor, before, after: trial.release });
-                Some(Tried { roll: trial.roll, successor: Some(successor), result })
-            }
+            Step::Failed(reason) => self.end_trial(reason, Ending::Fault),
+            Step::Fit => self.take_over(),
+        }
+    }
+
+    /// The slot is the successor's now.
+    fn take_over(&mut self) -> Option<Tried> {
+        let trial = self.trial.take()?;
+        let successor = trial.successor()?;
+        let own = self.own();
+        let predecessor = (own != successor).then_some(own);
+        let before = std::mem::replace(&mut self.release, trial.release);
+        if before != trial.release {
+            // What one program did is not held against another.
+            self.clear_record();
+        }
+        self.own = successor.generation();
+        self.state = SlotState::Live;
+        let result = Ok(TakenOver { predecessor, before, after: trial.release });
+        Some(Tried { roll: trial.roll, successor: Some(successor), result })
+    }
+
+    /// A worker of this slot has been ready for so long, and did not fail.
+    pub(crate) fn serve(&mut self, ready_for: Duration) {
+        self.intensity.serve(ready_for);
+        if ready_for >= self.policy.stable_after {
+            self.failures = 0;
         }
     }
 
@@ -240,25 +297,39 @@ impl Slot {
     }
 
     /// The successor on trial does not take over. It may live.
-    pub(crate) fn end_trial(&mut self, reason: Unfit) -> Option<Tried> {
+    pub(crate) fn end_trial(&mut self, reason: Unfit, ending: Ending) -> Option<Tried> {
         let trial = self.trial.take()?;
         let successor = trial.successor();
-        self.is_owed = self.is_wanted() && successor.is_none_or(|successor| successor == self.own());
-        Some(Tried { roll: trial.roll, successor, result: Err(reason) })
+        if self.is_wanted() && successor.is_none_or(|successor| successor == self.own()) {
+            let is_same = trial.release == self.release;
+            self.owed = if is_same { Owed::AsAfterFailure } else { Owed::AtOnce };
+        }
+        Some(Tried { roll: trial.roll, successor, result: Err((reason, ending)) })
     }
 
-    /// The roll of its trial goes no further. Where the predecessor serves, the trial ends; where it has to go, it has to make way
-    /// for the release that it had; and where it is gone, the trial goes on, since somebody has to serve.
-    pub(crate) fn recall_trial(&mut self) -> Option<Tried> {
-        let own = self.own();
-        let trial = self.trial.as_mut()?;
-        match trial.successor() {
-            Some(successor) if successor != own => self.end_trial(Unfit::Recalled),
-            Some(_) => None,
-            None => {
-                trial.release = self.release;
-                None
+    /// The roll of its trial goes no further. `serves` is whether its own worker takes work, and will go on to.
+    ///
+    /// If not, and the successor does, that one takes over: somebody has to serve, and it can be replaced in its turn.
+    pub(crate) fn recall_trial(&mut self, serves: bool) -> Recalled {
+        let (own, release) = (self.own(), self.release);
+        let Some(trial) = &mut self.trial else { return Recalled::Nothing };
+        let tried = match (trial.successor(), trial.state()) {
+            (None, _) => {
+                trial.recall(release);
+                return Recalled::MakesWay;
             }
+            (Some(successor), TrialState::Baking { .. }) if successor == own || !serves => self.take_over(),
+            (Some(_), _) => self.end_trial(Unfit::Recalled, Ending::Dropped),
+        };
+        tried.map_or(Recalled::Nothing, Recalled::Over)
+    }
+
+    /// Its worker has failed, and its roll goes back: the next one is of the release that the slot had before.
+    pub(crate) fn go_back(&mut self, before: Release) {
+        self.release = before;
+        self.clear_record();
+        if self.is_wanted() {
+            self.owed = Owed::AtOnce;
         }
     }
 
@@ -267,16 +338,17 @@ impl Slot {
         let policy = Arc::clone(&self.policy);
         let Ended { id, exit, cause, ready_for } = ended;
         if id != self.own() {
-            self.intensity.serve(ready_for.unwrap_or_default());
+            // A predecessor, whose service was counted when it was replaced, or a successor that came to nothing.
             return Next::Nothing;
         }
+        let owed = std::mem::take(&mut self.owed);
         if std::mem::take(&mut self.marked) {
-            self.intensity.serve(ready_for.unwrap_or_default());
+            self.serve(ready_for.unwrap_or_default());
             return Next::Hold(self.next_generation());
         }
         match self.trial.as_ref().map(|trial| (trial.state(), trial.successor())) {
             Some((TrialState::Vacating, _)) => {
-                self.intensity.serve(ready_for.unwrap_or_default());
+                self.serve(ready_for.unwrap_or_default());
                 let id = self.next_generation();
                 if let Some(trial) = &mut self.trial {
                     trial.begin(id);
@@ -284,14 +356,14 @@ impl Slot {
                 return Next::Spawn(id);
             }
             Some((_, Some(successor))) if successor != id => {
-                self.intensity.serve(ready_for.unwrap_or_default());
-                self.own = successor.generation();
-                return Next::Nothing;
+                return self.handle_exit_beside(ended, successor);
             }
             _ => {}
         }
-        // What a failed successor says of itself is not true of the release that comes back.
-        let is_owed = std::mem::take(&mut self.is_owed);
+        if owed == Owed::AtOnce && self.want == Want::Up {
+            return Next::Spawn(self.next_generation());
+        }
+        let is_owed = owed != Owed::Nothing;
         if self.want == Want::Up && !is_owed && policy.hopeless.contains(exit) {
             return self.give_up(GivenUp { id, reason: GiveUpReason::ExitCode, exit, cause });
         }
@@ -309,14 +381,8 @@ impl Slot {
             self.failures = 0;
         }
         self.failures = self.failures.saturating_add(1);
-        if let Err(restarts) = self.intensity.spend(policy.budget, ready_for.unwrap_or_default()) {
-            let (failures, period) = (restarts.saturating_add(1), policy.budget.period());
-            return self.give_up(GivenUp {
-                id,
-                reason: GiveUpReason::Budget { failures, period },
-                exit,
-                cause,
-            });
+        if let Some(next) = self.spend(ended) {
+            return next;
         }
         self.restarts = self.restarts.saturating_add(1);
         let delay = policy.backoff.after_failure(self.failures, rng);
@@ -324,7 +390,34 @@ impl Slot {
             return Next::Spawn(self.next_generation());
         }
         self.wait(delay, now);
-        Next::Wait(delay)
+        Next::Wait { slot: self.number, delay, failures: self.failures }
+    }
+
+    /// Its own worker has ended while a successor is on its way, which comes to its place.
+    ///
+    /// A crash counts as ever, or replacing it would be a way around the budget; but not against another release.
+    fn handle_exit_beside(&mut self, ended: Ended, successor: WorkerId) -> Next {
+        let is_same = self.trial.as_ref().is_some_and(|trial| trial.release == self.release);
+        if is_same && !ended.cause.is_asked() {
+            if let Some(next) = self.spend(ended) {
+                return next;
+            }
+            self.failures = self.failures.saturating_add(1);
+            self.restarts = self.restarts.saturating_add(1);
+        } else {
+            self.serve(ended.ready_for.unwrap_or_default());
+        }
+        self.own = successor.generation();
+        Next::Nothing
+    }
+
+    /// Takes a restart from the budget. Returns what follows if there is none left.
+    fn spend(&mut self, ended: Ended) -> Option<Next> {
+        let Ended { id, exit, cause, ready_for } = ended;
+        let budget = self.policy.budget;
+        let used = self.intensity.spend(budget, ready_for.unwrap_or_default()).err()?;
+        let reason = GiveUpReason::Budget { failures: used.saturating_add(1), period: budget.period() };
+        Some(self.give_up(GivenUp { id, reason, exit, cause }))
     }
 
     fn give_up(&mut self, given_up: GivenUp) -> Next {
@@ -353,6 +446,9 @@ impl Slot {
         if id != self.own() {
             return None;
         }
+        // Whatever was to follow its end: it never was.
+        self.marked = false;
+        self.owed = Owed::Nothing;
         match self.want {
             Want::Down => {
                 self.vacate();
@@ -409,6 +505,11 @@ impl Slot {
 
     pub(crate) const fn has_given_up(&self) -> bool {
         matches!(self.state, SlotState::GaveUp(_))
+    }
+
+    /// Whether it should have a worker: it is wanted, or was given up and not stopped since.
+    pub(crate) const fn is_missed(&self) -> bool {
+        self.is_wanted() || (self.has_given_up() && !self.is_dismissed)
     }
 
     pub(crate) fn is_on_trial(&self, id: WorkerId) -> bool {

@@ -118,6 +118,7 @@ pub struct SlotView {
     retry_at: Option<Instant>,
     successor: Option<WorkerId>,
     is_wanted: bool,
+    is_missed: bool,
     is_replacing: bool,
     is_restarting: bool,
     release: Release,
@@ -142,6 +143,7 @@ impl SlotView {
             retry_at: slot.retry_at(),
             successor: slot.trial().and_then(Trial::successor),
             is_wanted: slot.is_wanted(),
+            is_missed: slot.is_missed(),
             is_restarting: slot.is_marked(),
             is_replacing: slot.trial().is_some(),
             release: slot.release(),
@@ -166,6 +168,12 @@ impl SlotView {
     /// Whether the user wants it to have a worker.
     pub const fn is_wanted(&self) -> bool {
         self.is_wanted
+    }
+
+    /// Whether it should have a worker: it is wanted, or it was given up and not stopped since. Those that were given up get another chance
+    /// in a [roll](crate::Supervisor::roll), and count as without a worker until then.
+    pub const fn is_missed(&self) -> bool {
+        self.is_missed
     }
 
     /// Whether its worker has to go and comes again, since one of its [group](crate::Group) is restarted.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::outbox::Outbox;
 use crate::roll::{Plan, Release, Unfit};
-use crate::slot::{Next, Slot, SlotState, Tried};
+use crate::slot::{Ending, Next, Slot, SlotState, Tried};
 use crate::state::{Input, State};
 use crate::status::{GivenUp, SlotView, Status, WorkerView};
 use crate::worker::Worker;
@@ -83,7 +83,7 @@ impl Supervisor {
     /// From then on the slot is wanted: its workers are restarted by the [`Policy`].
     pub fn start(&mut self, now: Instant) -> WorkerId {
         let now = self.tick(now);
-        let id = self.start_slot(Arc::clone(&self.policy));
+        let id = self.start_slot(Arc::clone(&self.policy), |_| true);
         self.advance(now);
         id
     }
@@ -93,21 +93,22 @@ impl Supervisor {
     /// [`max_unavailable`](Policy::max_unavailable).
     pub fn start_with(&mut self, policy: Policy, now: Instant) -> WorkerId {
         let now = self.tick(now);
-        let id = self.start_slot(Arc::new(policy));
+        let id = self.start_slot(Arc::new(policy), |_| true);
         self.advance(now);
         id
     }
 
-    /// The same without what may follow for others.
-    pub(crate) fn start_slot(&mut self, policy: Arc<Policy>) -> WorkerId {
-        let free =
-            self.slots.values().find(|slot| slot.is_free() && !self.is_inhabited(slot)).map(Slot::number);
+    /// The same without what may follow for others, in a slot that will do.
+    pub(crate) fn start_slot(&mut self, policy: Arc<Policy>, will_do: impl Fn(&Slot) -> bool) -> WorkerId {
+        let is_free = |slot: &&Slot| slot.is_free() && !self.is_inhabited(slot) && will_do(slot);
+        let free = self.slots.values().find(is_free).map(Slot::number);
         // Slots are numbered without gaps, and memory ends long before the numbers do.
         let number = free.unwrap_or(self.slots.len() as u32);
         self.starts += 1;
         let (release, starts) = (self.release, self.starts);
         let slot = self.slots.entry(number).or_insert_with(|| Slot::new(number, Arc::clone(&policy)));
         let id = slot.start(release, policy, starts);
+        self.plan.handle_started(number, release);
         self.begin(id);
         id
     }
@@ -130,7 +131,7 @@ impl Supervisor {
                 self.plan.forget(number);
                 slot.stop()
             } else if slot.is_on_trial(id) {
-                slot.end_trial(Unfit::Recalled)
+                slot.end_trial(Unfit::Recalled, Ending::Fault)
             } else {
                 None
             }
@@ -161,8 +162,8 @@ impl Supervisor {
         for number in numbers {
             let tried = self.slots.get_mut(&number).and_then(Slot::stop);
             // The successor is ended below, with all others.
-            if let Some(Tried { roll, successor, result: Err(reason) }) = tried {
-                self.plan.handle_failed(number, None, roll);
+            if let Some(Tried { roll, successor, result: Err((reason, _)) }) = tried {
+                self.plan.handle_dropped(number, roll);
                 self.outbox.push_event(Event::ReplaceFailed { slot: number, id: successor, reason, roll });
                 // Nobody's turn: the slot has its own.
                 let own = self.slots.get(&number).map(Slot::own);
@@ -210,7 +211,8 @@ impl Supervisor {
         let slot = self.slots.get_mut(&id.slot());
         let (mut retry_in, mut tried) = (None, None);
         if let Some(slot) = slot {
-            tried = slot.is_on_trial(id).then(|| slot.end_trial(Unfit::SpawnFailed)).flatten();
+            let of_trial = slot.is_on_trial(id);
+            tried = of_trial.then(|| slot.end_trial(Unfit::SpawnFailed, Ending::Fault)).flatten();
             retry_in = slot.handle_spawn_failed(id, now, &mut self.rng);
         }
         self.outbox.push_event(Event::SpawnFailed { id, retry_in });
@@ -244,35 +246,64 @@ impl Supervisor {
         self.outbox.push_event(Event::Exited { id, exit, cause: ended.cause, uptime: ended.ready_for });
 
         let Some(slot) = self.slots.get_mut(&id.slot()) else { return };
+        let had_proved_itself = slot.own() == id && !slot.is_on_trial(id);
         let tried = slot
             .is_on_trial(id)
             .then(|| slot.ask_trial(|trial| trial.handle_ended(exit, ended.cause)))
             .flatten();
-        match slot.handle_exit(ended, now, &mut self.rng) {
+        let reason = Unfit::Ended { exit, cause: ended.cause };
+        let mut turned_back = None;
+        if had_proved_itself
+            && !ended.cause.is_asked()
+            && let Some((roll, before)) = self.plan.handle_crash(id, reason.clone(), slot.trial().is_none())
+        {
+            turned_back = roll;
+            before.into_iter().for_each(|before| slot.go_back(before));
+        }
+        let next = slot.handle_exit(ended, now, &mut self.rng);
+        if let Next::GiveUp(_) = next {
+            turned_back = turned_back.or_else(|| self.plan.handle_given_up(id, reason));
+        }
+        // Before anything follows from it: whoever is to blame is named first.
+        self.end_trial(id.slot(), tried, now);
+        if let Some(roll) = turned_back {
+            self.recall_trials(roll, now);
+        }
+        self.follow(next, now);
+        self.settle(id.slot());
+        self.advance(now);
+    }
+
+    /// Does what follows the end of a worker.
+    fn follow(&mut self, next: Next, now: Instant) {
+        match next {
             Next::Nothing => {}
             Next::Hold(next) => self.hold(next),
             // Its predecessor made way for it.
-            Next::Spawn(next) if slot.is_on_trial(next) => self.spawn(next),
+            Next::Spawn(next) if self.slots.get(&next.slot()).is_some_and(|slot| slot.is_on_trial(next)) => {
+                self.spawn(next);
+            }
             Next::Spawn(next) => {
                 self.mark(next.slot(), now);
                 self.begin(next);
             }
-            Next::Wait(delay) => {
-                let (slot, failures) = (slot.number(), slot.failures());
+            Next::Wait { slot, delay, failures } => {
                 self.outbox.push_event(Event::BackingOff { slot, delay, failures });
                 self.mark(slot, now);
             }
             Next::GiveUp(given_up) => {
+                let number = given_up.slot();
+                // A successor that was on its way is of the same release.
+                let slot = self.slots.get_mut(&number);
+                let tried = slot.and_then(|slot| slot.end_trial(Unfit::Recalled, Ending::Interrupted));
                 self.outbox.push_event(Event::GaveUp(given_up));
+                self.end_trial(number, tried, now);
                 if self.policy.group.is_ordered() {
                     // Those who need one another are given up together.
                     self.end_all(Input::Stop, now);
                 }
             }
         }
-        self.end_trial(id.slot(), tried, now);
-        self.settle(id.slot());
-        self.advance(now);
     }
 
     /// The worker's channel is closed and its process has not ended: it cannot be led any more.

@@ -7,7 +7,7 @@ use crate::exit::{SIGKILL, SIGTERM};
 use crate::outbox::Outbox;
 use crate::roll::{Figures, Release};
 use crate::state::{Input, State, cause};
-use crate::{Action, Event, Exit, ExitCause, Policy, WorkerId};
+use crate::{Action, Event, Exit, ExitCause, Policy, StopSignal, WorkerId};
 
 /// A worker from the decision to spawn it until its exit was handled.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Worker {
     deadline: Option<Instant>,
     /// Why it is on its way out, once it is.
     cause: Option<ExitCause>,
+    /// It was sent SIGKILL.
+    is_killed: bool,
     online: bool,
     spawned_at: Option<Instant>,
     ready_since: Option<Instant>,
@@ -53,6 +55,7 @@ impl Worker {
             state,
             deadline: None,
             cause: None,
+            is_killed: false,
             online: false,
             spawned_at: None,
             ready_since: None,
@@ -91,6 +94,7 @@ impl Worker {
             out.push_action(Action::Withdraw(self.id));
         }
         if let Some(action) = next.action(self.id) {
+            self.is_killed |= matches!(action, Action::Signal(_, StopSignal::Kill));
             out.push_action(action);
         }
     }
@@ -115,7 +119,7 @@ impl Worker {
             // The kernel closes a dying process's channel a moment before it reports the exit, so every crash can
             // look like a lost channel first. A signal that is not ours gives it away.
             (Some(ExitCause::ChannelLost), Exit::Signal(signal))
-                if signal != SIGTERM && signal != SIGKILL =>
+                if signal != SIGTERM && (signal != SIGKILL || !self.is_killed) =>
             {
                 by_itself
             }
@@ -156,7 +160,7 @@ impl Worker {
         self.ready_since
     }
 
-    fn ready_for(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn ready_for(&self, now: Instant) -> Option<Duration> {
         let since = self.ready_since?;
         Some(self.ready_until.unwrap_or(now).saturating_duration_since(since))
     }

@@ -22,7 +22,7 @@ const SCHEDULES: u64 = 4000;
 const STEPS: u32 = 150;
 
 /// Every cause of an exit, what else may follow from a fault, and all that a roll can come to.
-const TO_BE_MET: [&str; 23] = [
+const TO_BE_MET: [&str; 24] = [
     "Aborted",
     "Asked",
     "BackingOff",
@@ -46,6 +46,7 @@ const TO_BE_MET: [&str; 23] = [
     "Unhealthy",
     "Vacated",
     "hopeless",
+    "stranded",
 ];
 
 /// Says how to repeat the schedule that failed.

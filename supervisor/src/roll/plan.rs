@@ -4,12 +4,14 @@
 //! before it. All share one budget: so many workers more than there are slots, so many slots without a ready worker, for
 //! whatever reason. So replacements for different reasons never come at the same time, unless the budget lets them.
 //!
-//! | phase \ what happens | a slot's turn | fit                 | failed              | abort              | all slots done |
-//! |----------------------|---------------|---------------------|---------------------|--------------------|----------------|
-//! | Forward              | on trial      | replaced, next      | Back, why           | Back, aborted      | Completed      |
-//! | Back                 | on trial      | has its old release | keeps what it has   | -                  | the reason     |
+//! | phase \ what happens | a slot's turn | fit                 | failed              | interrupted    | replaced, and crashes | abort         | all slots done |
+//! |----------------------|---------------|---------------------|---------------------|----------------|-----------------------|---------------|----------------|
+//! | Forward              | on trial      | replaced, next      | Back, why           | its turn again | Back, why             | Back, aborted | Completed      |
+//! | Back                 | on trial      | has its old release | keeps what it has   | its turn again | -                     | -             | the reason     |
 //!
-//! Canaries are the first slots of a roll: each alone, and nobody else until all of them are fit.
+//! Interrupted is a trial that ends for a reason of its slot's: its group is restarted. A crash after it was replaced speaks
+//! against another release, not against the same as before.
+//! Canaries are the first of a roll that have to be fit: each alone, and nobody else until all of them are.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -41,23 +43,44 @@ pub(crate) struct Turn {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) release: Release,
-    /// Somebody lives who is not the slot's own: a predecessor that drains. Or the slot's own is leaving.
+    pub(crate) own: WorkerId,
+    /// Somebody lives who is not the slot's own: a predecessor that drains. Or the slot's own is leaving. Or it is not its turn.
     pub(crate) is_busy: bool,
     /// Its own worker lives.
     pub(crate) is_inhabited: bool,
+    /// Its own worker takes work.
+    pub(crate) is_ready: bool,
+    /// It was not given up.
+    pub(crate) is_wanted: bool,
 }
 
 /// What there is in all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sight {
-    /// Slots that are wanted and not on trial.
+    /// Slots that are wanted, or were given up, and are not on trial.
     pub(crate) slots: BTreeMap<u32, Seen>,
     /// Slots that are wanted.
     pub(crate) wanted: usize,
-    /// Workers that live.
+    /// Workers that live, and a place for each wanted slot that has none at the moment.
     pub(crate) living: usize,
-    /// Wanted slots without a ready worker.
+    /// Slots without a ready worker that should have one: those that were given up among them.
     pub(crate) unavailable: usize,
+}
+
+impl Sight {
+    /// What it is once this trial has begun.
+    fn begin(&mut self, slot: u32, place: Place) {
+        let Some(seen) = self.slots.remove(&slot) else { return };
+        match place {
+            Place::Beside => self.living += 1,
+            Place::After => self.unavailable += 1,
+            Place::Vacant if seen.is_wanted => {}
+            Place::Vacant => {
+                self.wanted += 1;
+                self.living += 1;
+            }
+        }
+    }
 }
 
 /// How many workers may be too many, and too few.
@@ -73,14 +96,16 @@ pub(crate) struct Finished {
     pub(crate) id: RollId,
     pub(crate) outcome: RollOutcome,
     pub(crate) replaced: u32,
+    /// How many of them could not go back.
+    pub(crate) stranded: u32,
     pub(crate) release: Option<Release>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     running: Option<Running>,
-    /// Slots whose worker is to be replaced for itself.
-    singles: VecDeque<u32>,
+    /// Workers that are to be replaced for themselves.
+    singles: VecDeque<WorkerId>,
     last_id: u64,
 }
 
@@ -89,10 +114,10 @@ struct Running {
     id: RollId,
     roll: Roll,
     pending: VecDeque<u32>,
-    /// How many of `pending` are canaries, or on trial as such.
-    canaries: usize,
+    /// How many have yet to be fit, one after the other, before all others follow.
+    canaries: u32,
     on_trial: BTreeSet<u32>,
-    /// Slots that were replaced and are wanted still, with what they had before.
+    /// Slots that were replaced, are wanted still and did not go back, with what they had before.
     replaced: Vec<(u32, Release)>,
     /// How many were replaced in all.
     count: u32,
@@ -107,16 +132,13 @@ impl Plan {
     pub(crate) fn begin(&mut self, roll: Roll, slots: impl IntoIterator<Item = u32>) -> RollId {
         self.last_id += 1;
         let id = RollId(self.last_id);
-        let pending: VecDeque<u32> = slots.into_iter().collect();
-        let canaries = pending.len().min(roll.canaries as usize);
-        let (on_trial, replaced) = (BTreeSet::new(), Vec::new());
         self.running = Some(Running {
             id,
+            pending: slots.into_iter().collect(),
+            canaries: roll.canaries,
             roll,
-            pending,
-            canaries,
-            on_trial,
-            replaced,
+            on_trial: BTreeSet::new(),
+            replaced: Vec::new(),
             count: 0,
             paused: false,
             back: None,
@@ -155,28 +177,31 @@ impl Plan {
         })
     }
 
-    /// Whether the roll has yet to come to this slot.
-    pub(crate) fn is_pending(&self, slot: u32) -> bool {
-        self.running.as_ref().is_some_and(|running| running.pending.contains(&slot))
-    }
-
     /// Whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_none() && self.singles.is_empty()
     }
 
-    /// Replaces the worker of this slot when there is room for that. Twice is once.
-    pub(crate) fn add_single(&mut self, slot: u32) {
-        if !self.singles.contains(&slot) {
-            self.singles.push_back(slot);
+    /// Replaces this worker when there is room for that. Twice is once.
+    pub(crate) fn add_single(&mut self, id: WorkerId) {
+        if !self.singles.contains(&id) {
+            self.singles.push_back(id);
+        }
+    }
+
+    /// A slot was started with this release: a roll to another one comes to it, too.
+    pub(crate) fn handle_started(&mut self, slot: u32, release: Release) {
+        let Some(running) = self.running.as_mut().filter(|running| running.back.is_none()) else { return };
+        if running.roll.release.is_some_and(|wanted| wanted != release) && !running.pending.contains(&slot) {
+            running.pending.push_back(slot);
         }
     }
 
     /// The slot is not wanted any more.
     pub(crate) fn forget(&mut self, slot: u32) {
-        self.singles.retain(|other| *other != slot);
+        self.singles.retain(|other| other.slot() != slot);
         if let Some(running) = &mut self.running {
-            running.drop_pending(slot);
+            running.pending.retain(|other| *other != slot);
             running.replaced.retain(|(other, _)| *other != slot);
         }
     }
@@ -185,11 +210,10 @@ impl Plan {
         self.running.as_mut().is_some_and(|running| std::mem::replace(&mut running.paused, paused) != paused)
     }
 
-    /// Stops the roll. Its trials are for the caller to end.
-    pub(crate) fn abort(&mut self) {
-        if let Some(running) = &mut self.running {
-            running.turn_back(RollOutcome::Aborted);
-        }
+    /// Stops the roll. Returns which, if its trials are to be recalled: not if it goes back already.
+    pub(crate) fn abort(&mut self) -> Option<RollId> {
+        let running = self.running.as_mut()?;
+        running.turn_back(RollOutcome::Aborted).then_some(running.id)
     }
 
     /// All is to end: nothing is replaced or rolled back any more.
@@ -204,15 +228,17 @@ impl Plan {
     /// The successor of a slot took over, which changes what it runs.
     pub(crate) fn handle_fit(&mut self, slot: u32, before: Release, after: Release, roll: Option<RollId>) {
         // Whoever wanted it replaced has what he wanted.
-        self.singles.retain(|other| *other != slot);
+        self.singles.retain(|other| other.slot() != slot);
         let Some(running) = self.of(roll) else { return };
         running.on_trial.remove(&slot);
-        running.canaries = running.canaries.saturating_sub(1);
-        let is_new = running.replaced.iter().all(|(other, _)| *other != slot);
+        let was_replaced = running.replaced.iter().any(|(other, _)| *other == slot);
         if running.back.is_none() {
+            running.canaries = running.canaries.saturating_sub(1);
             running.count += 1;
             running.replaced.push((slot, before));
-        } else if is_new && after != before {
+        } else if was_replaced {
+            running.replaced.retain(|(other, _)| *other != slot);
+        } else if after != before {
             // It was too late to recall it.
             running.count += 1;
             running.replaced.push((slot, before));
@@ -222,14 +248,62 @@ impl Plan {
         }
     }
 
-    /// The successor of a slot did not take over, or the slot is not wanted any more (`None`).
-    pub(crate) fn handle_failed(&mut self, slot: u32, why: Option<(WorkerId, Unfit)>, roll: Option<RollId>) {
+    /// The trial of a slot is over, and nobody is to blame: the slot, or its successor, is not wanted any more.
+    pub(crate) fn handle_dropped(&mut self, slot: u32, roll: Option<RollId>) {
+        if let Some(running) = self.of(roll) {
+            running.on_trial.remove(&slot);
+        }
+    }
+
+    /// The trial of a slot is over for a reason of the slot's own. It gets another turn.
+    pub(crate) fn handle_interrupted(&mut self, slot: u32, roll: Option<RollId>) {
         let Some(running) = self.of(roll) else { return };
         running.on_trial.remove(&slot);
-        running.canaries = running.canaries.saturating_sub(1);
-        if let Some((id, reason)) = why {
-            running.turn_back(RollOutcome::Failed { id, reason });
+        let goes_back = running.roll.roll_back && running.has_changed(slot);
+        if running.back.is_none() || goes_back {
+            running.pending.push_front(slot);
         }
+    }
+
+    /// The successor of a slot was no good. Returns the roll whose trials are to be recalled for that, if one turns back now.
+    pub(crate) fn handle_unfit(
+        &mut self,
+        slot: u32,
+        id: WorkerId,
+        reason: Unfit,
+        roll: Option<RollId>,
+    ) -> Option<RollId> {
+        let running = self.of(roll)?;
+        running.on_trial.remove(&slot);
+        running.turn_back(RollOutcome::Failed { id, reason }).then_some(running.id)
+    }
+
+    /// A worker has crashed that had proved itself, perhaps too soon. If it was of another release than before, its roll turns
+    /// back: returns which, if its trials are to be recalled for that, and what the slot goes back to at once, if it `may`:
+    /// not while somebody is on trial there.
+    pub(crate) fn handle_crash(
+        &mut self,
+        id: WorkerId,
+        reason: Unfit,
+        may: bool,
+    ) -> Option<(Option<RollId>, Option<Release>)> {
+        let running = self.running.as_mut().filter(|running| running.has_changed(id.slot()))?;
+        let roll = running.turn_back(RollOutcome::Failed { id, reason }).then_some(running.id);
+        let before = running.replaced.iter().find(|(slot, _)| *slot == id.slot()).map(|(_, before)| *before);
+        let goes_back = before.filter(|_| may && running.roll.roll_back);
+        if goes_back.is_some() {
+            running.pending.retain(|slot| *slot != id.slot());
+            running.replaced.retain(|(slot, _)| *slot != id.slot());
+        }
+        Some((roll, goes_back))
+    }
+
+    /// A slot was given up after it was replaced. Returns the roll whose trials are to be recalled for that.
+    pub(crate) fn handle_given_up(&mut self, id: WorkerId, reason: Unfit) -> Option<RollId> {
+        let is_replaced =
+            |running: &&mut Running| running.replaced.iter().any(|(slot, _)| *slot == id.slot());
+        let running = self.running.as_mut().filter(is_replaced)?;
+        running.turn_back(RollOutcome::Failed { id, reason }).then_some(running.id)
     }
 
     fn of(&mut self, roll: Option<RollId>) -> Option<&mut Running> {
@@ -237,30 +311,37 @@ impl Plan {
     }
 
     /// The next trial that can begin, given what there is.
-    pub(crate) fn poll_turn(&mut self, sight: &Sight, allowance: Allowance) -> Option<Turn> {
-        self.singles.retain(|slot| sight.slots.get(slot).is_none_or(|seen| seen.is_inhabited));
-        let single = (0..self.singles.len()).find_map(|at| {
-            let slot = *self.singles.get(at)?;
+    ///
+    /// `sight` is then what there is once it has begun.
+    pub(crate) fn poll_turn(&mut self, sight: &mut Sight, allowance: Allowance) -> Option<Turn> {
+        let turn = self.poll_single(sight, allowance);
+        let turn = turn.or_else(|| self.running.as_mut()?.poll_turn(sight, allowance))?;
+        sight.begin(turn.slot, turn.place);
+        Some(turn)
+    }
+
+    fn poll_single(&mut self, sight: &Sight, allowance: Allowance) -> Option<Turn> {
+        let is_there = |seen: &Seen, id: WorkerId| seen.own == id && seen.is_inhabited;
+        self.singles.retain(|id| sight.slots.get(&id.slot()).is_none_or(|seen| is_there(seen, *id)));
+        let (at, slot, place, release) = (0..self.singles.len()).find_map(|at| {
+            let slot = self.singles.get(at)?.slot();
             let seen = sight.slots.get(&slot)?;
             Some((at, slot, place(seen, sight, allowance)?, seen.release))
-        });
-        if let Some((at, slot, place, release)) = single {
-            self.singles.remove(at);
-            return Some(Turn {
-                slot,
-                place,
-                trial: Trial::new(release, Duration::ZERO, Judge::new(), None),
-            });
-        }
-        self.running.as_mut()?.poll_turn(sight, allowance)
+        })?;
+        self.singles.remove(at);
+        Some(Turn { slot, place, trial: Trial::new(release, Duration::ZERO, Judge::new(), None) })
     }
 
     /// The end of the roll, when it is over.
     pub(crate) fn poll_finished(&mut self) -> Option<Finished> {
         let running =
             self.running.take_if(|running| running.pending.is_empty() && running.on_trial.is_empty())?;
-        let outcome = running.back.unwrap_or(RollOutcome::Completed);
-        Some(Finished { id: running.id, outcome, replaced: running.count, release: running.roll.release })
+        let stranded = running.stranded();
+        // Where every slot was taken away from it nothing was completed.
+        let forward = if running.count == 0 { RollOutcome::Aborted } else { RollOutcome::Completed };
+        let outcome = running.back.unwrap_or(forward);
+        let (replaced, release) = (running.count, running.roll.release);
+        Some(Finished { id: running.id, outcome, replaced, stranded, release })
     }
 }
 
@@ -268,6 +349,12 @@ impl Running {
     fn poll_turn(&mut self, sight: &Sight, allowance: Allowance) -> Option<Turn> {
         let is_canary = self.canaries > 0 && self.back.is_none();
         if self.paused || (is_canary && !self.on_trial.is_empty()) {
+            return None;
+        }
+        let is_missing = |slot: &u32| sight.slots.get(slot).is_some_and(|seen| !seen.is_ready);
+        let missing = self.replaced.iter().filter(|(slot, _)| is_missing(slot)).count();
+        if self.back.is_none() && missing > allowance.unavailable as usize {
+            // They come first: a roll that goes on whatever becomes of those it has replaced leaves nobody to serve.
             return None;
         }
         let next = (0..self.pending.len()).find_map(|at| {
@@ -287,27 +374,34 @@ impl Running {
         Some(Turn { slot, place, trial: Trial::new(release, bake, self.roll.judge, Some(self.id)) })
     }
 
-    /// The first reason counts.
-    fn turn_back(&mut self, reason: RollOutcome) {
+    /// The first reason counts. Returns whether this is it.
+    fn turn_back(&mut self, reason: RollOutcome) -> bool {
         if self.back.is_some() {
-            return;
+            return false;
         }
         self.back = Some(reason);
         self.paused = false;
         self.pending.clear();
-        if let (true, Some(release)) = (self.roll.roll_back, self.roll.release) {
-            let changed = self.replaced.iter().filter(|(_, before)| *before != release);
-            self.pending = changed.map(|(slot, _)| *slot).rev().collect();
+        if self.roll.roll_back {
+            self.pending = self.changed().rev().collect();
         }
+        true
     }
 
-    fn drop_pending(&mut self, slot: u32) {
-        let before = self.pending.len();
-        let canaries: BTreeSet<u32> = self.pending.iter().take(self.canaries).copied().collect();
-        self.pending.retain(|other| *other != slot);
-        if self.pending.len() != before && canaries.contains(&slot) {
-            self.canaries -= 1;
-        }
+    /// Slots that run another release by now than before.
+    fn changed(&self) -> impl DoubleEndedIterator<Item = u32> {
+        let is_changed = |before: Release| self.roll.release.is_some_and(|release| release != before);
+        self.replaced.iter().filter(move |(_, before)| is_changed(*before)).map(|(slot, _)| *slot)
+    }
+
+    fn has_changed(&self, slot: u32) -> bool {
+        self.changed().any(|other| other == slot)
+    }
+
+    /// How many keep the new release although they were to go back.
+    fn stranded(&self) -> u32 {
+        let should_go_back = self.back.is_some() && self.roll.roll_back;
+        if should_go_back { self.changed().count() as u32 } else { 0 }
     }
 }
 

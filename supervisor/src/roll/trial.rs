@@ -70,6 +70,11 @@ impl Trial {
         }
     }
 
+    /// The roll goes no further, and nobody is on trial yet: whoever comes runs what was there before, and has nothing to show.
+    pub(crate) fn recall(&mut self, before: Release) {
+        (self.release, self.bake) = (before, Duration::ZERO);
+    }
+
     pub(crate) const fn state(&self) -> TrialState {
         self.state
     }

@@ -44,6 +44,7 @@ pub(crate) struct Journal {
     slots: BTreeMap<u32, Slot>,
     lives: BTreeMap<WorkerId, Life>,
     releases: BTreeMap<WorkerId, Release>,
+    all_releases: BTreeMap<WorkerId, Release>,
     given_up: BTreeMap<u32, GivenUp>,
     roll: Option<Rolling>,
     /// Of slots that are started.
@@ -58,6 +59,7 @@ impl Journal {
             Event::Starting { id, release } => {
                 self.lives.insert(*id, Life::Starting);
                 self.releases.insert(*id, *release);
+                self.all_releases.insert(*id, *release);
                 self.given_up.remove(&id.slot());
                 let slot = self.slots.entry(id.slot()).or_default();
                 match &mut slot.trial {
@@ -95,6 +97,8 @@ impl Journal {
             Event::GaveUp(given_up) => {
                 self.given_up.insert(given_up.slot(), given_up.clone());
                 let slot = self.slot(given_up.slot());
+                // A successor that was on its way does not take its place.
+                slot.own = Some(given_up.id());
                 (slot.rest, slot.wanted) = (Rest::GaveUp, false);
             }
             Event::Stopped { slot } => {
@@ -138,8 +142,9 @@ impl Journal {
         self.lives.get(&id).is_none_or(|life| *life == Life::Ready)
     }
 
-    pub(crate) fn given_up(&self) -> usize {
-        self.slots.values().filter(|slot| slot.rest == Rest::GaveUp).count()
+    /// What a worker runs, also one that has ended.
+    pub(crate) fn release_of(&self, id: WorkerId) -> Release {
+        self.all_releases[&id]
     }
 
     pub(crate) fn was_on_trial(&self, id: WorkerId) -> bool {

@@ -98,6 +98,9 @@ pub(crate) struct Machine {
     dying: BTreeMap<WorkerId, bool>,
     /// No more faults of the clock or of the machine: what is left must end in time.
     pub(crate) calm: bool,
+    begin: Instant,
+    /// `CLUSTER_TEST_TELL=1`: for one who looks at the schedule of one seed.
+    is_told: bool,
 }
 
 impl Machine {
@@ -115,6 +118,8 @@ impl Machine {
             known: Vec::new(),
             dying: BTreeMap::new(),
             calm: false,
+            begin: now,
+            is_told: std::env::var_os("CLUSTER_TEST_TELL").is_some(),
         }
     }
 
@@ -137,8 +142,8 @@ impl Machine {
             24..30 => self.roll(),
             30 => drop(self.supervisor.pause_roll()),
             31..34 => drop(self.supervisor.resume_roll(self.now)),
-            34 => self.supervisor.abort_roll(self.now),
-            35..40 => {
+            34..36 => self.supervisor.abort_roll(self.now),
+            36..40 => {
                 if let Some(id) = self.anyone() {
                     self.supervisor.replace(id, self.now);
                 }
@@ -155,9 +160,12 @@ impl Machine {
             0 => Roll::same(),
             _ => Roll::to(Release::new(self.rng.u32(..4))),
         };
-        let roll = roll.bake(seconds(self.rng.u64(..3) * 5)).roll_back(self.rng.u8(..4) > 0);
+        let rolls_back = self.rng.u8(..4) > 0;
+        let roll = roll.bake(seconds(self.rng.u64(..3) * 5)).roll_back(rolls_back);
         let bake = seconds(self.rng.u64(..20));
-        let roll = if self.rng.bool() { roll.canaries(self.rng.u32(..3), bake) } else { roll };
+        let canaries = if self.rng.bool() { self.rng.u32(..3) } else { 0 };
+        let roll = roll.canaries(canaries, bake);
+        self.rules.rolls(canaries, rolls_back);
         let was = self.supervisor.current_roll();
         match self.supervisor.roll(roll, self.now) {
             Ok(_) => assert_eq!(was, None),
@@ -172,12 +180,9 @@ impl Machine {
 
     fn scale(&mut self) {
         let slots = self.rng.usize(..7);
-        let before: Vec<u32> =
-            self.supervisor.slots().filter(|slot| slot.is_wanted()).map(|slot| slot.slot()).collect();
-        self.rules.scale(slots, &before);
+        self.rules.scale(slots, &self.supervisor);
         self.supervisor.scale(slots, self.now);
-        let wanted = self.supervisor.slots().filter(|slot| slot.is_wanted()).count();
-        assert_eq!(wanted, slots, "as many slots as were asked for");
+        assert_eq!(self.supervisor.size(), slots, "as many slots as were asked for");
     }
 
     fn count_requests(&mut self) {
@@ -274,7 +279,11 @@ impl Machine {
         for _ in 0..10_000 {
             // First: they tell which of the spawns to come are of successors.
             while let Some(event) = self.supervisor.poll_event() {
-                self.rules.event(&event);
+                if self.is_told {
+                    eprintln!("{:>9.3?} {event}", self.now - self.begin);
+                }
+                self.rules.event(&event, self.now);
+                self.rules.verdict(&self.supervisor);
                 let by_budget = |given_up: &GivenUp| matches!(given_up.reason(), GiveUpReason::Budget { .. });
                 assert!(
                     !matches!(&event, Event::GaveUp(given_up) if by_budget(given_up) && self.settings.budget.is_none())

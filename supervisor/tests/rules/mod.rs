@@ -1,4 +1,8 @@
-//! What must always hold, kept as a naive model beside the supervisor.
+//! What must always hold, kept as a naive model beside the supervisor: of workers here, of restarts in `budget`, of rolls in
+//! `rolls`.
+
+mod budget;
+mod rolls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -7,11 +11,13 @@ use cluster_supervisor::{
     Action, Event, Exit, GiveUpReason, Group, StopSignal, Supervisor, WorkerId, WorkerState,
 };
 
-/// The code by which a worker says that no restart will help.
-pub(crate) const HOPELESS: u8 = 78;
-
+use self::budget::Budgets;
+use self::rolls::Rolls;
 use super::journal::Journal;
 use super::machine::{Settings, first_word};
+
+/// The code by which a worker says that no restart will help.
+pub(crate) const HOPELESS: u8 = 78;
 
 /// What the driver knows of one life.
 #[derive(Debug, Default)]
@@ -36,31 +42,21 @@ enum Progress {
     Killed,
 }
 
-/// The restarts of one slot on a clock of its own, which runs while a worker of it is ready, and is read when that one has ended. That is
-/// the definition of the budget's period.
-#[derive(Debug, Default)]
-struct SlotClock {
-    served: Duration,
-    /// A worker exited, so the next spawn is a restart.
-    owes_restart: bool,
-    restarts: Vec<Duration>,
-    wanted: bool,
-}
-
 #[derive(Debug)]
 pub(crate) struct Rules {
-    budget: Option<(u32, Duration)>,
+    budgets: Budgets,
     surge: usize,
     unavailable: u32,
     /// More has happened since the driver last looked: what was decided in between can't be told from what it sees.
     pub(crate) many_at_once: bool,
     is_ordered: bool,
     journal: Journal,
-    rolls: (u32, u32),
+    rolls: Rolls,
     lives: BTreeMap<WorkerId, Life>,
     /// Those of the lives that have neither ended nor failed to begin.
     living: BTreeSet<WorkerId>,
-    slots: BTreeMap<u32, SlotClock>,
+    /// Slots that the user wants, or a roll has revived.
+    wanted: BTreeSet<u32>,
     /// Which start of a slot its last was.
     started: BTreeMap<u32, usize>,
     starts: usize,
@@ -73,17 +69,17 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            budget: settings.budget,
+            budgets: Budgets::new(settings.budget),
             // With neither it is as if a worker more were allowed.
             surge: if settings.unavailable == 0 { settings.surge.max(1) } else { settings.surge } as usize,
             unavailable: settings.unavailable,
             many_at_once: false,
             is_ordered: settings.group != Group::OneForOne,
             journal: Journal::default(),
-            rolls: (0, 0),
+            rolls: Rolls::default(),
             lives: BTreeMap::new(),
             living: BTreeSet::new(),
-            slots: BTreeMap::new(),
+            wanted: BTreeSet::new(),
             started: BTreeMap::new(),
             starts: 0,
             newest: BTreeMap::new(),
@@ -92,10 +88,7 @@ impl Rules {
     }
 
     pub(crate) fn started(&mut self, id: WorkerId) {
-        let taken: BTreeSet<u32> = self
-            .alive()
-            .chain(self.slots.iter().filter(|(_, slot)| slot.wanted).map(|(slot, _)| *slot))
-            .collect();
+        let taken: BTreeSet<u32> = self.alive().chain(self.wanted.iter().copied()).collect();
         let lowest = (0..).find(|slot| !taken.contains(slot));
         assert_eq!(Some(id.slot()), lowest, "a start takes the lowest slot that is neither alive nor wanted");
         self.start(id.slot());
@@ -104,39 +97,42 @@ impl Rules {
     fn start(&mut self, slot: u32) {
         self.starts += 1;
         self.started.insert(slot, self.starts);
-        self.slots.insert(slot, SlotClock { wanted: true, ..SlotClock::default() });
+        self.wanted.insert(slot);
+        self.budgets.start(slot);
     }
 
     pub(crate) fn stopped(&mut self, id: WorkerId, supervisor: &Supervisor) {
-        if supervisor.slots().any(|slot| slot.newest() == id)
-            && let Some(slot) = self.slots.get_mut(&id.slot())
-        {
-            slot.wanted = false;
+        if supervisor.slots().any(|slot| slot.newest() == id) {
+            self.wanted.remove(&id.slot());
         }
     }
 
-    /// So many slots shall be wanted, and these are.
-    pub(crate) fn scale(&mut self, slots: usize, wanted: &[u32]) {
-        for _ in wanted.len()..slots {
-            // As `started` checks it for a start.
-            let taken: BTreeSet<u32> = self
-                .alive()
-                .chain(self.slots.iter().filter(|(_, slot)| slot.wanted).map(|(slot, _)| *slot))
-                .collect();
+    /// There shall be so many slots that should have a worker.
+    pub(crate) fn scale(&mut self, slots: usize, supervisor: &Supervisor) {
+        let missed: Vec<_> = supervisor.slots().filter(|slot| slot.is_missed()).collect();
+        for _ in missed.len()..slots {
+            // As `started` checks it for a start; but none of those that were given up.
+            let given_up = missed.iter().map(|slot| slot.slot());
+            let taken: BTreeSet<u32> =
+                self.alive().chain(self.wanted.iter().copied()).chain(given_up).collect();
             let lowest = (0..).find(|slot| !taken.contains(slot)).unwrap_or_default();
             self.start(lowest);
         }
-        if wanted.len() > slots {
-            let mut by_age: Vec<_> = wanted.iter().map(|slot| (self.started[slot], *slot)).collect();
-            by_age.sort_unstable();
-            for (_, slot) in by_age.into_iter().skip(slots) {
-                self.slots.entry(slot).or_default().wanted = false;
-            }
+        let mut by_age: Vec<_> =
+            missed.iter().map(|slot| (!slot.is_wanted(), self.started[&slot.slot()], slot.slot())).collect();
+        by_age.sort_unstable();
+        for (_, _, slot) in by_age.into_iter().skip(slots) {
+            self.wanted.remove(&slot);
         }
     }
 
     pub(crate) fn shut_down(&mut self) {
-        self.slots.values_mut().for_each(|slot| slot.wanted = false);
+        self.wanted.clear();
+    }
+
+    /// A roll is asked for.
+    pub(crate) fn rolls(&mut self, canaries: u32, rolls_back: bool) {
+        self.rolls.asks(canaries, rolls_back);
     }
 
     pub(crate) fn spawned(&mut self, id: WorkerId) {
@@ -151,18 +147,9 @@ impl Rules {
     pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit, supervisor: &Supervisor, now: Instant) {
         let life = self.life(id);
         life.exit = Some(exit);
-        let ready_for = life.ready_for + life.ready_since.map_or(Duration::ZERO, |since| now - since);
+        let ready_for = life.serves(now);
         self.living.remove(&id);
-        let view = supervisor.slots().find(|slot| slot.slot() == id.slot());
-        // One that has a successor is not restarted: that one takes its place.
-        let is_own = view.is_some_and(|slot| {
-            let replaced = slot.is_replacing() && slot.successor() != Some(id);
-            slot.newest() == id && !replaced && !slot.is_restarting()
-        });
-        if let Some(slot) = self.slots.get_mut(&id.slot()) {
-            slot.owes_restart |= is_own;
-            slot.served += ready_for;
-        }
+        self.budgets.exited(id, ready_for, supervisor);
     }
 
     pub(crate) fn has_ended(&self, id: WorkerId) -> bool {
@@ -214,7 +201,7 @@ impl Rules {
     /// Nobody who serves has to go before his successor serves, but as many as may be missing.
     fn keeps_its_promise(&mut self, action: Action, supervisor: &Supervisor) {
         let Action::AskStop(id) = action else { return };
-        let views: Vec<_> = supervisor.slots().filter(|slot| slot.is_wanted()).collect();
+        let views: Vec<_> = supervisor.slots().filter(|slot| slot.is_missed()).collect();
         let is_first =
             views.iter().any(|slot| slot.newest() == id && slot.is_replacing() && slot.successor().is_none());
         if is_first {
@@ -245,32 +232,36 @@ impl Rules {
         self.lives.insert(id, Life::default());
         self.living.insert(id);
 
-        let budget = self.budget;
         if self.is_ordered && !on_trial && !self.many_at_once {
             let before = self.started.iter().filter(|(_, started)| **started < self.started[&id.slot()]);
-            for (slot, _) in before.filter(|(slot, _)| self.slots[*slot].wanted) {
+            for (slot, _) in before.filter(|(slot, _)| self.wanted.contains(slot)) {
                 let serves = self.lives.iter().any(|(id, life)| id.slot() == *slot && life.is_admitted);
                 assert!(serves, "{id} starts before slot {slot} is ready");
             }
         }
-        let slot = self.slots.entry(id.slot()).or_default();
-        if on_trial && !slot.wanted {
-            // One that was given up has another chance.
-            *slot = SlotClock { wanted: true, ..SlotClock::default() };
-        }
-        assert!(slot.wanted || self.many_at_once, "{id} is spawned and not wanted");
-        if std::mem::take(&mut slot.owes_restart) {
-            let served = slot.served;
-            slot.restarts.push(served);
-            if let Some((limit, period)) = budget {
-                let recent = slot.restarts.iter().filter(|&&at| served - at < period).count();
-                assert!(recent <= limit as usize, "{recent} restarts of slot {} in {period:?}", id.slot());
-            }
-        }
+        assert!(self.wanted.contains(&id.slot()) || self.many_at_once, "{id} is spawned and not wanted");
+        self.keeps_the_surge(id);
+        self.budgets.spawn(id, self.journal.release_of(id), on_trial);
     }
 
-    pub(crate) fn event(&mut self, event: &Event) {
+    /// Only so many slots have somebody beside their own worker.
+    fn keeps_the_surge(&self, id: WorkerId) {
+        let lives = |slot: u32| self.living.iter().filter(|id| id.slot() == slot).count();
+        let too_many: usize = self.wanted.iter().map(|slot| lives(*slot).saturating_sub(1)).sum();
+        assert!(self.many_at_once || too_many <= self.surge, "{too_many} workers too many with {id}");
+    }
+
+    pub(crate) fn event(&mut self, event: &Event, now: Instant) {
+        if let Event::Replacing { slot, .. } = event
+            && self.wanted.insert(*slot)
+        {
+            // One that was given up has another chance.
+            self.budgets.start(*slot);
+        }
         self.journal.write(event);
+        let release_of = |id| self.journal.release_of(id);
+        self.rolls.event(event, |id| self.journal.was_on_trial(id), release_of);
+        self.budgets.event(event, release_of, |id| self.lives[&id].serves(now));
         match event {
             Event::Exited { id, exit, cause, .. } => {
                 self.met.insert(format!("{cause:?}"));
@@ -280,21 +271,10 @@ impl Rules {
             }
             Event::GaveUp(given_up) => {
                 self.met.insert("GaveUp".to_owned());
-                let slot = self.slots.get_mut(&given_up.slot());
-                let slot = slot.unwrap_or_else(|| panic!("{event} of an unknown slot"));
-                slot.wanted = false;
-                let (limit, period) = self.budget.unwrap_or_default();
-                let recent = slot.restarts.iter().filter(|&&at| slot.served - at < period).count();
-                match given_up.reason() {
-                    GiveUpReason::Budget { failures, .. } => {
-                        assert_eq!(recent, limit as usize, "given up with budget left");
-                        assert_eq!(failures, limit + 1);
-                    }
-                    _ => {
-                        self.met.insert("hopeless".to_owned());
-                        assert_eq!(given_up.exit(), Exit::Code(HOPELESS.into()));
-                    }
+                if given_up.reason() == GiveUpReason::ExitCode {
+                    self.met.insert("hopeless".to_owned());
                 }
+                self.wanted.remove(&given_up.slot());
             }
             Event::SpawnFailed { retry_in, .. } => {
                 self.met.insert(format!("SpawnFailed, again: {}", retry_in.is_some()));
@@ -306,27 +286,24 @@ impl Rules {
                 self.met.insert("Replaced".to_owned());
                 assert!(self.journal.serves_or_ended(*new), "{new} took over before it was ready");
             }
-            Event::Replacing { slot, id: Some(id), .. } => {
-                // Those that were given up are wanted again as soon as a roll comes to them.
-                let wanted = self.slots.values().filter(|slot| slot.wanted).count() + self.journal.given_up();
-                let living = self.living.iter().filter(|other| *other != id).count();
-                let is_beside = self.living.iter().any(|other| other.slot() == *slot && other != id);
-                let fits = !is_beside || living < wanted + self.surge;
-                assert!(self.many_at_once || fits, "{living} live for {wanted} slots, and a successor comes");
-            }
             Event::ReplaceFailed { reason, .. } => {
                 self.met.insert(first_word(&format!("{reason:?}")));
             }
             // A worker may have finished for good, by the restart policy.
-            Event::Stopped { slot } => self.slots.entry(*slot).or_default().wanted = false,
-            Event::RollStarted { .. } => self.rolls.0 += 1,
-            Event::RollFinished { outcome, .. } => {
-                self.rolls.1 += 1;
+            Event::Stopped { slot } => drop(self.wanted.remove(slot)),
+            Event::RollFinished { outcome, stranded, .. } => {
                 self.met.insert(first_word(&format!("{outcome:?}")));
-                assert_eq!(self.rolls.0, self.rolls.1, "each roll ends once");
+                if *stranded > 0 {
+                    self.met.insert("stranded".to_owned());
+                }
             }
             _ => {}
         }
+    }
+
+    /// What was said of a roll just now is true.
+    pub(crate) fn verdict(&mut self, supervisor: &Supervisor) {
+        self.rolls.look(supervisor, self.many_at_once);
     }
 
     /// Compares what the supervisor shows with what the driver knows.
@@ -339,16 +316,13 @@ impl Rules {
             assert_eq!(worker.state() == WorkerState::Ready, is_admitted, "ready means admitted");
         }
         for slot in supervisor.slots() {
-            let clock = self.slots.entry(slot.slot()).or_default();
-            let is_idle = matches!(slot.state(), WorkerState::Stopped | WorkerState::GaveUp);
-            // A worker may finish for good by the restart policy.
-            clock.wanted &= !is_idle;
+            assert_eq!(slot.is_wanted(), self.wanted.contains(&slot.slot()), "slot {}", slot.slot());
             assert_eq!(slot.retry_at().is_some(), slot.state() == WorkerState::Backoff);
         }
         let waits = supervisor.slots().any(|slot| slot.retry_at().is_some());
         assert_eq!(supervisor.is_done(), known.is_empty() && !waits);
         assert_eq!(supervisor.lost_events(), 0);
-        assert_eq!(supervisor.current_roll().is_some(), self.rolls.0 > self.rolls.1);
+        assert_eq!(supervisor.current_roll().is_some(), self.rolls.is_running());
         self.journal.compare(supervisor);
     }
 
@@ -374,6 +348,11 @@ impl Rules {
 }
 
 impl Life {
+    /// How long it has been ready.
+    fn serves(&self, now: Instant) -> Duration {
+        self.ready_for + self.ready_since.map_or(Duration::ZERO, |since| now - since)
+    }
+
     fn has_ended(&self) -> bool {
         self.exit.is_some() || self.has_failed_to_spawn
     }
