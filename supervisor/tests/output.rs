@@ -8,13 +8,15 @@
 
 #[path = "output/children.rs"]
 mod children;
+mod processes;
 
 use std::collections::HashMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use children::{Collected, DEADLINE, capture, gate, start, start_with};
+use children::{Collected, capture, gate, standing_still, start, start_with};
 use cluster_supervisor::os::{Capture, CaptureLimits, Error, Line, Stream, TailLine};
+use processes::{DEADLINE, until};
 
 use Stream::{Stderr, Stdout};
 
@@ -115,7 +117,7 @@ fn a_sink_that_blocks_does_not_block_the_child_and_what_is_missing_is_told_in_it
     )
     .wait();
     let is_last = |line: &TailLine| line.to_text() == "29999 some more text to fill a line";
-    children::until("lines that are dropped are in the tail, too", || {
+    until("lines that are dropped are in the tail, too", || {
         capture.tail(1).unwrap().iter().next_back().is_some_and(is_last)
     });
     capture.finish(1).unwrap();
@@ -201,9 +203,7 @@ fn a_grandchild_that_floods_the_pipe_delays_nothing_and_ends_by_itself() {
 fn a_running_child_shows_its_last_lines() {
     let (capture, _lines) = capture(CaptureLimits::new());
     let mut child = start(&capture, 1, "echo here; read line");
-    children::until("the line is read", || {
-        capture.tail(1).is_some_and(|tail| tail.to_string() == "out: here\n")
-    });
+    until("the line is read", || capture.tail(1).is_some_and(|tail| tail.to_string() == "out: here\n"));
     child.end_descendants();
     child.wait();
     assert!(capture.finish(1).is_some());
@@ -240,7 +240,7 @@ fn a_quiet_child_is_heard_among_those_that_flood() {
     })
     .unwrap();
     let mut floods: Vec<_> = (0..4).map(|key| start(&capture, key, "yes 1234567")).collect();
-    children::until("all of them flood", || (0..4).all(|key| !capture.tail(key).unwrap().is_empty()));
+    until("all of them flood", || (0..4).all(|key| !capture.tail(key).unwrap().is_empty()));
     let mut child = start(&capture, 99, "for i in 1 2 3; do echo $i; done; read line");
     for number in ["1", "2", "3"] {
         assert_eq!(quiet.recv_timeout(DEADLINE).unwrap(), number);
@@ -263,9 +263,9 @@ fn a_stream_is_watched_once() {
     let error = capture.watch(1, Stdout, second).unwrap_err();
     assert!(matches!(error, Error::Captured { stream: Stdout }), "{error}");
     std::io::Write::write_all(&mut ours, b"still\nhere").unwrap();
-    children::until("the sink gets the whole line", || lines.len() == 1);
+    until("the sink gets the whole line", || lines.len() == 1);
     assert_eq!(capture.finish(1).unwrap().to_string(), "out: still\nout: here\n");
-    children::until("the sink gets what was left, with nothing after it", || lines.len() == 2);
+    until("the sink gets what was left, with nothing after it", || lines.len() == 2);
     let file = std::fs::File::open("/dev/null").unwrap();
     let error = capture.watch(1, Stdout, file).unwrap_err();
     assert_eq!(error.to_string(), "could not watch the output of a child");
@@ -276,11 +276,7 @@ fn a_stream_is_watched_once() {
 
 #[test]
 fn a_sink_that_does_not_return_delays_close_no_longer_than_asked() {
-    let (blocked, open) = gate();
-    let capture = Capture::start(CaptureLimits::new(), move |_: Line<'_, u32>| {
-        let _ = blocked.recv();
-    })
-    .unwrap();
+    let (capture, open, _gone) = standing_still();
     start(&capture, 1, "echo a").wait();
     capture.finish(1).unwrap();
     let error = capture.close(Duration::from_millis(10)).unwrap_err();

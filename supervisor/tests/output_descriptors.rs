@@ -8,11 +8,13 @@
 
 #[path = "output/children.rs"]
 mod children;
+mod processes;
 
 use std::os::fd::AsFd;
 
-use children::{DEADLINE, capture, gate, start};
-use cluster_supervisor::os::{Capture, CaptureLimits, Line, Stream, open_descriptors};
+use children::{capture, standing_still, start};
+use cluster_supervisor::os::{CaptureLimits, Stream, open_descriptors};
+use processes::{DEADLINE, until};
 use rustix::fs::OFlags;
 use rustix::io::FdFlags;
 
@@ -50,7 +52,7 @@ fn pipes_close_at_their_end_and_at_finish() {
     let (pipe, writer) = std::io::pipe().unwrap();
     capture.watch(1, Stream::Stdout, pipe).unwrap();
     drop(writer);
-    children::until("it is closed at its end", || open_descriptors().unwrap() == own);
+    until("it is closed at its end", || open_descriptors().unwrap() == own);
     let (pipe, writer) = std::io::pipe().unwrap();
     capture.watch(1, Stream::Stderr, pipe).unwrap();
     capture.finish(1).unwrap();
@@ -74,15 +76,9 @@ fn a_capture_is_dropped_with_all_its_pipes() {
 }
 
 fn a_capture_whose_sink_stands_still_is_dropped() {
-    let (blocked, open) = gate();
-    let (left, gone) = std::sync::mpsc::channel::<()>();
-    let capture = Capture::start(CaptureLimits::new(), move |_: Line<'_, u32>| {
-        let _left = &left;
-        let _ = blocked.recv();
-    })
-    .unwrap();
+    let (capture, open, gone) = standing_still();
     let mut child = start(&capture, 1, "yes");
-    children::until("there are lines", || !capture.tail(1).unwrap().is_empty());
+    until("there are lines", || !capture.tail(1).unwrap().is_empty());
     let with_sink = open_descriptors().unwrap();
     drop(capture);
     // Both pipes, epoll and its bell: the sink's thread, which still stands, must hold none of them.

@@ -7,6 +7,9 @@
 )]
 
 #[cfg(feature = "os")]
+mod processes;
+
+#[cfg(feature = "os")]
 mod standard {
     use std::io::{PipeReader, Read, Write};
     use std::process::{Child, Command, Stdio};
@@ -14,10 +17,10 @@ mod standard {
 
     use cluster_supervisor::os::{Capture, CaptureLimits, Prefixed, Stream};
 
+    use crate::processes::eventually;
+
     /// In whose environment this is, it is the process that captures.
     const ROLE: &str = "CLUSTER_OUTPUT_STANDARD";
-
-    const DEADLINE: Duration = Duration::from_secs(60);
 
     pub(crate) fn main() {
         if std::env::var_os(ROLE).is_some() {
@@ -55,11 +58,11 @@ mod standard {
         let _ = capture.close(Duration::from_secs(2));
     }
 
-    fn start(stdout: impl Into<Stdio>) -> (Child, PipeReader) {
+    fn start(stdout: impl Into<Stdio>) -> (Capturing, PipeReader) {
         let (stderr, child_stderr) = std::io::pipe().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.env(ROLE, "1").stdin(Stdio::null()).stdout(stdout).stderr(child_stderr);
-        (command.spawn().unwrap(), stderr)
+        (Capturing(command.spawn().unwrap()), stderr)
     }
 
     fn read(mut pipe: PipeReader) -> String {
@@ -68,18 +71,20 @@ mod standard {
         text
     }
 
-    fn wait(mut child: Child) {
-        let begin = std::time::Instant::now();
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            if begin.elapsed() > DEADLINE {
-                child.kill().unwrap();
-                panic!("the capturing process does not end");
-            }
-            std::thread::sleep(Duration::from_millis(1));
+    /// A process that does not outlive a test that fails.
+    struct Capturing(Child);
+
+    impl Capturing {
+        fn wait(mut self) {
+            let status = eventually("the capturing process to end", || self.0.try_wait().unwrap());
+            assert!(status.success(), "{status}");
+        }
+    }
+
+    impl Drop for Capturing {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
         }
     }
 
@@ -88,7 +93,7 @@ mod standard {
         let (child, stderr) = start(theirs);
         let out = std::thread::spawn(|| read(stdout));
         let err = read(stderr);
-        wait(child);
+        child.wait();
         let out = out.join().unwrap();
         assert!(out.starts_with("[3 out] first\n[3 out] 1234567\n"), "{}", &out[..100]);
         assert!(out.ends_with("\n"), "only whole lines");
@@ -101,7 +106,7 @@ mod standard {
         drop(stdout);
         let (child, stderr) = start(theirs);
         let err = read(stderr);
-        wait(child);
+        child.wait();
         assert!(err.contains("[3 err] last\n"), "{err}");
         assert!(err.contains("ended exit status: 0, true\n"), "{err}");
     }
@@ -110,7 +115,7 @@ mod standard {
         let (_stdout, theirs) = std::io::pipe().unwrap();
         let (child, stderr) = start(theirs);
         let err = read(stderr);
-        wait(child);
+        child.wait();
         assert!(err.contains("ended exit status: 0, true\n"), "{err}");
     }
 
@@ -119,10 +124,10 @@ mod standard {
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" >&-"]).arg(std::env::current_exe().unwrap());
         command.env(ROLE, "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(child_stderr);
-        let child = command.spawn().unwrap();
+        let child = Capturing(command.spawn().unwrap());
         drop(command);
         let err = read(stderr);
-        wait(child);
+        child.wait();
         assert!(err.contains("[3 err] last\n"), "{err}");
         assert!(err.contains("ended exit status: 0, true\n"), "{err}");
     }

@@ -5,28 +5,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
+mod processes;
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use processes::{eventually, marked};
 use rustix::process::{Pid, Signal, kill_process};
-
-/// How long a condition may take to come true. Generous: the machines are shared.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The variable that marks whom a test has started.
 const MARK: &str = "CLUSTER_RUNNER_MARK";
-
-fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for this: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
 
 /// The example, which `cargo test` has built beside this test.
 fn example() -> PathBuf {
@@ -77,14 +65,7 @@ impl Supervised {
 
     /// The pids of all who have the mark in their environment and are no zombies.
     fn marked(&self) -> Vec<u32> {
-        let wanted = format!("{MARK}={}", self.mark);
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        })
-        .collect()
+        marked(MARK, &self.mark)
     }
 }
 

@@ -6,12 +6,10 @@ use std::io::{PipeReader, PipeWriter, Read};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
 
 use cluster_supervisor::os::{Capture, CaptureLimits, Line, Stream};
 
-/// Longer than anything here takes, however busy the machine is.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+use crate::processes::{DEADLINE, eventually};
 
 /// A shell whose output is captured. Whatever reads its stdin goes on until [`end_descendants`](Self::end_descendants).
 pub(crate) struct Shell {
@@ -43,12 +41,7 @@ pub(crate) fn start_with(capture: &Capture<u32>, key: u32, script: &str, stdin: 
 impl Shell {
     /// Waits for its exit.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let mut status = None;
-        until("the child ends", || {
-            status = self.process.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
+        eventually("the child to end", || self.process.try_wait().unwrap())
     }
 
     /// Closes the stdin that it and its descendants read.
@@ -70,15 +63,6 @@ impl Drop for Shell {
     }
 }
 
-/// Waits until `is_so`.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// Waits until nobody holds the other end.
 pub(crate) fn wait_for_end(mut pipe: PipeReader) {
     let (ended, end) = mpsc::channel();
@@ -90,6 +74,18 @@ pub(crate) fn wait_for_end(mut pipe: PipeReader) {
 pub(crate) fn gate() -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (open, blocked) = mpsc::channel();
     (blocked, open)
+}
+
+/// A capture whose sink stands still until something is sent or the sender is gone. What is received last is the end of the
+/// sink: it is dropped.
+pub(crate) fn standing_still() -> (Capture<u32>, mpsc::Sender<()>, mpsc::Receiver<()>) {
+    let (blocked, open) = gate();
+    let (left, gone) = mpsc::channel();
+    let sink = move |_: Line<'_, u32>| {
+        let _left = &left;
+        let _ = blocked.recv();
+    };
+    (Capture::start(CaptureLimits::new(), sink).unwrap(), open, gone)
 }
 
 /// A line, kept.

@@ -3,7 +3,8 @@
 use cluster_supervisor::os::{Autopsy, Death, Sender};
 use cluster_supervisor::{Exit, StopSignal};
 
-use crate::support::{Shell, eventually, with_bystander};
+use crate::processes::eventually;
+use crate::support::{Shell, with_bystander};
 
 fn examine(shell: &Shell, autopsy: &Autopsy, sent: Option<StopSignal>) -> Death {
     eventually("the child to end", || autopsy.examine(&shell.child, sent).unwrap())

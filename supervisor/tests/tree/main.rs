@@ -8,6 +8,8 @@
 mod autopsy;
 mod orphans;
 mod pid1;
+#[path = "../processes/mod.rs"]
+mod processes;
 mod signals;
 mod stop;
 mod support;

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use cluster_supervisor::Exit;
 use cluster_supervisor::os::{Reaper, Tree, become_subreaper};
 
+use crate::processes::eventually;
 use crate::stop::LINKS;
-use crate::support::{Bystander, Shell, children, eventually};
+use crate::support::{Bystander, Shell, children};
 
 pub(crate) fn a_daemon_comes_to_the_subreaper_and_is_ended() {
     become_subreaper().unwrap();

@@ -5,7 +5,8 @@ use cluster_supervisor::{Exit, StopSignal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::support::{Shell, children, eventually, field};
+use crate::processes::eventually;
+use crate::support::{Shell, children, field};
 
 pub(crate) fn init_gets_its_signals_and_reaps_orphans() {
     assert_eq!(std::process::id(), 1);

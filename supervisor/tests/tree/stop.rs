@@ -3,7 +3,8 @@
 use cluster_supervisor::Exit;
 use cluster_supervisor::os::{Ask, Tree};
 
-use crate::support::{Shell, eventually, is_stopped, with_bystander};
+use crate::processes::eventually;
+use crate::support::{Shell, is_stopped, with_bystander};
 
 /// Sleeps on, whatever signal comes that can be ignored.
 const STUBBORN: &str = "trap '' TERM HUP; echo $$ >&3; while :; do sleep 1000; done";

@@ -5,29 +5,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use cluster_supervisor::Exit;
 use cluster_supervisor::os::{self, Child, ChildSpec, Executable, Tree, open_descriptors};
+
+use crate::processes::{self, DEADLINE, eventually, pids};
 
 /// The variable that makes this binary play a role.
 pub(crate) const ROLE: &str = "CLUSTER_TREE_ROLE";
 /// The variable that marks whom a test has started.
 const MARK: &str = "CLUSTER_TREE_MARK";
-/// How long a condition may take to come true. Generous: the machines are shared.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Waits until `condition` gives something.
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for this: {what}");
-        std::thread::park_timeout(Duration::from_millis(2));
-    }
-}
 
 /// Runs a role in a process of its own; those for PID 1 in a pid namespace of their own, which takes root.
 pub(crate) fn run_role(role: &str) {
@@ -89,12 +76,7 @@ impl Shell {
 
     /// The pids of all whom it has started, and its own.
     pub(crate) fn marked(&self) -> Vec<u32> {
-        let mark = format!("{MARK}={}", self.mark);
-        let marked = |pid: &u32| {
-            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
-        };
-        pids().into_iter().filter(marked).collect()
+        processes::marked(MARK, &self.mark)
     }
 
     /// Kills all of its tree in rounds.
@@ -145,9 +127,4 @@ pub(crate) fn field(pid: u32, name: &str) -> Option<String> {
 
 pub(crate) fn is_stopped(pid: u32) -> bool {
     field(pid, "State").is_some_and(|state| state.starts_with('T'))
-}
-
-fn pids() -> Vec<u32> {
-    let names = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
 }
