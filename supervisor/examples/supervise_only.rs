@@ -42,7 +42,7 @@ fn supervise(commands: &[String]) -> Result<bool, Error> {
         let shell = Executable::find("sh")?;
         // Even a SIGKILL of this process leaves none of them behind.
         let spec = ChildSpec::new(shell).args(["-c", line]).death_signal(StopSignal::Kill);
-        runner.add(Service::new(name, spec));
+        runner.add(Service::new(name, spec))?;
     }
     let given_up = runner.run(|news| {
         // The rest is for the curious.

@@ -53,6 +53,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A [`Runner`](super::Runner) has a service of this name already.
+    #[error(
+        "could not add the service `{name}`: another has this name already, and news and orders go by it"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// The processes could not be listed.
     #[error("could not read {}: a mounted /proc and free descriptors are needed to find processes", path.display())]
     Proc {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::command_line::CommandLine;
 use super::settings::{Limit, ProcessGroup, Resource, Settings, User};
 use super::stdio::{ChildEnds, OurEnds, Stdio, StdioSet};
-use super::trampoline::{Description, Launch, launch};
+use super::trampoline::{Description, Launch, launch, trampoline_is_available};
 use super::{Child, Error, Executable};
 use crate::StopSignal;
 
@@ -273,6 +273,19 @@ impl ChildSpec {
         match description {
             None => self.spawn_directly(childs, ours),
             Some(description) => launch(&self.launch(), &description, childs, ours),
+        }
+    }
+
+    /// Whether it can be started, as far as that can be said without doing it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if !self.needs_trampoline() {
+            return Ok(());
+        }
+        self.describe()?;
+        if trampoline_is_available() {
+            Ok(())
+        } else {
+            Err(Error::NoTrampoline { path: self.executable.path().to_owned() })
         }
     }
 

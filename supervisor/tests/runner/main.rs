@@ -3,11 +3,14 @@
 //! Signals and trampolines belong to a whole process, so each test is played by one of its own: the example `supervise_only`, or this
 //! binary with the name of a scene as its argument. Only without one it runs tests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::print_stdout, reason = "a scene says what it sees")]
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod example;
 #[path = "../processes/mod.rs"]
 mod processes;
+mod stage;
+mod starts;
 mod supervised;
 
 use cluster_supervisor::os::trampoline;
@@ -23,13 +26,34 @@ const TESTS: &[(&str, fn())] = &[
     ("nonsense", example::a_command_that_makes_no_sense_is_a_clear_error),
 ];
 
+/// Played by this binary.
+const SCENES: &[(&str, fn())] = &[
+    ("line", starts::a_line_on_a_descriptor_is_ready_and_what_comes_before_it_is_not),
+    ("line-closed", starts::one_that_closes_the_descriptor_without_a_line_ends_by_its_start_timeout),
+    ("never", starts::what_could_never_start_is_refused_at_once),
+    (NO_TRAMPOLINE, starts::without_a_trampoline_a_line_is_refused),
+];
+
+/// The scene of a program that has none.
+const NO_TRAMPOLINE: &str = "no-trampoline";
+
 fn main() {
-    trampoline();
-    let tests = TESTS.iter().map(|&(name, test)| {
-        Trial::test(name, move || {
+    let scene = stage::scene();
+    if scene.as_deref() != Some(NO_TRAMPOLINE) {
+        trampoline();
+    }
+    if let Some(scene) = scene {
+        let (_, play) = SCENES.iter().find(|(name, _)| *name == scene).unwrap();
+        return play();
+    }
+    let trial = |name: &str, test: Box<dyn FnOnce() + Send>| {
+        Trial::test(name, || {
             test();
             Ok(())
         })
-    });
-    libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit();
+    };
+    let tests = TESTS.iter().map(|&(name, test)| trial(name, Box::new(test)));
+    let scenes =
+        SCENES.iter().map(|&(name, _)| trial(&format!("scene::{name}"), Box::new(|| stage::play(name))));
+    libtest_mimic::run(&Arguments::from_args(), tests.chain(scenes).collect()).exit();
 }

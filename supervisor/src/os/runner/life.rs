@@ -4,9 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::service::{Ready, Service};
+use crate::os::Readiness as Heard;
 use crate::os::{
-    Ask, Autopsy, Capture, Child, Death, Error, Field, NotifySocket, Senders, Stdio, Stream, Tree,
+    Ask, Autopsy, Capture, Child, ChildSpec, Death, Error, Field, NotifySocket, ReadyPipe, Senders, Stdio,
+    Stream, Tree,
 };
+use crate::state::after;
 use crate::{StopSignal, WorkerId};
 
 /// How long whoever a dead child left behind is chased. What may not be signalled can't be waited for.
@@ -31,25 +34,62 @@ enum Readiness {
     Said,
     Due(Instant),
     Notify(NotifySocket),
+    Line(ReadyPipe),
+    /// It has closed its end without a word: only its deadline is left.
+    Never,
+}
+
+impl Readiness {
+    /// What a service's next child is started as, and how it will be heard.
+    fn prepare(service: &Service, now: Instant) -> Result<(ChildSpec, Self), Error> {
+        let spec = service.spec().clone();
+        Ok(match service.how_ready() {
+            Ready::AtOnce => (spec, Self::Said),
+            Ready::After(time) => (spec, Self::Due(after(now, time))),
+            Ready::Notify => {
+                let socket = NotifySocket::bind()?;
+                (spec.env("NOTIFY_SOCKET", socket.address()), Self::Notify(socket))
+            }
+            Ready::Line(number) => {
+                let (pipe, childs_end) = ReadyPipe::new()?;
+                (spec.descriptor(number, childs_end), Self::Line(pipe))
+            }
+        })
+    }
+
+    /// Hears what there is. `None` if that told nothing new.
+    fn hear(&mut self, child: u32, now: Instant) -> Option<Heard> {
+        match self {
+            Self::Said | Self::Never => None,
+            Self::Due(due) => (*due <= now).then_some(Heard::Ready),
+            // At most as many as a queue holds; a socket that fails says nothing any more.
+            Self::Notify(socket) => (0..64)
+                .map_while(|_| socket.receive(Senders::Tree(child)).ok().flatten())
+                .any(|notification| notification.fields().contains(&Field::Ready))
+                .then_some(Heard::Ready),
+            Self::Line(pipe) => match pipe.receive() {
+                Ok(None) => None,
+                Ok(Some(Heard::Ready)) => Some(Heard::Ready),
+                // One that fails would be readable for ever, too.
+                Ok(Some(_)) | Err(_) => Some(Heard::Closed),
+            },
+        }
+    }
 }
 
 impl Life {
+    /// Whether a child of this service could ever be started, as far as that can be said beforehand.
+    pub(super) fn check(service: &Service, now: Instant) -> Result<(), Error> {
+        Readiness::prepare(service, now)?.0.check()
+    }
+
     pub(super) fn begin(
         service: &Service,
         id: WorkerId,
         capture: Option<&Capture<WorkerId>>,
         now: Instant,
     ) -> Result<Self, Error> {
-        let mut spec = service.spec().clone();
-        let readiness = match service.how_ready() {
-            Ready::AtOnce => Readiness::Said,
-            Ready::After(time) => Readiness::Due(now + time),
-            Ready::Notify => {
-                let socket = NotifySocket::bind()?;
-                spec = spec.env("NOTIFY_SOCKET", socket.address());
-                Readiness::Notify(socket)
-            }
-        };
+        let (mut spec, readiness) = Readiness::prepare(service, now)?;
         let capture = capture.filter(|_| service.is_captured());
         if capture.is_some() {
             spec = spec.stdout(Stdio::Piped).stderr(Stdio::Piped);
@@ -76,25 +116,17 @@ impl Life {
 
     /// Whether it has become ready just now.
     pub(super) fn becomes_ready(&mut self, now: Instant) -> bool {
-        let ready = match &self.readiness {
-            Readiness::Said => false,
-            Readiness::Due(due) => *due <= now,
-            Readiness::Notify(socket) => {
-                let mut ready = false;
-                // At most as many as a queue holds; a socket that fails says nothing any more.
-                for _ in 0..64 {
-                    let Ok(Some(notification)) = socket.receive(Senders::Tree(self.child.pid())) else {
-                        break;
-                    };
-                    ready |= notification.fields().contains(&Field::Ready);
-                }
-                ready
+        match self.readiness.hear(self.child.pid(), now) {
+            None => false,
+            Some(Heard::Ready) => {
+                self.readiness = Readiness::Said;
+                true
             }
-        };
-        if ready {
-            self.readiness = Readiness::Said;
+            Some(Heard::Closed) => {
+                self.readiness = Readiness::Never;
+                false
+            }
         }
-        ready
     }
 
     /// Asks the child to stop.
@@ -155,7 +187,7 @@ impl Life {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ready = match self.readiness {
             Readiness::Due(due) => Some(due),
-            Readiness::Said | Readiness::Notify(_) => None,
+            Readiness::Said | Readiness::Notify(_) | Readiness::Line(_) | Readiness::Never => None,
         };
         ready.into_iter().chain(self.next_round).min()
     }
@@ -164,7 +196,8 @@ impl Life {
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let notify = match &self.readiness {
             Readiness::Notify(socket) => Some(socket.as_fd()),
-            Readiness::Said | Readiness::Due(_) => None,
+            Readiness::Line(pipe) => Some(pipe.as_fd()),
+            Readiness::Said | Readiness::Due(_) | Readiness::Never => None,
         };
         let child = self.death.is_none().then(|| self.child.as_fd());
         child.into_iter().chain(notify)

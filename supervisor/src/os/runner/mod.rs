@@ -75,9 +75,9 @@ impl std::fmt::Display for News<'_> {
 ///
 /// let mut runner = Runner::new(Policy::new());
 /// let database = ChildSpec::new(Executable::find("redis-server")?).args(["--port", "7000"]);
-/// runner.add(Service::new("database", database).ready(Ready::After(Duration::from_millis(200))));
+/// runner.add(Service::new("database", database).ready(Ready::After(Duration::from_millis(200))))?;
 /// let web = ChildSpec::new(Executable::find("python3")?).args(["-m", "http.server", "8000"]);
-/// runner.add(Service::new("web", web));
+/// runner.add(Service::new("web", web))?;
 /// runner.run(|news| eprintln!("{news}"))?;
 /// # Ok::<(), cluster_supervisor::os::Error>(())
 /// ```
@@ -108,14 +108,24 @@ impl Runner {
 
     /// Adds a service. It is started when [`run`](Self::run) runs, in the order in which they were added if that is the
     /// [group](Policy::group)'s way.
-    pub fn add(&mut self, service: Service) -> WorkerId {
+    ///
+    /// # Errors
+    ///
+    /// For what trying again would not help: [`Error::NameTaken`], [`Error::Invalid`] for a [`ChildSpec`](super::ChildSpec) that
+    /// can't be, [`Error::NoTrampoline`] if it needs one and this program has none. [`Error::Os`] at the limit of open files.
+    /// The runner is as before then.
+    pub fn add(&mut self, service: Service) -> Result<WorkerId, Error> {
+        if self.services.values().any(|other| other.name() == service.name()) {
+            return Err(Error::NameTaken { name: service.name().to_owned() });
+        }
         let now = now();
+        Life::check(&service, now)?;
         let id = match service.own_policy() {
             Some(policy) => self.supervisor.start_with(policy, now),
             None => self.supervisor.start(now),
         };
         self.services.insert(id.slot(), service);
-        id
+        Ok(id)
     }
 
     /// Runs until nothing is left to run: every service has ended for good, or a signal asked to stop. Returns those that were given

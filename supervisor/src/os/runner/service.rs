@@ -16,6 +16,17 @@ pub enum Ready {
     After(Duration),
     /// By `sd_notify`: `READY=1` to the socket that its `NOTIFY_SOCKET` names.
     Notify,
+    /// By a line on the descriptor of this number, from 3 on, as s6 has it: what `notification-fd` says there stands here. The
+    /// program is told the number by its own options, as there.
+    ///
+    /// Everything up to the newline is passed over. One that closes the descriptor without a newline will never say that it is
+    /// ready: its [start timeout](Policy::start_timeout) ends it. One that writes on after the line gets `SIGPIPE`.
+    ///
+    /// A descriptor goes to a child by a [trampoline](crate::os::trampoline()): in a program without one,
+    /// [`Runner::add`](super::Runner::add) refuses the service.
+    ///
+    /// Source: <https://skarnet.org/software/s6/notifywhenup.html>.
+    Line(u32),
 }
 
 /// A child to be kept running: see [`Runner`](super::Runner).

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::apply::Step;
 use super::description::{Description, MAX_LEN};
 use super::handshake::{Handshake, Input, MAX_PACKET, Next};
-use super::{MARKER, is_available, packet};
+use super::{MARKER, packet, trampoline_is_available};
 use crate::os::child::Child;
 use crate::os::stdio::{ChildEnds, OurEnds};
 use crate::os::{Error, Executable};
@@ -37,7 +37,7 @@ pub(in crate::os) fn launch(
     ours: OurEnds,
 ) -> Result<Child, Error> {
     let path = launch.executable.path();
-    if !is_available() {
+    if !trampoline_is_available() {
         return Err(Error::NoTrampoline { path: path.to_owned() });
     }
     let body = description.encode();

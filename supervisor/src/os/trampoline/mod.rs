@@ -86,7 +86,7 @@ pub fn trampoline() {
 }
 
 /// Whether [`trampoline`] was called here.
-fn is_available() -> bool {
+pub(super) fn trampoline_is_available() -> bool {
     CALLED.load(Ordering::Relaxed)
 }
 
