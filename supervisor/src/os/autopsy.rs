@@ -70,6 +70,13 @@ impl Death {
         self
     }
 
+    /// The same with a sender of the signal: for one who has sent it.
+    #[must_use]
+    pub const fn with_sender(mut self, sender: Sender) -> Self {
+        self.sender = Some(sender);
+        self
+    }
+
     /// How it ended.
     pub const fn exit(self) -> Exit {
         self.exit
@@ -340,7 +347,7 @@ mod tests {
         assert_eq!(line, "killed by signal 6 (SIGABRT) after it was ready, core dumped");
         let death = Death::new(KILLED).with_oom(Oom::Certainly);
         assert_eq!(death.to_string(), ", by the kernel for want of memory");
-        let death = Death { sender: Some(Sender::Supervisor), ..Death::new(KILLED) };
+        let death = Death::new(KILLED).with_sender(Sender::Supervisor);
         assert_eq!(death.to_string(), ", sent by the supervisor");
     }
 }

@@ -50,7 +50,11 @@ impl Signal {
 
     /// Its number on this machine.
     pub fn number(self) -> i32 {
-        let number = match self {
+        self.to_number().as_raw()
+    }
+
+    pub(super) fn to_number(self) -> Number {
+        match self {
             Self::Term => Number::TERM,
             Self::Int => Number::INT,
             Self::Quit => Number::QUIT,
@@ -60,8 +64,7 @@ impl Signal {
             Self::Usr2 => Number::USR2,
             Self::Ttin => Number::TTIN,
             Self::Ttou => Number::TTOU,
-        };
-        number.as_raw()
+        }
     }
 
     fn from_number(number: i32) -> Option<Self> {

@@ -143,11 +143,20 @@ impl Tree {
     ///
     /// [`Error::Proc`]; [`Error::Os`], for example when the child has changed its user.
     pub fn ask(&mut self, whom: Ask) -> Result<(), Error> {
+        self.ask_by(super::Signal::Term, whom)
+    }
+
+    /// The same by another signal: by the one that the program wants, such as SIGQUIT for nginx.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`ask`](Self::ask).
+    pub fn ask_by(&mut self, signal: super::Signal, whom: Ask) -> Result<(), Error> {
         let listed = self.procfs.processes();
         let members = listed.as_deref().map(|listed| self.family.handle_look(listed)).unwrap_or_default();
         let others: Vec<Identity> = members.into_iter().filter(|member| *member != self.root).collect();
-        // In this order: whoever is woken finds SIGTERM waiting, and does nothing else before.
-        for signal in [Signal::TERM, Signal::CONT] {
+        // In this order: whoever is woken finds the signal waiting, and does nothing else before.
+        for signal in [signal.to_number(), Signal::CONT] {
             match whom {
                 Ask::Group if self.family.leads_a_group() => self.signal_group(signal)?,
                 Ask::Child | Ask::Group => self.signal_root(signal)?,

@@ -11,6 +11,7 @@ mod example;
 mod processes;
 mod stage;
 mod starts;
+mod stops;
 mod supervised;
 
 use cluster_supervisor::os::trampoline;
@@ -31,6 +32,8 @@ const SCENES: &[(&str, fn())] = &[
     ("line", starts::a_line_on_a_descriptor_is_ready_and_what_comes_before_it_is_not),
     ("line-closed", starts::one_that_closes_the_descriptor_without_a_line_ends_by_its_start_timeout),
     ("never", starts::what_could_never_start_is_refused_at_once),
+    ("stop-signal", stops::a_service_is_asked_by_the_signal_that_its_program_wants),
+    ("stop-signal-in-vain", stops::one_that_does_not_heed_its_signal_gets_sigterm),
     (NO_TRAMPOLINE, starts::without_a_trampoline_a_line_is_refused),
 ];
 

@@ -66,6 +66,10 @@ impl Scratch {
     pub(crate) fn wait_for(&self, name: &str) {
         until(name, || self.path(name).exists());
     }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
 }
 
 impl AsRef<Path> for Scratch {
@@ -126,5 +130,28 @@ impl Stage {
     pub(crate) fn terminate(self) -> Vec<GivenUp> {
         kill_process(getpid(), Signal::TERM).unwrap();
         self.end()
+    }
+
+    /// The same, and how its children ended, in the order of their names and without the times.
+    pub(crate) fn terminate_and_look(self) -> Vec<String> {
+        let news = Arc::clone(&self.news);
+        self.terminate();
+        let news = news.lock().unwrap();
+        let ends = news.iter().filter(|line| line.contains(" as asked"));
+        let mut ends: Vec<String> =
+            ends.filter(|line| !line.contains("stopping")).map(|line| untimed(line)).collect();
+        ends.sort();
+        ends
+    }
+}
+
+/// A line without how long it had been ready.
+fn untimed(line: &str) -> String {
+    match line.split_once(", ready for ") {
+        Some((before, after)) => {
+            let rest = after.split_once(',').map_or(String::new(), |(_, rest)| format!(",{rest}"));
+            format!("{before}{rest}")
+        }
+        None => line.to_owned(),
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use super::service::{Ready, Service};
 use crate::os::Readiness as Heard;
 use crate::os::{
-    Ask, Autopsy, Capture, Child, ChildSpec, Death, Error, Field, NotifySocket, ReadyPipe, Senders, Stdio,
-    Stream, Tree,
+    Ask, Autopsy, Capture, Child, ChildSpec, Death, Error, Field, NotifySocket, ReadyPipe, Sender, Senders,
+    Signal, Stdio, Stream, Tree,
 };
 use crate::state::after;
-use crate::{StopSignal, WorkerId};
+use crate::{Exit, StopSignal, WorkerId};
 
 /// How long whoever a dead child left behind is chased. What may not be signalled can't be waited for.
 const CHASE: Duration = Duration::from_secs(2);
@@ -21,7 +21,11 @@ pub(super) struct Life {
     tree: Tree,
     autopsy: Autopsy,
     readiness: Readiness,
-    /// The strongest signal that we have sent.
+    /// What asks it to stop.
+    stop_signal: Signal,
+    /// It was asked by that.
+    is_asked: bool,
+    /// The strongest signal that followed.
     sent: Option<StopSignal>,
     /// The tree is being killed: look again then.
     next_round: Option<Instant>,
@@ -100,7 +104,17 @@ impl Life {
         match begun {
             Ok(tree) => {
                 let autopsy = Autopsy::begin(&child);
-                Ok(Self { child, tree, autopsy, readiness, sent: None, next_round: None, death: None })
+                Ok(Self {
+                    child,
+                    tree,
+                    autopsy,
+                    readiness,
+                    stop_signal: service.how_asked(),
+                    is_asked: false,
+                    sent: None,
+                    next_round: None,
+                    death: None,
+                })
             }
             // Nobody could look after it.
             Err(error) => {
@@ -129,22 +143,18 @@ impl Life {
         }
     }
 
-    /// Asks the child to stop.
+    /// Asks the child to stop, in its program's way.
     pub(super) fn ask(&mut self) {
-        self.ask_whom(Ask::Child);
+        self.is_asked = true;
+        // Without /proc it is asked all the same; if it can't be signalled, its deadline comes.
+        let _ = self.tree.ask_by(self.stop_signal, Ask::Child);
     }
 
-    /// Asks its whole group.
+    /// Asks its whole group, in everybody's way.
     pub(super) fn ask_all(&mut self) {
-        self.ask_whom(Ask::Group);
-    }
-
-    fn ask_whom(&mut self, whom: Ask) {
         self.sent = self.sent.or(Some(StopSignal::Term));
-        if self.tree.ask(whom).is_err() {
-            // Without /proc the child alone is known; if it can't be signalled either, its deadline comes.
-            let _ = self.child.signal(StopSignal::Term);
-        }
+        // As above.
+        let _ = self.tree.ask(Ask::Group);
     }
 
     /// Begins to kill everybody.
@@ -158,6 +168,8 @@ impl Life {
         if self.death.is_none()
             && let Ok(Some(death)) = self.autopsy.examine(&self.child, self.sent)
         {
+            let as_asked = self.is_asked && death.exit() == Exit::Signal(self.stop_signal.number());
+            let death = if as_asked { death.with_sender(Sender::Supervisor) } else { death };
             self.death = Some((death, now + CHASE));
             // Whom it left behind is nobody's.
             self.next_round = Some(now);

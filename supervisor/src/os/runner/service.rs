@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Policy;
-use crate::os::ChildSpec;
+use crate::os::{ChildSpec, Signal};
 
 /// How a service says that it is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub struct Service {
     name: String,
     spec: ChildSpec,
     ready: Ready,
+    stop_signal: Signal,
     policy: Option<Policy>,
     captured: bool,
 }
@@ -43,7 +44,14 @@ pub struct Service {
 impl Service {
     /// A service of this name, for news and before each line of its output.
     pub fn new(name: impl Into<String>, spec: ChildSpec) -> Self {
-        Self { name: name.into(), spec, ready: Ready::AtOnce, policy: None, captured: true }
+        Self {
+            name: name.into(),
+            spec,
+            ready: Ready::AtOnce,
+            stop_signal: Signal::Term,
+            policy: None,
+            captured: true,
+        }
     }
 
     /// How it says that it is ready. Default: it doesn't.
@@ -51,10 +59,18 @@ impl Service {
         Self { ready, ..self }
     }
 
+    /// The signal that asks the child to stop, as its program wants it: SIGQUIT for nginx, SIGINT for others. Default: SIGTERM.
+    ///
+    /// It goes to the child alone, and SIGCONT after it. What follows if that was in vain is the same for all: see
+    /// [`policy`](Self::policy).
+    pub fn stop_signal(self, signal: Signal) -> Self {
+        Self { stop_signal: signal, ..self }
+    }
+
     /// How it is started, restarted and stopped. Default: as the [`Runner`](super::Runner) says.
     ///
-    /// Its stop begins with SIGTERM to the child; after the drain time, which is how long it may take for that, its whole process
-    /// group is asked, and in the end everybody below it is killed.
+    /// Its stop begins with the [stop signal](Self::stop_signal) to the child; after the drain time, which is how long it may take
+    /// for that, its whole process group gets SIGTERM, and in the end everybody below it is killed.
     pub fn policy(self, policy: Policy) -> Self {
         Self { policy: Some(policy), ..self }
     }
@@ -74,6 +90,10 @@ impl Service {
 
     pub(super) fn how_ready(&self) -> Ready {
         self.ready
+    }
+
+    pub(super) fn how_asked(&self) -> Signal {
+        self.stop_signal
     }
 
     pub(super) fn own_policy(&self) -> Option<Policy> {
