@@ -32,6 +32,7 @@ const SCENES: &[(&str, fn())] = &[
     ("line", starts::a_line_on_a_descriptor_is_ready_and_what_comes_before_it_is_not),
     ("line-closed", starts::one_that_closes_the_descriptor_without_a_line_ends_by_its_start_timeout),
     ("never", starts::what_could_never_start_is_refused_at_once),
+    ("heals", starts::one_that_can_not_start_says_why_and_starts_when_it_can),
     ("stop-signal", stops::a_service_is_asked_by_the_signal_that_its_program_wants),
     ("stop-signal-in-vain", stops::one_that_does_not_heed_its_signal_gets_sigterm),
     (NO_TRAMPOLINE, starts::without_a_trampoline_a_line_is_refused),

@@ -5,9 +5,10 @@
 //!                                          └── capture: lines, last words      └──▶ news
 //! ```
 //!
-//! `mod` has the loop, `service` what a child is, `life` one running child.
+//! `mod` has the loop, `service` what a child is, `life` one running child, `news` what is told.
 
 mod life;
+mod news;
 mod service;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+pub use self::news::News;
 pub use self::service::{Ready, Service};
 
 use self::life::Life;
@@ -24,38 +26,6 @@ use crate::{Action, Event, GivenUp, Policy, StopSignal, Supervisor, WorkerId};
 
 /// How soon a tree that is being killed is looked at again.
 const ROUND: Duration = Duration::from_millis(5);
-
-/// Something that happened, for [`Runner::run`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct News<'a> {
-    /// The service it happened to, where it happened to one.
-    pub service: Option<&'a str>,
-    /// What happened.
-    pub event: &'a Event,
-    /// What the kernel tells about a death.
-    pub death: Option<&'a Death>,
-    /// The last lines of one that died, if they were captured.
-    pub last_words: Option<&'a Tail>,
-}
-
-impl std::fmt::Display for News<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(service) = self.service {
-            write!(f, "{service}: ")?;
-        }
-        write!(f, "{}", self.event)?;
-        if let Some(death) = self.death {
-            write!(f, "{death}")?;
-        }
-        match self.last_words {
-            Some(words) if !words.is_empty() => {
-                write!(f, "; its last words:\n{}", words.to_string().trim_end())
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Supervises children: starts them, keeps them running by their policies, and stops them.
 ///
@@ -89,6 +59,8 @@ pub struct Runner {
     lives: BTreeMap<WorkerId, Life>,
     /// Of those who died, until it is told.
     deaths: BTreeMap<WorkerId, (Death, Option<Tail>)>,
+    /// Of those who could not be started, until it is told.
+    failures: BTreeMap<WorkerId, Error>,
     capture: Option<Capture<WorkerId>>,
 }
 
@@ -102,6 +74,7 @@ impl Runner {
             services: BTreeMap::new(),
             lives: BTreeMap::new(),
             deaths: BTreeMap::new(),
+            failures: BTreeMap::new(),
             capture: None,
         }
     }
@@ -133,7 +106,8 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// [`Error`] of what the loop itself needs. That a service can't be started is told as news, and tried again.
+    /// [`Error`] of what the loop itself needs. That a service can't be started is told as news with the reason
+    /// ([`News::error`]), and tried again for as long as it takes, after the waits of [`Backoff`](crate::Backoff).
     pub fn run(&mut self, mut tell: impl FnMut(News<'_>)) -> Result<Vec<GivenUp>, Error> {
         let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Quit])?;
         let mut shutdown = Shutdown::default();
@@ -182,13 +156,15 @@ impl Runner {
     }
 
     fn tell(&mut self, event: &Event, tell: &mut impl FnMut(News<'_>)) {
-        let ended = match event {
-            Event::Exited { id, .. } => self.deaths.remove(id),
-            _ => None,
+        let (ended, error) = match event {
+            Event::Exited { id, .. } => (self.deaths.remove(id), None),
+            Event::SpawnFailed { id, .. } => (None, self.failures.remove(id)),
+            _ => (None, None),
         };
         let service = event.slot().and_then(|slot| self.services.get(&slot)).map(Service::name);
         let (death, last_words) = ended.map_or((None, None), |(death, tail)| (Some(death), tail));
-        tell(News { service, event, death: death.as_ref(), last_words: last_words.as_ref() });
+        let (death, last_words) = (death.as_ref(), last_words.as_ref());
+        tell(News { service, event, death, last_words, error: error.as_ref() });
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -208,12 +184,12 @@ impl Runner {
     }
 
     fn spawn(&mut self, id: WorkerId) {
-        let begun = self
-            .services
-            .get(&id.slot())
-            .map(|service| Life::begin(service, id, self.capture.as_ref(), now()));
-        match begun {
-            Some(Ok(life)) => {
+        let Some(service) = self.services.get(&id.slot()) else {
+            // Each slot has a service.
+            return self.supervisor.handle_spawn_failed(id, now());
+        };
+        match Life::begin(service, id, self.capture.as_ref(), now()) {
+            Ok(life) => {
                 let is_ready = life.is_ready_at_once();
                 self.lives.insert(id, life);
                 self.supervisor.handle_spawned(id, now());
@@ -221,7 +197,10 @@ impl Runner {
                     self.supervisor.handle_ready(id, now());
                 }
             }
-            Some(Err(_)) | None => self.supervisor.handle_spawn_failed(id, now()),
+            Err(error) => {
+                self.failures.insert(id, error);
+                self.supervisor.handle_spawn_failed(id, now());
+            }
         }
     }
 
