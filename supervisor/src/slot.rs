@@ -4,10 +4,10 @@
 //! |---------------|--------|---------------------------------|------------------|---------|----------------|
 //! | Empty         | Live S | -                               | -                | -       | -              |
 //! | Live          | -      | Live S, Backoff, Empty*, GaveUp | Backoff, Empty*  | -       | Live           |
-//! | Backoff       | -      | -                               | -                | Live S  | Empty          |
+//! | Backoff       | Live S | -                               | -                | Live S  | Empty          |
 //! | `GaveUp`      | Live S | -                               | -                | -       | -              |
 //!
-//! S spawn the next generation, - ignored.
+//! S spawn the next generation, - ignored. A start that leaves the choice of the slot to us takes none in `Backoff`.
 //! `Live` goes to `Empty*` when the slot is wanted down or the restart policy says so, to `GaveUp` when the budget
 //! is used up or the exit code says that no restart will help, straight to a new `Live` when the delay is zero, and to `Backoff` otherwise.
 //!

@@ -113,6 +113,26 @@ impl Supervisor {
         id
     }
 
+    /// Starts the worker of this very slot again: one that was stopped, has finished or was given up, and at once one that is in
+    /// back-off. Returns its id; `None` where nothing is to be started, or somebody still lives there: try again after his exit.
+    ///
+    /// It keeps its policy, and its place in a [group](crate::Group) that starts in order. Its record begins anew, as with
+    /// [`start`](Self::start).
+    pub fn start_again(&mut self, slot: u32, now: Instant) -> Option<WorkerId> {
+        let now = self.tick(now);
+        let release = self.release;
+        let known = self.slots.get(&slot).filter(|slot| !self.is_inhabited(slot))?;
+        if !known.is_free() && known.retry_at().is_none() {
+            return None;
+        }
+        let (policy, started) = (known.policy(), known.started());
+        let id = self.slots.get_mut(&slot)?.start(release, policy, started);
+        self.plan.handle_started(slot, release);
+        self.begin(id);
+        self.advance(now);
+        Some(id)
+    }
+
     /// Stops this worker gracefully and wants its slot down: it is not restarted.
     ///
     /// The newest id of a slot in back-off is known here too, and ends the back-off. So a stop that crosses the

@@ -22,7 +22,7 @@ const SCHEDULES: u64 = 4000;
 const STEPS: u32 = 150;
 
 /// Every cause of an exit, what else may follow from a fault, and all that a roll can come to.
-const TO_BE_MET: [&str; 24] = [
+const TO_BE_MET: [&str; 26] = [
     "Aborted",
     "Asked",
     "BackingOff",
@@ -42,6 +42,8 @@ const TO_BE_MET: [&str; 24] = [
     "SpawnFailed, again: false",
     "SpawnFailed, again: true",
     "StartTimeout",
+    "StartedAgain",
+    "StartedInBackoff",
     "StopTimeout",
     "Unhealthy",
     "Vacated",

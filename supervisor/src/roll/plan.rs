@@ -191,8 +191,10 @@ impl Plan {
 
     /// A slot was started with this release: a roll to another one comes to it, too.
     pub(crate) fn handle_started(&mut self, slot: u32, release: Release) {
-        let Some(running) = self.running.as_mut().filter(|running| running.back.is_none()) else { return };
-        if running.roll.release.is_some_and(|wanted| wanted != release) && !running.pending.contains(&slot) {
+        let Some(running) = &mut self.running else { return };
+        running.pending.retain(|other| *other != slot);
+        running.replaced.retain(|(other, _)| *other != slot);
+        if running.back.is_none() && running.roll.release.is_some_and(|wanted| wanted != release) {
             running.pending.push_back(slot);
         }
     }

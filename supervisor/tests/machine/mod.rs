@@ -150,9 +150,20 @@ impl Machine {
             }
             40..43 => self.scale(),
             43..60 => self.count_requests(),
+            60..66 => self.start_again(),
             _ => {}
         }
         self.pump();
+    }
+
+    fn start_again(&mut self) {
+        let Some(slot) = self.anyone().map(WorkerId::slot) else { return };
+        let waits = self.supervisor.slots().any(|view| view.slot() == slot && view.retry_at().is_some());
+        let started = self.supervisor.start_again(slot, self.now);
+        if waits && started.is_some() {
+            self.rules.met.insert("StartedInBackoff".to_owned());
+        }
+        self.rules.started_again(slot, started);
     }
 
     fn roll(&mut self) {

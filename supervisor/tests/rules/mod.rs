@@ -94,6 +94,25 @@ impl Rules {
         self.start(id.slot());
     }
 
+    /// This slot was to be started again, and this came of it.
+    pub(crate) fn started_again(&mut self, slot: u32, id: Option<WorkerId>) {
+        let is_alive = self.alive().any(|alive| alive == slot);
+        let is_wanted = self.wanted.contains(&slot);
+        match id {
+            Some(id) => {
+                assert_eq!(id.slot(), slot);
+                assert!(!is_alive, "nobody is started beside somebody who lives");
+                self.met.insert("StartedAgain".to_owned());
+                self.wanted.insert(slot);
+                self.budgets.start(slot);
+                self.rolls.started(slot);
+            }
+            None => {
+                assert!(is_alive || is_wanted, "a slot that nobody lives in and nobody wants can be started")
+            }
+        }
+    }
+
     fn start(&mut self, slot: u32) {
         self.starts += 1;
         self.started.insert(slot, self.starts);

@@ -90,6 +90,13 @@ impl Rolls {
         self.asked = (canaries, rolls_back);
     }
 
+    /// The user starts a slot anew, perhaps one that was replaced.
+    pub(super) fn started(&mut self, slot: u32) {
+        if let Some(running) = &mut self.running {
+            running.replaced.remove(&slot);
+        }
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
     }

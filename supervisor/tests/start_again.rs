@@ -1,0 +1,95 @@
+//! Starting a slot again that is down.
+
+mod common;
+
+use cluster_supervisor::{Action, Budget, Event, Exit, Group, Policy, Restart, WorkerId, WorkerState};
+use common::{SECOND, SIGABRT, Stage, policy};
+
+fn state_of(stage: &Stage, slot: u32) -> Option<WorkerState> {
+    stage.supervisor.slots().find(|view| view.slot() == slot).map(|view| view.state())
+}
+
+#[test]
+fn a_stopped_slot_starts_again_and_no_other_in_its_place() {
+    let mut stage = Stage::new(policy());
+    let (first, second) = (stage.ready(), stage.ready());
+    for id in [first, second] {
+        stage.supervisor.stop(id, stage.now);
+        stage.exit(id, Exit::Code(0));
+    }
+    stage.look_away();
+    let again = WorkerId::new(second.slot(), 2);
+    assert_eq!(stage.supervisor.start_again(second.slot(), stage.now), Some(again));
+    assert_eq!(stage.actions(), [Action::Spawn(again)]);
+    assert_eq!(state_of(&stage, first.slot()), Some(WorkerState::Stopped));
+}
+
+#[test]
+fn nobody_is_started_beside_somebody_who_lives() {
+    let mut stage = Stage::new(policy());
+    let id = stage.ready();
+    assert_eq!(stage.supervisor.start_again(id.slot(), stage.now), None, "it runs");
+    stage.supervisor.stop(id, stage.now);
+    stage.look_away();
+    assert_eq!(stage.supervisor.start_again(id.slot(), stage.now), None, "it drains");
+    assert_eq!(stage.supervisor.start_again(9, stage.now), None, "there is no such slot");
+    assert_eq!((stage.actions(), stage.events()), (vec![], vec![]));
+}
+
+#[test]
+fn a_back_off_ends_at_once_with_a_clean_record() {
+    let mut stage = Stage::new(policy());
+    let first = stage.starting();
+    stage.exit(first, SIGABRT);
+    let second = Stage::spawned(&stage.actions());
+    stage.supervisor.handle_spawned(second, stage.now);
+    stage.exit(second, SIGABRT);
+    assert_eq!(state_of(&stage, 0), Some(WorkerState::Backoff));
+    let third = stage.supervisor.start_again(0, stage.now).unwrap();
+    assert_eq!(stage.actions(), [Action::Spawn(third)]);
+    assert_eq!(stage.supervisor.poll_timeout(), None, "the back-off is over");
+    stage.supervisor.handle_spawned(third, stage.now);
+    stage.exit(third, SIGABRT);
+    assert_eq!(stage.actions().len(), 1, "its first failure is answered at once");
+}
+
+#[test]
+fn a_slot_that_was_given_up_has_its_whole_budget_again_and_the_policy_it_had() {
+    let own = policy().restart(Restart::OnFailure).budget(Budget::new(1, 60 * SECOND));
+    let mut stage = Stage::new(Policy::new());
+    let mut id = stage.supervisor.start_with(own, stage.now);
+    for life in 1..=2 {
+        for is_last in [false, true] {
+            stage.look_away();
+            stage.supervisor.handle_spawned(id, stage.now);
+            stage.exit(id, SIGABRT);
+            let gave_up = stage.events().iter().any(|event| matches!(event, Event::GaveUp { .. }));
+            assert_eq!(gave_up, is_last, "life {life}");
+            if !is_last {
+                id = Stage::spawned(&stage.actions());
+            }
+        }
+        id = stage.supervisor.start_again(0, stage.now).unwrap();
+    }
+    assert_eq!(stage.supervisor.given_up().count(), 0);
+}
+
+#[test]
+fn in_a_group_it_keeps_its_place_and_waits_for_its_turn() {
+    let mut stage = Stage::new(policy().group(Group::RestForOne));
+    let ids: Vec<WorkerId> = (0..3).map(|_| stage.supervisor.start(stage.now)).collect();
+    for id in &ids {
+        stage.supervisor.handle_spawned(*id, stage.now);
+        stage.supervisor.handle_ready(*id, stage.now);
+    }
+    stage.supervisor.stop(ids[1], stage.now);
+    stage.exit(ids[1], Exit::Code(0));
+    let again = stage.supervisor.start_again(1, stage.now).unwrap();
+    stage.supervisor.handle_spawned(again, stage.now);
+    stage.supervisor.handle_ready(again, stage.now);
+    stage.look_away();
+    stage.exit(again, SIGABRT);
+    let asked: Vec<Action> =
+        stage.actions().into_iter().filter(|action| matches!(action, Action::AskStop(_))).collect();
+    assert_eq!(asked, [Action::AskStop(ids[2])], "the one after it goes down with it, as before");
+}
