@@ -61,6 +61,26 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// No service of the [`Runner`](super::Runner) has this name.
+    #[error("no service is named `{name}`")]
+    UnknownService {
+        /// The name.
+        name: String,
+    },
+    /// The [`Runner`](super::Runner) begins nothing any more, or is gone.
+    #[error("could not {operation}: the runner is shutting down or has ended")]
+    Ended {
+        /// What was to be done, as a verb phrase.
+        operation: &'static str,
+    },
+    /// The [`Runner`](super::Runner) takes no orders now: it doesn't run yet, or its callback doesn't return.
+    #[error(
+        "could not {operation}: too many orders wait already; does the runner run, and does its callback return?"
+    )]
+    Busy {
+        /// What was to be done, as a verb phrase.
+        operation: &'static str,
+    },
     /// The processes could not be listed.
     #[error("could not read {}: a mounted /proc and free descriptors are needed to find processes", path.display())]
     Proc {

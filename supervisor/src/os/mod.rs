@@ -39,7 +39,7 @@ pub use self::limits::{OpenFiles, open_descriptors, raise_open_files, set_open_f
 pub use self::notify::{Field, Notification, NotifySocket, Readiness, ReadyPipe, Senders};
 pub use self::output::{Capture, CaptureLimits, Line, Lines, Piece, Prefixed, Sink, Stream, Tail, TailLine};
 pub use self::reaper::{Orphan, Reaper, become_subreaper};
-pub use self::runner::{News, Ready, Runner, Service};
+pub use self::runner::{Control, News, Ready, Runner, Service};
 pub use self::settings::{ProcessGroup, Resource, User};
 pub use self::shutdown::{Shutdown, Stop};
 pub use self::signals::{Signal, Signals};

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a scene says what it sees")]
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
+mod control;
 mod example;
 #[path = "../processes/mod.rs"]
 mod processes;
@@ -35,6 +36,19 @@ const SCENES: &[(&str, fn())] = &[
     ("heals", starts::one_that_can_not_start_says_why_and_starts_when_it_can),
     ("stop-signal", stops::a_service_is_asked_by_the_signal_that_its_program_wants),
     ("stop-signal-in-vain", stops::one_that_does_not_heed_its_signal_gets_sigterm),
+    ("restart-beside", control::by_default_the_new_child_is_ready_before_the_old_one_has_to_go),
+    ("restart-in-turn", control::one_that_needs_its_place_alone_is_restarted_when_the_old_one_has_gone),
+    ("stop-and-start", control::a_service_that_was_stopped_starts_again_even_if_it_was_the_only_one),
+    ("start-while-it-stops", control::one_that_still_stops_is_started_when_it_has_gone),
+    ("stop-before-it-starts", control::one_that_is_stopped_before_it_could_be_started_again_stays_down),
+    ("start-given-up", control::one_that_was_given_up_starts_again_with_a_clean_record),
+    ("start-in-back-off", control::one_that_waits_out_its_back_off_is_started_at_once_or_stopped),
+    ("last-control", control::nobody_is_waited_for_who_could_start_nothing_more),
+    ("callback", control::the_callback_may_steer_and_no_descriptor_is_left),
+    ("shutdown", control::a_shutdown_ends_all_and_refuses_what_comes_after_it),
+    ("signal", control::after_a_signal_to_stop_nothing_begins_any_more),
+    ("early-orders", control::orders_wait_for_the_runner_to_run),
+    ("many-orders", control::orders_of_many_threads_leave_nobody_behind),
     (NO_TRAMPOLINE, starts::without_a_trampoline_a_line_is_refused),
 ];
 

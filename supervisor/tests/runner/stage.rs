@@ -127,8 +127,13 @@ impl Stage {
     }
 
     /// Asks this process to stop, as a user would.
-    pub(crate) fn terminate(self) -> Vec<GivenUp> {
+    pub(crate) fn signal(&self) {
         kill_process(getpid(), Signal::TERM).unwrap();
+    }
+
+    /// The same, and waits until it has ended.
+    pub(crate) fn terminate(self) -> Vec<GivenUp> {
+        self.signal();
         self.end()
     }
 

@@ -60,6 +60,9 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} said:\n{}", self.mark, self.said());
+        }
         // Of a test that failed; otherwise nobody is there.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -2,26 +2,33 @@
 //!
 //! ```text
 //!   pidfds, readiness, signals ──poll──▶ Runner ──▶ Supervisor ──▶ spawn, ask, kill the tree
-//!                                          └── capture: lines, last words      └──▶ news
+//!   orders, from any thread ─────┘         └── capture: lines, last words      └──▶ news
 //! ```
 //!
-//! `mod` has the loop, `service` what a child is, `life` one running child, `news` what is told.
+//! `mod` has the loop, `service` what a child is, `life` one running child, `news` what is told. `control` is for those who steer
+//! it, `mailbox` holds what they want, `orders` carries it out.
 
+mod control;
 mod life;
+mod mailbox;
 mod news;
+mod orders;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+pub use self::control::Control;
 pub use self::news::News;
 pub use self::service::{Ready, Service};
 
+use self::control::Line;
 use self::life::Life;
-use super::{Capture, CaptureLimits, Death, Error, Prefixed, Shutdown, Signal, Signals, Stop, Stream, Tail};
+use super::{Capture, CaptureLimits, Death, Error, Prefixed, Shutdown, Signal, Signals, Stream, Tail};
 use crate::{Action, Event, GivenUp, Policy, StopSignal, Supervisor, WorkerId};
 
 /// How soon a tree that is being killed is looked at again.
@@ -29,8 +36,8 @@ const ROUND: Duration = Duration::from_millis(5);
 
 /// Supervises children: starts them, keeps them running by their policies, and stops them.
 ///
-/// For a program that does only that, or does it in a thread of its own. [`run`](Self::run) handles SIGTERM and SIGINT: the first
-/// stops all gracefully, the second at once.
+/// For a program that does only that, or does it in a thread of its own. [`run`](Self::run) handles SIGTERM, SIGINT and SIGQUIT: the
+/// first stops all gracefully, the second at once. Other threads steer it by a [`Control`].
 ///
 /// A service's output goes to our own, line by line, with its name before it, unless the service says otherwise; what it said last is
 /// told with its death. When a service ends, whoever it left behind in its process group or below it is killed.
@@ -62,11 +69,18 @@ pub struct Runner {
     /// Of those who could not be started, until it is told.
     failures: BTreeMap<WorkerId, Error>,
     capture: Option<Capture<WorkerId>>,
+    /// To those who steer it, once somebody wanted to.
+    line: Option<Arc<Line>>,
+    /// Slots to be started when nobody lives there any more.
+    again: BTreeSet<u32>,
+    /// Slots that were stopped by an order, and may be started by another.
+    parked: BTreeSet<u32>,
 }
 
 impl Runner {
     /// Without services. The policy is that of services that have none of their own, and says what concerns several:
-    /// [`group`](Policy::group).
+    /// [`group`](Policy::group), and by [`max_surge`](Policy::max_surge) and [`max_unavailable`](Policy::max_unavailable) what
+    /// [`Control::restart`] does.
     pub fn new(policy: Policy) -> Self {
         let seed = u64::from(std::process::id());
         Self {
@@ -76,6 +90,9 @@ impl Runner {
             deaths: BTreeMap::new(),
             failures: BTreeMap::new(),
             capture: None,
+            line: None,
+            again: BTreeSet::new(),
+            parked: BTreeSet::new(),
         }
     }
 
@@ -97,18 +114,53 @@ impl Runner {
             Some(policy) => self.supervisor.start_with(policy, now),
             None => self.supervisor.start(now),
         };
+        if let Some(line) = &self.line {
+            line.mailbox().add_service(service.name(), id.slot());
+        }
         self.services.insert(id.slot(), service);
         Ok(id)
     }
 
-    /// Runs until nothing is left to run: every service has ended for good, or a signal asked to stop. Returns those that were given
-    /// up.
+    /// Something to steer it with while it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] at the limit of open files.
+    pub fn control(&mut self) -> Result<Control, Error> {
+        if let Some(line) = &self.line {
+            return Ok(Control::new(line));
+        }
+        let line = Arc::new(Line::open()?);
+        for (slot, service) in &self.services {
+            line.mailbox().add_service(service.name(), *slot);
+        }
+        self.line = Some(Arc::clone(&line));
+        Ok(Control::new(&line))
+    }
+
+    /// Runs until nothing is left to run: every service has ended for good, or a signal or a [`Control`] asked to stop. A service that
+    /// a control has stopped may come again, so while one is left this is not the end. Returns those that were given up.
+    ///
+    /// Afterwards it is without services, as a new one.
     ///
     /// # Errors
     ///
     /// [`Error`] of what the loop itself needs. That a service can't be started is told as news with the reason
     /// ([`News::error`]), and tried again for as long as it takes, after the waits of [`Backoff`](crate::Backoff).
     pub fn run(&mut self, mut tell: impl FnMut(News<'_>)) -> Result<Vec<GivenUp>, Error> {
+        if let Some(line) = &self.line {
+            let mut mailbox = line.mailbox();
+            mailbox.open();
+            self.services.iter().for_each(|(slot, service)| mailbox.add_service(service.name(), *slot));
+        }
+        let ended = self.run_to_the_end(&mut tell);
+        self.end_orders();
+        ended?;
+        self.services.clear();
+        Ok(self.supervisor.given_up().cloned().collect())
+    }
+
+    fn run_to_the_end(&mut self, tell: &mut impl FnMut(News<'_>)) -> Result<(), Error> {
         let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Quit])?;
         let mut shutdown = Shutdown::default();
         if self.services.values().any(Service::is_captured) {
@@ -120,16 +172,15 @@ impl Runner {
             self.capture = Some(Capture::start(CaptureLimits::new(), Prefixed::new(prefix))?);
         }
         loop {
-            self.settle(&mut tell);
-            if self.supervisor.is_done() {
+            self.take_orders();
+            self.settle(tell);
+            if self.is_over() {
                 break;
             }
             self.wait(&signals)?;
             for signal in signals.take() {
-                match shutdown.handle_signal(signal) {
-                    Some(Stop::Graceful) => self.supervisor.shutdown(now()),
-                    Some(Stop::Now) => self.supervisor.shutdown_now(now()),
-                    None => {}
+                if let Some(stop) = shutdown.handle_signal(signal) {
+                    self.shut_down(stop);
                 }
             }
             self.look_at_lives();
@@ -139,7 +190,7 @@ impl Runner {
             // What could not be written by then is lost, and counted there.
             let _ = capture.close(Duration::from_secs(1));
         }
-        Ok(self.supervisor.given_up().cloned().collect())
+        Ok(())
     }
 
     /// Carries out what was decided, and tells what happened.
@@ -210,6 +261,7 @@ impl Runner {
         let wait = due.map(|due| due.saturating_duration_since(now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        fds.extend(self.line.as_deref().map(|line| PollFd::new(line, PollFlags::IN)));
         for life in self.lives.values() {
             fds.extend(life.descriptors().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
@@ -246,6 +298,7 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
+        self.end_orders();
         for life in self.lives.values_mut() {
             life.kill(now());
         }
