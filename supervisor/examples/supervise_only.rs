@@ -6,6 +6,7 @@
 //! the last words of whoever died. The exit code is 70 if one of them was given up.
 #![allow(clippy::print_stdout, reason = "a program that talks to people")]
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ fn supervise(commands: &[String]) -> Result<bool, Error> {
     let given_up = runner.run(|news| {
         // The rest is for the curious.
         if !matches!(news.event, Event::Starting { .. } | Event::Online { .. }) {
-            eprintln!("{news}");
+            // In one piece: `eprintln` writes several, and a line of a child's could come between. Without stderr nobody listens.
+            let _ = std::io::stderr().write_all(format!("{news}\n").as_bytes());
         }
     })?;
     Ok(given_up.is_empty())
