@@ -136,7 +136,8 @@ impl Policy {
         self
     }
 
-    /// How many slots may be without a ready worker, for whatever reason, when a worker has to go before its successor comes.
+    /// How many slots may be without a ready worker, for whatever reason, when a worker has to go before its successor comes. A slot
+    /// that was given up is such a one; only a roll does not wait for those that it can't bring back.
     /// That happens only where [`max_surge`](Self::max_surge) leaves no other way.
     pub const fn max_unavailable(mut self, slots: u32) -> Self {
         self.max_unavailable = slots;

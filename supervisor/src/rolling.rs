@@ -15,7 +15,7 @@ impl Supervisor {
     /// [`Policy`](crate::Policy) allows. How it ends is told by [`Event::RollFinished`].
     ///
     /// Slots that are started meanwhile belong to it as well. It waits while more of those that it has replaced are without a
-    /// ready worker than may be missing; and it fails if one of them crashes that runs another release than before, or is given up.
+    /// ready worker than may be missing; and it fails if one of them crashes that runs another release than before, or keeps crashing.
     ///
     /// # Errors
     ///
@@ -211,7 +211,11 @@ impl Supervisor {
             let is_ready = |state: Option<State>| state == Some(State::Ready);
             let successor = slot.trial().and_then(|trial| self.workers.get(&trial.successor()?));
             let serves = is_ready(own) || is_ready(successor.map(Worker::state));
-            sight.unavailable += usize::from(!serves);
+            if slot.is_wanted() {
+                sight.unavailable += usize::from(!serves);
+            } else {
+                sight.given_up.insert(slot.number());
+            }
             if slot.trial().is_none() {
                 let seen = Seen {
                     release: slot.release(),

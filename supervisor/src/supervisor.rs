@@ -281,8 +281,13 @@ impl Supervisor {
             before.into_iter().for_each(|before| slot.go_back(before));
         }
         let next = slot.handle_exit(ended, now, &mut self.rng);
-        if let Next::GiveUp(_) = next {
-            turned_back = turned_back.or_else(|| self.plan.handle_given_up(id, reason));
+        let keeps_failing = match next {
+            Next::GiveUp(_) => true,
+            Next::Spawn(_) | Next::Wait { .. } => had_proved_itself && slot.failures() > 1,
+            Next::Nothing | Next::Hold(_) => false,
+        };
+        if keeps_failing {
+            turned_back = turned_back.or_else(|| self.plan.handle_failing(id, reason));
         }
         // Before anything follows from it: whoever is to blame is named first.
         self.end_trial(id.slot(), tried, now);

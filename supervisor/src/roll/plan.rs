@@ -63,8 +63,10 @@ pub(crate) struct Sight {
     pub(crate) wanted: usize,
     /// Workers that live, and a place for each wanted slot that has none at the moment.
     pub(crate) living: usize,
-    /// Slots without a ready worker that should have one: those that were given up among them.
+    /// Wanted slots without a ready worker.
     pub(crate) unavailable: usize,
+    /// Slots that were given up, and are missed.
+    pub(crate) given_up: BTreeSet<u32>,
 }
 
 impl Sight {
@@ -76,8 +78,10 @@ impl Sight {
             Place::After => self.unavailable += 1,
             Place::Vacant if seen.is_wanted => {}
             Place::Vacant => {
+                self.given_up.remove(&slot);
                 self.wanted += 1;
                 self.living += 1;
+                self.unavailable += 1;
             }
         }
     }
@@ -300,8 +304,8 @@ impl Plan {
         Some((roll, goes_back))
     }
 
-    /// A slot was given up after it was replaced. Returns the roll whose trials are to be recalled for that.
-    pub(crate) fn handle_given_up(&mut self, id: WorkerId, reason: Unfit) -> Option<RollId> {
+    /// A slot keeps failing, or was given up, after it was replaced. Returns the roll whose trials are to be recalled for that.
+    pub(crate) fn handle_failing(&mut self, id: WorkerId, reason: Unfit) -> Option<RollId> {
         let is_replaced =
             |running: &&mut Running| running.replaced.iter().any(|(slot, _)| *slot == id.slot());
         let running = self.running.as_mut().filter(is_replaced)?;
@@ -328,7 +332,7 @@ impl Plan {
         let (at, slot, place, release) = (0..self.singles.len()).find_map(|at| {
             let slot = self.singles.get(at)?.slot();
             let seen = sight.slots.get(&slot)?;
-            Some((at, slot, place(seen, sight, allowance)?, seen.release))
+            Some((at, slot, place(seen, sight, sight.given_up.len(), allowance)?, seen.release))
         })?;
         self.singles.remove(at);
         Some(Turn { slot, place, trial: Trial::new(release, Duration::ZERO, Judge::new(), None) })
@@ -359,10 +363,12 @@ impl Running {
             // They come first: a roll that goes on whatever becomes of those it has replaced leaves nobody to serve.
             return None;
         }
+        // Those that were given up and are not its to bring back would hold it up for ever.
+        let missing = self.pending.iter().filter(|slot| sight.given_up.contains(slot)).count();
         let next = (0..self.pending.len()).find_map(|at| {
             let slot = *self.pending.get(at)?;
             let seen = sight.slots.get(&slot)?;
-            Some((at, slot, place(seen, sight, allowance)?, seen.release))
+            Some((at, slot, place(seen, sight, missing, allowance)?, seen.release))
         });
         let (at, slot, place, current) = next?;
         self.pending.remove(at);
@@ -407,8 +413,8 @@ impl Running {
     }
 }
 
-/// How a successor may come to this slot now, if it may.
-fn place(seen: &Seen, sight: &Sight, allowance: Allowance) -> Option<Place> {
+/// How a successor may come to this slot now, if it may. So many slots are missing beside those that are wanted.
+fn place(seen: &Seen, sight: &Sight, missing: usize, allowance: Allowance) -> Option<Place> {
     if seen.is_busy {
         return None;
     }
@@ -420,5 +426,5 @@ fn place(seen: &Seen, sight: &Sight, allowance: Allowance) -> Option<Place> {
     if sight.living < sight.wanted.saturating_add(surge as usize) {
         return Some(Place::Beside);
     }
-    (sight.unavailable < allowance.unavailable as usize).then_some(Place::After)
+    (sight.unavailable + missing < allowance.unavailable as usize).then_some(Place::After)
 }

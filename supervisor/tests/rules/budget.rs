@@ -1,6 +1,6 @@
 //! Who may be restarted how often, counted from what happens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster_supervisor::{Event, Exit, GiveUpReason, GivenUp, Release, Supervisor, WorkerId};
@@ -34,17 +34,28 @@ impl Clock {
     }
 }
 
+/// What an exit counts as.
+#[derive(Clone, Copy, Debug)]
+enum Counts {
+    /// Its service counts, and nothing else.
+    Service,
+    /// If somebody is spawned now, that is a restart.
+    Restart,
+    /// Its successor, of the same release, was on its way. Unless it was asked to end, that is a restart.
+    IfCrashed,
+}
+
 #[derive(Debug)]
 pub(super) struct Budgets {
     budget: Option<(u32, Duration)>,
     slots: BTreeMap<u32, Clock>,
-    /// Ended while their successor, of the same release, was on its way. If they were not asked to, that counts at once.
-    beside: BTreeSet<WorkerId>,
+    /// Who has ended, until it is told; and how long it had been ready.
+    ended: BTreeMap<WorkerId, (Counts, Duration)>,
 }
 
 impl Budgets {
     pub(super) fn new(budget: Option<(u32, Duration)>) -> Self {
-        Self { budget, slots: BTreeMap::new(), beside: BTreeSet::new() }
+        Self { budget, slots: BTreeMap::new(), ended: BTreeMap::new() }
     }
 
     /// The user starts the slot, or a roll gives it another chance.
@@ -55,29 +66,20 @@ impl Budgets {
     /// A process has ended, of which the supervisor has not heard.
     pub(super) fn exited(&mut self, id: WorkerId, ready_for: Duration, supervisor: &Supervisor) {
         let Some(view) = supervisor.slots().find(|view| view.slot() == id.slot()) else { return };
-        let clock = self.slots.entry(id.slot()).or_default();
-        if view.newest() != id {
-            // Counted when it was replaced, or never the slot's.
-            return;
-        }
         let release_of = |id| supervisor.worker(id).map(|worker| worker.release());
         let is_same = |id| release_of(id) == Some(view.release());
-        match view.successor() {
-            _ if view.is_restarting() => clock.served += ready_for,
-            None if view.is_replacing() => clock.served += ready_for,
-            Some(successor) if successor != id => {
-                clock.served += ready_for;
-                if is_same(successor) {
-                    self.beside.insert(id);
-                }
-            }
+        let counts = match view.successor() {
+            // Counted when it was replaced, or never the slot's.
+            _ if view.newest() != id => return,
+            _ if view.is_restarting() => Counts::Service,
+            None if view.is_replacing() => Counts::Service,
+            Some(successor) if successor != id && is_same(successor) => Counts::IfCrashed,
+            Some(successor) if successor != id => Counts::Service,
             // A failed successor of another release says nothing of the one that comes back, be it on trial or recalled.
-            Some(_) | None if !is_same(id) => {}
-            Some(_) | None => {
-                clock.served += ready_for;
-                clock.owes_restart = true;
-            }
-        }
+            Some(_) | None if !is_same(id) => return,
+            Some(_) | None => Counts::Restart,
+        };
+        self.ended.insert(id, (counts, ready_for));
     }
 
     /// `serves` is how long a worker has been ready.
@@ -88,10 +90,19 @@ impl Budgets {
         serves: impl Fn(WorkerId) -> Duration,
     ) {
         match event {
-            Event::Exited { id, cause, .. } if self.beside.remove(id) && !cause.is_asked() => {
+            Event::Exited { id, cause, .. } => {
+                let Some((counts, ready_for)) = self.ended.remove(id) else { return };
                 let clock = self.slots.entry(id.slot()).or_default();
-                if self.budget.is_none_or(|(limit, period)| clock.recent(period) < limit) {
-                    clock.restarts.push(clock.served);
+                clock.served += ready_for;
+                match counts {
+                    Counts::Service => {}
+                    Counts::Restart => clock.owes_restart = true,
+                    Counts::IfCrashed => {
+                        let has_room = self.budget.is_none_or(|(limit, period)| clock.recent(period) < limit);
+                        if has_room && !cause.is_asked() {
+                            clock.restarts.push(clock.served);
+                        }
+                    }
                 }
             }
             Event::Replaced { old, new, .. } => {

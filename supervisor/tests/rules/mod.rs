@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster_supervisor::{
-    Action, Event, Exit, GiveUpReason, Group, StopSignal, Supervisor, WorkerId, WorkerState,
+    Action, Event, Exit, GiveUpReason, Group, SlotView, StopSignal, Supervisor, WorkerId, WorkerState,
 };
 
 use self::budget::Budgets;
@@ -55,6 +55,8 @@ pub(crate) struct Rules {
     lives: BTreeMap<WorkerId, Life>,
     /// Those of the lives that have neither ended nor failed to begin.
     living: BTreeSet<WorkerId>,
+    /// Slots whose last trial was no part of a roll.
+    singles: BTreeSet<u32>,
     /// Slots that the user wants, or a roll has revived.
     wanted: BTreeSet<u32>,
     /// Which start of a slot its last was.
@@ -79,6 +81,7 @@ impl Rules {
             rolls: Rolls::default(),
             lives: BTreeMap::new(),
             living: BTreeSet::new(),
+            singles: BTreeSet::new(),
             wanted: BTreeSet::new(),
             started: BTreeMap::new(),
             starts: 0,
@@ -118,6 +121,7 @@ impl Rules {
         self.started.insert(slot, self.starts);
         self.wanted.insert(slot);
         self.budgets.start(slot);
+        self.rolls.started(slot);
     }
 
     pub(crate) fn stopped(&mut self, id: WorkerId, supervisor: &Supervisor) {
@@ -220,7 +224,10 @@ impl Rules {
     /// Nobody who serves has to go before his successor serves, but as many as may be missing.
     fn keeps_its_promise(&mut self, action: Action, supervisor: &Supervisor) {
         let Action::AskStop(id) = action else { return };
-        let views: Vec<_> = supervisor.slots().filter(|slot| slot.is_missed()).collect();
+        // A roll does not wait for what it can't bring back; who is replaced for himself does.
+        let counts =
+            |slot: &SlotView| slot.is_wanted() || (slot.is_missed() && self.singles.contains(&id.slot()));
+        let views: Vec<_> = supervisor.slots().filter(counts).collect();
         let is_first =
             views.iter().any(|slot| slot.newest() == id && slot.is_replacing() && slot.successor().is_none());
         if is_first {
@@ -271,11 +278,13 @@ impl Rules {
     }
 
     pub(crate) fn event(&mut self, event: &Event, now: Instant) {
-        if let Event::Replacing { slot, .. } = event
-            && self.wanted.insert(*slot)
-        {
-            // One that was given up has another chance.
-            self.budgets.start(*slot);
+        if let Event::Replacing { slot, roll, .. } = event {
+            if self.wanted.insert(*slot) {
+                // One that was given up has another chance.
+                self.budgets.start(*slot);
+            }
+            self.singles.remove(slot);
+            self.singles.extend(roll.is_none().then_some(*slot));
         }
         self.journal.write(event);
         let release_of = |id| self.journal.release_of(id);
