@@ -42,6 +42,8 @@ pub struct RollReport {
     pub outcome: RollOutcome,
     /// How many workers were replaced, those included that were rolled back.
     pub replaced: u32,
+    /// How many of these run the new executable still although they were to go back: the old one could not be started there again.
+    pub stranded: u32,
     /// Whether it was to another executable.
     pub new_executable: bool,
 }
@@ -117,7 +119,8 @@ impl Handle {
         self.ask(|reply| Order::Restart(slot, reply)).await?
     }
 
-    /// Wants so many workers from now on: starts what is missing, or stops those that were started last. Returns at once.
+    /// Wants so many workers from now on: starts what is missing, or stops those that were started last. Returns at once. Slots that
+    /// were given up count, and are not started again by this: [`fork`](Self::fork) and [`reload`](Self::reload) do that.
     /// SIGTTIN and SIGTTOU do so with one more and one fewer.
     ///
     /// # Errors

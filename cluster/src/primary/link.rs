@@ -9,7 +9,7 @@ use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::{Channel, Readable};
 use cluster_ipc::{Error, Frame, Kind};
 use cluster_supervisor::os::{Autopsy, Child, Death, Tree};
-use cluster_supervisor::{StopSignal, WorkerId};
+use cluster_supervisor::{Exit, StopSignal, WorkerId};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -25,6 +25,9 @@ const UNANSWERED: usize = 32;
 
 /// The largest frame that a worker may send: what it says to the primary is short.
 const MAX_FRAME: usize = 64 << 10;
+
+/// How many frames of a worker that has exited are read: more than its socket holds of what it says. Whoever has its socket still may go on.
+const LAST_WORDS: usize = 1024;
 
 /// How long an exit may follow the end of the channel before the end alone counts as a fault.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
@@ -122,6 +125,16 @@ impl Link {
         Ok(self.autopsy.examine(&self.child, self.sent)?)
     }
 
+    /// How it ended, if that can be had; otherwise that nobody knows, if somebody else has reaped it.
+    pub(super) fn try_reap(&mut self) -> Option<Exit> {
+        self.child.try_reap().unwrap_or(Some(Exit::Code(-1)))
+    }
+
+    /// Only its process.
+    pub(super) fn into_child(self) -> Child {
+        self.child
+    }
+
     /// What is left of it now that it has ended.
     pub(super) fn into_remains(self, kill_descendants: bool) -> Remains {
         Remains { child: self.child, tree: kill_descendants.then_some(self.tree) }
@@ -170,7 +183,8 @@ async fn attend(
     match error {
         // Its last words are still in the socket. Not "until the end of file": a grandchild may hold the socket open.
         None => {
-            while let Ok(Some(frame)) = channel.try_recv() {
+            for _ in 0..LAST_WORDS {
+                let Ok(Some(frame)) = channel.try_recv() else { break };
                 if reports.send(Report::Frame(id, frame)).await.is_err() {
                     return;
                 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use cluster_health::Monitor;
 use cluster_supervisor::os::Death;
-use cluster_supervisor::{Supervisor, WorkerId, os};
+use cluster_supervisor::{Exit, Supervisor, WorkerId, os};
 use tokio::sync::{mpsc, oneshot};
 
 use self::birth::Cradle;
@@ -223,11 +223,14 @@ impl Core {
     }
 
     fn handle_exited(&mut self, id: WorkerId, now: Instant) {
-        let Some(link) = self.links.get(&id) else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
         let death = match link.examine() {
             Ok(Some(death)) => death,
-            // A debugger that holds it has to let go first.
+            // Either somebody else has reaped it, or a debugger that holds it has to let go first.
             Ok(None) => {
+                if let Some(exit) = link.try_reap() {
+                    return self.handle_death(id, Death::new(exit), now);
+                }
                 let reports = self.reports.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(REAP_AGAIN).await;
@@ -237,10 +240,14 @@ impl Core {
                 return;
             }
             Err(error) => {
-                tracing::error!(slot = id.slot(), %error, "worker {id} was reaped by somebody else");
-                Death::new(cluster_supervisor::Exit::Code(-1))
+                tracing::error!(slot = id.slot(), %error, "the end of worker {id} can't be explained");
+                Death::new(link.try_reap().unwrap_or(Exit::Code(-1)))
             }
         };
+        self.handle_death(id, death, now);
+    }
+
+    fn handle_death(&mut self, id: WorkerId, death: Death, now: Instant) {
         let figures = self.links.get(&id).map(|link| self.status_of(id, link, now));
         if let Some(figures) = figures {
             let last_words = self.cradle.last_words(id);
@@ -318,6 +325,19 @@ impl Core {
     fn next_deadline(&self) -> Option<Instant> {
         let orphans = self.orphans.as_ref().and_then(Orphans::poll_timeout);
         [self.supervisor.poll_timeout(), self.monitor.poll_timeout(), orphans].into_iter().flatten().min()
+    }
+}
+
+impl Drop for Core {
+    /// Workers that live when the loop's future is dropped end by themselves, and somebody has to reap them.
+    fn drop(&mut self) {
+        let children: Vec<_> = std::mem::take(&mut self.links).into_values().map(Link::into_child).collect();
+        if children.is_empty() {
+            return;
+        }
+        let wait = move || children.into_iter().for_each(|child| drop(child.wait()));
+        // Without a thread they are zombies until this process ends, no more.
+        let _ = std::thread::Builder::new().name("cluster-reaper".to_owned()).spawn(wait);
     }
 }
 

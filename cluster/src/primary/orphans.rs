@@ -22,13 +22,14 @@ pub(super) struct Orphans {
 impl Orphans {
     /// `None` if none will come: this is neither PID 1 nor is to be the subreaper.
     pub(super) fn watch(subreaper: bool) -> Result<Option<(Self, Signal)>> {
+        // In any case: where the signal is ignored, as whoever started us may have left it, nobody's exit can be had.
+        let children = signal(SignalKind::child()).map_err(Error::os("listen for signals"))?;
         if !subreaper && std::process::id() != 1 {
             return Ok(None);
         }
         if subreaper {
             become_subreaper()?;
         }
-        let children = signal(SignalKind::child()).map_err(Error::os("listen for signals"))?;
         let orphans = Self { reaper: Reaper::new(), dead: Dead::default() };
         Ok(Some((orphans, children)))
     }

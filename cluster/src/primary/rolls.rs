@@ -82,10 +82,15 @@ impl Core {
         let is_replacing =
             |slot: u32| self.supervisor.slots().any(|view| view.slot() == slot && view.is_replacing());
         match event {
-            Life::RollFinished { outcome, replaced, .. } => {
+            Life::RollFinished { outcome, replaced, stranded, .. } => {
                 if let Some(reply) = self.waiting.roll.take() {
                     let new_executable = self.waiting.new_executable;
-                    let report = RollReport { outcome: outcome.clone(), replaced: *replaced, new_executable };
+                    let report = RollReport {
+                        outcome: outcome.clone(),
+                        replaced: *replaced,
+                        stranded: *stranded,
+                        new_executable,
+                    };
                     let _ = reply.send(Ok(report));
                 }
             }
@@ -134,7 +139,7 @@ impl Core {
 
     /// One more worker, or one fewer; never none.
     pub(super) fn handle_step(&mut self, more: bool, now: Instant) {
-        let wanted = self.supervisor.slots().filter(|slot| slot.is_wanted()).count();
+        let wanted = self.supervisor.size();
         let wanted = if more { wanted.saturating_add(1) } else { wanted.saturating_sub(1).max(1) };
         if !self.stopping {
             self.supervisor.scale(wanted, now);

@@ -27,6 +27,7 @@ pub(crate) fn run(app: &str) {
         "nonsense" => return nonsense(),
         "primary" => return primary(),
         "reaping-primary" => return reaping_primary(),
+        "failing-primary" => return failing_primary(),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -326,6 +327,13 @@ fn reaping_primary() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let builder = Cluster::builder().workers(1).env(VARIABLE, "daemon-maker").args([""; 0]).subreaper(true);
     runtime.block_on(builder.primary().unwrap().run()).unwrap();
+}
+
+/// A primary whose workers abort, and which prints what it says of that.
+fn failing_primary() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let builder = Cluster::builder().workers(1).env(VARIABLE, "abort").args([""; 0]).max_restarts(1);
+    println!("{}", runtime.block_on(builder.primary().unwrap().run()).unwrap_err());
 }
 
 /// Starts a daemon, which prints its pid.

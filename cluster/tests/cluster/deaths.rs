@@ -140,3 +140,16 @@ pub(crate) fn orphans_that_come_to_the_primary_are_reaped() {
     process::signal(primary.id(), Signal::TERM);
     assert!(eventually("the primary to end", || primary.try_wait().unwrap()).success());
 }
+
+/// Whoever started the primary ignores SIGCHLD, which is inherited, and makes the kernel forget how children ended.
+pub(crate) fn deaths_are_known_where_their_signal_was_ignored() {
+    let output = Command::new("env")
+        .arg("--ignore-signal=CHLD")
+        .arg(std::env::current_exe().unwrap())
+        .env(apps::VARIABLE, "failing-primary")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("worker 0.2 killed by signal 6 (SIGABRT) before it was ready"), "{said}");
+}

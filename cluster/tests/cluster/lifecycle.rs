@@ -134,7 +134,7 @@ pub(crate) fn dropping_the_primary_ends_its_workers() {
     assert_eq!(pids.len(), 2);
     drop(running);
     for pid in pids {
-        eventually("the worker to end", || (!process::is_alive(pid)).then_some(()));
+        eventually("the worker to end, and to be reaped", || process::parent(pid).is_none().then_some(()));
     }
 }
 

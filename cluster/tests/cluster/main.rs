@@ -47,6 +47,7 @@ fn main() {
         ("whom_a_worker_leaves_behind", deaths::whom_a_worker_leaves_behind_is_killed),
         ("whom_a_worker_leaves_behind_may_live_on", deaths::whom_a_worker_leaves_behind_may_live_on),
         ("a_stubborn_family", deaths::a_stubborn_family_is_killed_at_its_deadline),
+        ("ignored_deaths", deaths::deaths_are_known_where_their_signal_was_ignored),
         ("orphans", deaths::orphans_that_come_to_the_primary_are_reaped),
         ("descriptors_are_all_given_back", lifecycle::descriptors_are_all_given_back),
         (

@@ -126,7 +126,7 @@ impl Rolls {
         }
         self.slots.event(event, is_on_trial, release_of);
         if let Event::RollFinished { id, outcome, stranded, .. } = event {
-            let running = self.running.take().expect("a roll ends that has begun");
+            let Some(running) = self.running.take() else { panic!("{event}, and none has begun") };
             assert_eq!(running.id, *id);
             assert!(running.open.is_empty(), "{event}, with {:?} on trial", running.open);
             self.finish(&running, outcome, *stranded);
