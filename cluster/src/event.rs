@@ -30,6 +30,8 @@ pub enum Event {
         pid: Option<u32>,
         /// What is known of its death, if that is what happened.
         post_mortem: Option<Arc<PostMortem>>,
+        /// Why it could not be started, if that is what happened.
+        error: Option<Arc<str>>,
     },
     /// A worker has ended and others lived on that it had started: see [`Builder::kill_descendants`](crate::Builder::kill_descendants).
     LeftBehind {
@@ -75,8 +77,9 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lifecycle { event, post_mortem, .. } => {
+            Self::Lifecycle { event, post_mortem, error, .. } => {
                 event.fmt(f)?;
+                error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))?;
                 post_mortem.as_ref().map_or(Ok(()), |post_mortem| post_mortem.fmt(f))
             }
             Self::LeftBehind { id, killed, left: 0 } => {

@@ -14,7 +14,6 @@ use super::link::Link;
 use crate::Result;
 use crate::acceptor::Command;
 use crate::event::Event;
-use crate::post_mortem::PostMortem;
 use crate::wire::{self, ToWorker};
 
 impl Core {
@@ -87,7 +86,7 @@ impl Core {
             Err(error) => {
                 // It may have printed something before it was given up.
                 drop(self.cradle.last_words(id));
-                tracing::error!(slot = id.slot(), error = chain(&error), "worker {id} could not be started");
+                self.spawn_error = Some((id, chain(&error).into()));
                 self.supervisor.handle_spawn_failed(id, now);
             }
         }
@@ -158,7 +157,9 @@ impl Core {
         let exited = matches!(event, Life::Exited { .. });
         self.handle_roll_event(&event);
         let post_mortem = id.filter(|_| exited).and_then(|id| self.post_mortems.remove(&id)).map(Arc::new);
-        self.announce(Event::Lifecycle { event, pid, post_mortem });
+        let failed = matches!(event, Life::SpawnFailed { .. });
+        let error = failed.then(|| self.why_not_spawned(id)).flatten();
+        self.announce(Event::Lifecycle { event, pid, post_mortem, error });
         if ready {
             self.announce_serving();
         }
@@ -178,6 +179,12 @@ impl Core {
         tokio::spawn(remains.sweep(id, self.reports.clone()));
     }
 
+    /// Why this worker could not be started, unless another one could not be since.
+    pub(super) fn why_not_spawned(&self, id: Option<WorkerId>) -> Option<Arc<str>> {
+        let (of, error) = self.spawn_error.as_ref()?;
+        (Some(*of) == id).then(|| Arc::clone(error))
+    }
+
     fn announce_serving(&mut self) {
         let workers = self.supervisor.workers().filter(|view| view.state() == WorkerState::Ready).count();
         if !self.serving && workers >= self.config.workers {
@@ -189,7 +196,7 @@ impl Core {
     /// One line in the log, one event to subscribers.
     pub(super) fn announce(&self, event: Event) {
         match &event {
-            Event::Lifecycle { event: life, pid, post_mortem } => log(life, *pid, post_mortem.as_deref()),
+            Event::Lifecycle { event: life, pid, .. } => log(life, *pid, &event),
             Event::LeftBehind { id, .. } => tracing::warn!(slot = id.slot(), "{event}"),
             Event::Suspect { id, .. } => tracing::warn!(slot = id.slot(), pid = self.pid(*id), "{event}"),
             Event::Recovered { id } | Event::Listening { id, .. } => {
@@ -205,18 +212,18 @@ impl Core {
     }
 }
 
-fn log(life: &Life, pid: Option<u32>, post_mortem: Option<&PostMortem>) {
-    let more = post_mortem.map(ToString::to_string).unwrap_or_default();
+fn log(life: &Life, pid: Option<u32>, event: &Event) {
     match life {
         Life::Exited { id, cause, .. } if cause.is_asked() => {
-            tracing::info!(slot = id.slot(), pid, "{life}{more}");
+            tracing::info!(slot = id.slot(), pid, "{event}");
         }
-        Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{life}{more}"),
-        Life::BackingOff { slot, .. } => tracing::info!(slot, "{life}"),
-        Life::GaveUp(given_up) => tracing::error!(slot = given_up.slot(), "{life}"),
-        Life::Spawned { id } | Life::Online { id } => tracing::debug!(slot = id.slot(), pid, "{life}"),
-        Life::Ready { id } | Life::Stopping { id, .. } => tracing::info!(slot = id.slot(), pid, "{life}"),
-        other => tracing::info!("{other}"),
+        Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{event}"),
+        Life::SpawnFailed { id, .. } => tracing::error!(slot = id.slot(), "{event}"),
+        Life::BackingOff { slot, .. } => tracing::info!(slot, "{event}"),
+        Life::GaveUp(given_up) => tracing::error!(slot = given_up.slot(), "{event}"),
+        Life::Spawned { id } | Life::Online { id } => tracing::debug!(slot = id.slot(), pid, "{event}"),
+        Life::Ready { id } | Life::Stopping { id, .. } => tracing::info!(slot = id.slot(), pid, "{event}"),
+        _ => tracing::info!("{event}"),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct RollReport {
     pub replaced: u32,
     /// How many of these run the new executable still although they were to go back: the old one could not be started there again.
     pub stranded: u32,
+    /// Why a worker could not be started, if that is what ended it.
+    pub error: Option<String>,
     /// Whether it was to another executable.
     pub new_executable: bool,
 }

@@ -21,6 +21,7 @@ mod report;
 mod rolls;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster_health::Monitor;
@@ -134,6 +135,8 @@ struct Core {
     gave_up: Vec<String>,
     /// Of those who died, until it is told.
     post_mortems: BTreeMap<WorkerId, PostMortem>,
+    /// Why a worker could not be started, the last time that happened.
+    spawn_error: Option<(WorkerId, Arc<str>)>,
     /// The pids of those who died and are not reaped yet.
     unreaped: BTreeMap<WorkerId, u32>,
     orphans: Option<Orphans>,
@@ -172,6 +175,7 @@ impl Core {
             serving: false,
             gave_up: Vec::new(),
             post_mortems: BTreeMap::new(),
+            spawn_error: None,
             unreaped: BTreeMap::new(),
             orphans: None,
             waiting: Waiting::default(),

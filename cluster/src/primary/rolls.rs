@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cluster_supervisor::{Event as Life, Figures, Release, Roll, WorkerId};
+use cluster_supervisor::{Event as Life, Figures, Release, Roll, RollOutcome, Unfit, WorkerId};
 use tokio::sync::oneshot;
 
 use super::Core;
@@ -85,10 +85,17 @@ impl Core {
             Life::RollFinished { outcome, replaced, stranded, .. } => {
                 if let Some(reply) = self.waiting.roll.take() {
                     let new_executable = self.waiting.new_executable;
+                    let error = match outcome {
+                        RollOutcome::Failed { id, reason: Unfit::SpawnFailed } => {
+                            self.why_not_spawned(Some(*id))
+                        }
+                        _ => None,
+                    };
                     let report = RollReport {
                         outcome: outcome.clone(),
                         replaced: *replaced,
                         stranded: *stranded,
+                        error: error.map(|error| error.to_string()),
                         new_executable,
                     };
                     let _ = reply.send(Ok(report));

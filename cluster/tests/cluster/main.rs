@@ -75,6 +75,7 @@ fn main() {
         ("rolls_in_shared", rolls::nor_do_they_where_all_accept_from_one),
         ("failing_rolls_lose_no_request", rolls::nor_do_rolls_that_fail),
         ("a_bad_executable", rolls::a_bad_executable_is_rolled_back_by_itself),
+        ("what_can_not_be_started", rolls::what_can_not_be_started_is_told),
         ("a_good_executable", rolls::a_good_executable_takes_over_and_a_crash_brings_no_other),
         ("restarts_of_one", restarts::one_worker_is_replaced_and_its_successor_told),
         ("restarts_in_vain", restarts::a_worker_that_is_not_replaced_is_told_why),

@@ -231,6 +231,19 @@ pub(crate) fn a_bad_executable_is_rolled_back_by_itself() {
     running.stop();
 }
 
+pub(crate) fn what_can_not_be_started_is_told() {
+    let program = Program::new("forbidden");
+    let mut running = Running::start(deployed(&program, QUICK));
+    running.wait_serving();
+    program.replace("better");
+    std::fs::set_permissions(&program.path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let report = running.block_on(running.handle.reload()).unwrap();
+    assert!(matches!(report.outcome, RollOutcome::Failed { reason: Unfit::SpawnFailed, .. }), "{report:?}");
+    let error = report.error.unwrap();
+    assert!(error.contains(program.path.to_str().unwrap()) && error.contains("Permission denied"), "{error}");
+    running.stop();
+}
+
 pub(crate) fn a_good_executable_takes_over_and_a_crash_brings_no_other() {
     let program = Program::new("upgraded");
     let mut running = Running::start(deployed(&program, QUICK));
