@@ -6,7 +6,7 @@
 //!   exits, deadlines ┘   (this)        (cores)           └─▶ events
 //! ```
 //!
-//! `mod` waits and takes inputs, `apply` turns the cores' decisions into effects, `answer` answers workers. Nothing else sees
+//! `turns` waits, `mod` takes inputs, `apply` turns the cores' decisions into effects, `answer` answers workers. Nothing else sees
 //! two cores at once.
 
 mod answer;
@@ -19,6 +19,7 @@ mod releases;
 mod remains;
 mod report;
 mod rolls;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,12 +37,13 @@ use self::link::{Link, Report};
 use self::orphans::Orphans;
 use self::remains::Swept;
 use self::rolls::Waiting;
+use self::turns::Turns;
 use crate::acceptor::{self, Acceptor, Command};
 use crate::builder::Builder;
 use crate::event::{Event, Events, Publisher};
 use crate::listeners::Listeners;
 use crate::post_mortem::PostMortem;
-use crate::signals::{Asked, Signals};
+use crate::signals::Signals;
 use crate::{Error, Result};
 
 /// Reports of workers that may wait for the loop; the rest waits in the workers' channels.
@@ -358,81 +360,4 @@ fn held(workers: usize) -> usize {
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
-}
-
-/// Everything the loop waits for.
-struct Turns {
-    inbox: mpsc::Receiver<Report>,
-    orders: mpsc::Receiver<Order>,
-    acceptor_ended: oneshot::Receiver<()>,
-    signals: Option<Signals>,
-    /// That a child has ended, where others than workers may.
-    children: Option<tokio::signal::unix::Signal>,
-    closing: Option<oneshot::Receiver<()>>,
-}
-
-impl Turns {
-    /// Waits for one input and gives it to the core.
-    async fn wait(&mut self, core: &mut Core) -> Result<()> {
-        let deadline = core.next_deadline();
-        tokio::select! {
-            Some(report) = self.inbox.recv() => core.handle_report(report, Instant::now()),
-            Some(order) = self.orders.recv() => {
-                if matches!(order, Order::Shutdown) {
-                    self.shut_down(core);
-                } else {
-                    core.handle_order(order, Instant::now());
-                }
-            }
-            signal = signalled(&mut self.signals) => match signal {
-                Asked::Stop => self.shut_down(core),
-                Asked::Reload => core.handle_reload_signal(Instant::now()),
-                Asked::More => core.handle_step(true, Instant::now()),
-                Asked::Fewer => core.handle_step(false, Instant::now()),
-            },
-            () = child_ended(&mut self.children) => core.look_after_orphans(Instant::now()),
-            () = closed(&mut self.closing) => {
-                self.closing = None;
-                core.supervisor.shutdown(Instant::now());
-            }
-            () = until(deadline) => core.handle_timeout(Instant::now()),
-            _ = &mut self.acceptor_ended => return Err(Error::AcceptorGone),
-        }
-        Ok(())
-    }
-
-    fn shut_down(&mut self, core: &mut Core) {
-        if let Some(closed) = core.handle_shutdown(Instant::now()) {
-            self.closing = Some(closed);
-        }
-    }
-}
-
-async fn signalled(signals: &mut Option<Signals>) -> Asked {
-    match signals {
-        Some(signals) => signals.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn child_ended(children: &mut Option<tokio::signal::unix::Signal>) {
-    match children {
-        Some(children) => drop(children.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn closed(closing: &mut Option<oneshot::Receiver<()>>) {
-    match closing {
-        // An acceptor that ended has closed as well.
-        Some(closed) => drop(closed.await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
