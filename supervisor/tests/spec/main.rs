@@ -10,6 +10,7 @@ mod failures;
 mod look;
 mod notify;
 mod plain;
+mod privileges;
 mod scenes;
 mod settings;
 
@@ -24,7 +25,7 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 27] = [
+    let tests: [(&str, fn()); 29] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
         ("piped_streams", plain::piped_streams_are_non_blocking_here_and_blocking_there),
@@ -52,6 +53,8 @@ fn main() {
         ("odd_datagrams", notify::datagrams_that_are_too_long_or_carry_descriptors_are_dropped),
         ("ready_pipe", notify::a_line_on_a_descriptor_is_ready_and_its_end_is_not),
         ("strangers", scenes::a_trampoline_refuses_strangers),
+        ("privileged_files", privileges::a_trampoline_with_privileges_by_its_file_obeys_nobody),
+        ("somebody_elses_socket", privileges::a_trampoline_obeys_only_its_parent),
     ];
     let mut arguments = Arguments::from_args();
     // One at a time: they count the children and descriptors of this process.

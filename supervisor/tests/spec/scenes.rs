@@ -13,17 +13,17 @@ use cluster_supervisor::os::{ChildSpec, Executable, Resource, User, open_descrip
 use rustix::net::SendFlags;
 
 use crate::look::{children, is_root, output, spec, wait_readable};
-use crate::notify;
 use crate::settings::NOBODY;
+use crate::{notify, privileges};
 
 /// Names the scene that a process is to play.
 pub(crate) const SCENE: &str = "CLUSTER_SPEC_SCENE";
 
 /// As in `trampoline/mod.rs`.
-const MARKER: &str = "cluster-supervisor-trampoline/1";
+pub(crate) const MARKER: &str = "cluster-supervisor-trampoline/1";
 
 /// A process of this program that plays a scene.
-fn stage(scene: &str) -> Command {
+pub(crate) fn stage(scene: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.env(SCENE, scene).stdin(Stdio::null());
     command
@@ -71,6 +71,8 @@ pub(crate) fn play() -> bool {
             println!("{}", spec.spawn().unwrap_err());
         }
         Ok("notify") => notify::send(&std::env::var("NOTIFY_SOCKET").unwrap(), b"READY=1\nSTATUS=up"),
+        Ok("attacker") => privileges::attack(),
+        Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,
     }

@@ -33,6 +33,7 @@ use crate::os::settings::{Limit, Settings, User};
 /// What a trampoline does, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    Trust,
     Session,
     Descriptors,
     Umask,
@@ -50,7 +51,8 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
+        Self::Trust,
         Self::Session,
         Self::Descriptors,
         Self::Umask,
@@ -70,6 +72,7 @@ impl Step {
     /// What is being done, as a verb phrase, with the remedy where the system's word doesn't tell it.
     pub(super) fn operation(self) -> &'static str {
         match self {
+            Self::Trust => "obey (this program has privileges by its file: setuid, setgid or capabilities)",
             Self::Session => "make a session",
             Self::Descriptors => {
                 "put descriptors at their numbers (are these free, and below the limit of open files?)"

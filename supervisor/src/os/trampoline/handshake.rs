@@ -2,7 +2,7 @@
 //!
 //! | state \ input | hello     | failed        | executing | end of file | silence  |
 //! |---------------|-----------|---------------|-----------|-------------|----------|
-//! | Greeting      | Describe  | nonsense      | nonsense  | ended       | silent   |
+//! | Greeting      | Describe  | Failed        | nonsense  | ended       | silent   |
 //! | Applying      | nonsense  | Failed        | Wait      | ended       | silent   |
 //! | Executing     | nonsense  | Failed        | nonsense  | Started     | silent   |
 //!
@@ -97,17 +97,14 @@ impl Handshake {
                 *self = Self::Applying;
                 Next::Describe
             }
-            (Self::Greeting, Input::Packet(_)) => nonsense,
-            (Self::Applying | Self::Executing, Input::Packet(packet)) => {
-                match (*self, Report::decode(packet)) {
-                    (_, Some(Report::Failed(step, errno))) => Next::Failed(step, errno),
-                    (Self::Applying, Some(Report::Executing)) => {
-                        *self = Self::Executing;
-                        Next::Wait
-                    }
-                    (_, _) => nonsense,
+            (_, Input::Packet(packet)) => match (*self, Report::decode(packet)) {
+                (_, Some(Report::Failed(step, errno))) => Next::Failed(step, errno),
+                (Self::Applying, Some(Report::Executing)) => {
+                    *self = Self::Executing;
+                    Next::Wait
                 }
-            }
+                (_, _) => nonsense,
+            },
             (Self::Executing, Input::EndOfFile) => Next::Started,
             (Self::Greeting | Self::Applying, Input::EndOfFile) => {
                 Next::GiveUp("ended before the program began")
@@ -141,7 +138,7 @@ mod tests {
         let (ended, silent) =
             (Next::GiveUp("ended before the program began"), Next::GiveUp("did not answer in time"));
         let table = [
-            [Next::Describe, nonsense, nonsense, ended, silent],
+            [Next::Describe, failed, nonsense, ended, silent],
             [nonsense, failed, Next::Wait, ended, silent],
             [nonsense, failed, nonsense, Next::Started, silent],
         ];

@@ -15,12 +15,15 @@
 //! ```
 //!
 //! The description goes only to who said hello, so a program that doesn't call [`trampoline`] gets nothing to misuse.
+//! And only the parent is obeyed, by a trampoline that has no privileges but the parent's (`trust.rs`): so nobody can
+//! misuse a trampoline.
 
 mod apply;
 mod description;
 mod handshake;
 mod launch;
 mod packet;
+mod trust;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -60,6 +63,10 @@ static CALLED: AtomicBool = AtomicBool::new(false);
 ///
 /// A process is a trampoline when `argv[0]` says so and its stdin is the socket of the parent that wants one. If one
 /// is true and the other isn't, it prints what is wrong to stderr and exits with code 126.
+///
+/// So does a program with privileges by its file (setuid, setgid, capabilities): anybody who may start it could have it
+/// do anything. Such a program can't have a trampoline; give it its privileges another way, for example as ambient
+/// capabilities.
 ///
 /// ```
 /// use cluster_supervisor::os::trampoline;
@@ -122,6 +129,14 @@ fn run() -> Refusal {
 
 fn prepare() -> Result<(OwnedFd, Failure), Refusal> {
     let socket = parents_socket()?;
+    if trust::is_privileged() {
+        let failure = Failure { step: Step::Trust, errno: Errno::PERM };
+        // Should a parent wait there, it learns why.
+        let _ = packet::send(&socket, &Report::Failed(failure.step, failure.errno).encode());
+        return Err(Refusal::Stranger(
+            "this program has privileges by its file: anybody may have started it",
+        ));
+    }
     packet::send(&socket, handshake::HELLO)?;
     let (body, descriptors) = packet::receive_description(&socket)?;
     let description = Description::decode(&body)?;
@@ -144,6 +159,9 @@ fn parents_socket() -> Result<OwnedFd, Refusal> {
     let domain = sockopt::socket_domain(stdin.as_fd()).map_err(stranger)?;
     if kind != SocketType::SEQPACKET || domain != AddressFamily::UNIX {
         return Err(Refusal::Stranger("stdin is another socket: only `ChildSpec::spawn` may start this"));
+    }
+    if !trust::is_parents(&stdin) {
+        return Err(Refusal::Stranger("stdin is somebody else's socket: only the parent may start this"));
     }
     Ok(rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?)
 }

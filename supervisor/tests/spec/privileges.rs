@@ -1,0 +1,115 @@
+//! Privileges: whom a trampoline obeys, and what a child has left. Most of it takes root to try.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{StatVfsMountFlags, XattrFlags};
+use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, socketpair};
+
+use crate::look::is_root;
+use crate::plain::scratch;
+use crate::scenes::{MARKER, stage};
+use crate::settings::NOBODY;
+
+/// What a trampoline says to one whom it would obey.
+const HELLO: &str = "trampoline\u{1}";
+
+/// The program that a scene is about.
+const PROGRAM: &str = "CLUSTER_SPEC_PROGRAM";
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// The next packet on a socket; empty at its end.
+fn hear(socket: &OwnedFd) -> String {
+    let mut buffer = [0; 64];
+    let (_, length) = rustix::net::recv(socket, &mut buffer, RecvFlags::empty()).unwrap();
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+/// This program as a file of its own, which anybody may run.
+fn copy_of_this(name: &str) -> PathBuf {
+    let path = scratch(name);
+    fs::copy("/proc/self/exe", &path).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Gives a program CAP_SETUID and CAP_SETGID by its file, as `setcap` does (`struct vfs_cap_data`).
+fn set_capabilities_of(path: &Path) -> rustix::io::Result<()> {
+    let mut value = Vec::new();
+    for word in [0x0200_0001_u32, 1 << 6 | 1 << 7, 0, 0, 0] {
+        value.extend(word.to_le_bytes());
+    }
+    rustix::fs::setxattr(path, "security.capability", &value, XattrFlags::empty())
+}
+
+/// Somebody without privileges starts a program as a trampoline, and then a child through its own.
+pub(crate) fn attack() {
+    let (ours, theirs) = pair();
+    let program = std::env::var(PROGRAM).unwrap();
+    let mut trampoline = Command::new(program);
+    let child = trampoline.arg0(MARKER).stdin(theirs).stderr(Stdio::piped()).spawn().unwrap();
+    drop(trampoline);
+    println!("{:?}", hear(&ours));
+    drop(ours);
+    let output = child.wait_with_output().unwrap();
+    println!("{:?} {}", output.status.code(), String::from_utf8_lossy(&output.stderr));
+}
+
+pub(crate) fn a_trampoline_with_privileges_by_its_file_obeys_nobody() {
+    if !is_root() {
+        return println!("skipped: giving a file privileges takes root");
+    }
+    let path = copy_of_this("privileged");
+    if rustix::fs::statvfs(&path).unwrap().f_flag.contains(StatVfsMountFlags::NOSUID) {
+        fs::remove_file(path).unwrap();
+        return println!("skipped: files in {} have no privileges", std::env::temp_dir().display());
+    }
+    let attacked = || {
+        let output = stage("attacker").env(PROGRAM, &path).uid(NOBODY).gid(NOBODY).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(
+        attacked().contains(&format!("{HELLO:?}")),
+        "it has no privileges yet: its parent may have its way"
+    );
+    let refuses = |how: &str| {
+        let text = attacked();
+        assert!(!text.contains(&format!("{HELLO:?}")), "{how}: {text}");
+        assert!(text.contains("Some(126)") && text.contains("privileges by its file"), "{how}: {text}");
+    };
+    for mode in [0o4755, 0o2755] {
+        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        refuses("setuid or setgid");
+    }
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    match set_capabilities_of(&path) {
+        Ok(()) => refuses("capabilities"),
+        Err(errno) => println!("skipped in part: no capabilities of files here: {errno}"),
+    }
+    fs::remove_file(path).unwrap();
+}
+
+/// Starts a trampoline with a socket that was made by somebody else.
+pub(crate) fn stand_between() {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let status = Command::new("/proc/self/exe").arg0(MARKER).stdin(stdin).status().unwrap();
+    std::process::exit(status.code().unwrap());
+}
+
+pub(crate) fn a_trampoline_obeys_only_its_parent() {
+    let (ours, theirs) = pair();
+    // Whoever waits for word from here sees that none will come.
+    rustix::net::shutdown(&ours, Shutdown::Write).unwrap();
+    let output = stage("between").stdin(theirs).output().unwrap();
+    assert_eq!(hear(&ours), "", "it says nothing to a stranger");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(126), "{text}");
+    assert!(text.contains("somebody else's socket"), "{text}");
+}
