@@ -39,7 +39,7 @@ const LISTEN_START: u32 = 3;
 /// [`trampoline`](super::trampoline()) first thing. [`needs_trampoline`](Self::needs_trampoline) tells which.
 ///
 /// Settings are applied in this order: session, descriptors, umask, nice, CPUs, OOM score; limits; supplementary
-/// groups, group, user; death signal; directory. So everything but the directory is done with this process's
+/// groups, group, user, capabilities; death signal; directory. So everything but the directory is done with this process's
 /// privileges, and the directory is entered with the child's.
 ///
 /// ```
@@ -172,6 +172,8 @@ impl ChildSpec {
     }
 
     /// Runs it as another user, by the trampoline. Takes root, or `CAP_SETUID` and `CAP_SETGID`.
+    ///
+    /// Unless that is root, it has no capabilities then, not even ambient ones of this process.
     #[must_use]
     pub fn user(mut self, user: User) -> Self {
         self.settings.user = Some(user);

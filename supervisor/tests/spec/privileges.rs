@@ -7,12 +7,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use cluster_supervisor::os::{ChildSpec, Executable, User};
 use rustix::fs::{StatVfsMountFlags, XattrFlags};
 use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, socketpair};
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
-use crate::look::is_root;
+use crate::look::{is_root, output, spec};
 use crate::plain::scratch;
-use crate::scenes::{MARKER, stage};
+use crate::scenes::{MARKER, SCENE, stage};
 use crate::settings::NOBODY;
 
 /// What a trampoline says to one whom it would obey.
@@ -112,4 +114,44 @@ pub(crate) fn a_trampoline_obeys_only_its_parent() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(126), "{text}");
     assert!(text.contains("somebody else's socket"), "{text}");
+}
+
+/// Becomes a user who isn't root, with these capabilities as ambient ones: those that stay over exec.
+fn become_nobody_with(capabilities: CapabilitySet) {
+    rustix::thread::set_keep_capabilities(true).unwrap();
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    rustix::thread::set_thread_groups(&[]).unwrap();
+    rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+    rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+    let sets = CapabilitySets { effective: capabilities, permitted: capabilities, inheritable: capabilities };
+    rustix::thread::set_capabilities(None, sets).unwrap();
+    for one in capabilities.iter() {
+        rustix::thread::configure_capability_in_ambient_set(one, true).unwrap();
+    }
+}
+
+const SET_USER: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+
+/// A supervisor that isn't root and may set users, with a child of another user.
+pub(crate) fn be_a_setter_of_users() {
+    become_nobody_with(SET_USER | CapabilitySet::KILL);
+    let status = ["-E", "^(Cap|Uid)", "/proc/self/status"];
+    print!("{}", output(&spec("grep").args(status).user(User::new(NOBODY - 1, NOBODY - 1))));
+    println!("and without a change of the user:");
+    print!("{}", output(&spec("grep").args(["CapAmb", "/proc/self/status"])));
+}
+
+pub(crate) fn no_capability_survives_a_change_of_the_user() {
+    if !is_root() {
+        return println!("skipped: to have capabilities to lose takes root");
+    }
+    let text = output(&ChildSpec::new(Executable::current().unwrap()).env(SCENE, "setter"));
+    let (changed, unchanged) = text.split_once("and without").unwrap();
+    let values =
+        |name: &str| changed.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert!(values("Uid:").starts_with(&(NOBODY - 1).to_string()), "{text}");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(values(set).trim_matches('0'), "", "{set} of a child with another user: {text}");
+    }
+    assert!(unchanged.contains("00e0"), "else there was nothing to lose: {text}");
 }

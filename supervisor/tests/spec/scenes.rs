@@ -72,6 +72,7 @@ pub(crate) fn play() -> bool {
         }
         Ok("notify") => notify::send(&std::env::var("NOTIFY_SOCKET").unwrap(), b"READY=1\nSTATUS=up"),
         Ok("attacker") => privileges::attack(),
+        Ok("setter") => privileges::be_a_setter_of_users(),
         Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,

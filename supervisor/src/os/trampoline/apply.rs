@@ -5,7 +5,8 @@
 //! 1. Session, descriptors, umask, nice, CPUs, OOM score: as the user that we are, who may.
 //!    Descriptors come before the limit of open files, which may be below their numbers.
 //! 2. Limits, once nothing of ours needs more: raising a hard one takes privileges that the user may not have.
-//! 3. Supplementary groups, group, user: each takes privileges that the next one gives up.
+//! 3. Supplementary groups, group, user: each takes privileges that the next one gives up. Then capabilities, which the
+//!    kernel takes from one who was root, and from nobody else.
 //! 4. Death signal: the kernel forgets it when the user changes. Then a look at the parent: if it ended before, the
 //!    signal would never come.
 //! 5. Directory, as the user who will be in it.
@@ -21,7 +22,7 @@ use std::process::Command;
 use rustix::fs::Mode;
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Rlimit, Signal};
-use rustix::thread::{CpuSet, Gid, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets, CpuSet, Gid, Uid};
 
 use super::description::Description;
 use super::handshake::Report;
@@ -44,6 +45,7 @@ pub(super) enum Step {
     Groups,
     Group,
     User,
+    Capabilities,
     DeathSignal,
     Parent,
     Directory,
@@ -51,7 +53,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Trust,
         Self::Session,
         Self::Descriptors,
@@ -63,6 +65,7 @@ impl Step {
         Self::Groups,
         Self::Group,
         Self::User,
+        Self::Capabilities,
         Self::DeathSignal,
         Self::Parent,
         Self::Directory,
@@ -85,6 +88,7 @@ impl Step {
             Self::Groups => "set the supplementary groups (it takes root or CAP_SETGID)",
             Self::Group => "set the group (it takes root or CAP_SETGID)",
             Self::User => "set the user (it takes root or CAP_SETUID)",
+            Self::Capabilities => "give up capabilities",
             Self::DeathSignal => "set the death signal",
             Self::Parent => "find the parent still alive",
             Self::Directory => "enter the directory (as the user that it shall have)",
@@ -242,7 +246,16 @@ fn set_user(user: &User) -> Result<(), Failure> {
     let gid = Gid::from_raw(user.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(Step::Group.failed())?;
     let uid = Uid::from_raw(user.uid);
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(Step::User.failed())
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(Step::User.failed())?;
+    if uid.is_root() { Ok(()) } else { give_up_capabilities().map_err(Step::Capabilities.failed()) }
+}
+
+/// All: what made the change of the user possible would undo it.
+fn give_up_capabilities() -> Result<(), Errno> {
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets)
 }
 
 /// Whether these are the groups already: setting them would take a privilege for nothing.
