@@ -3,6 +3,7 @@
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Error;
@@ -28,7 +29,7 @@ impl Child {
         let pidfd = i32::try_from(process.id())
             .ok()
             .and_then(Pid::from_raw)
-            .ok_or(rustix::io::Errno::SRCH)
+            .ok_or(Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK));
         match pidfd {
             Ok(pidfd) => Ok(Self { process, pidfd, ends }),
@@ -76,7 +77,7 @@ impl Child {
             StopSignal::Kill => Signal::KILL,
         };
         match pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(Error::os("signal a child")(errno)),
         }
     }
@@ -106,10 +107,17 @@ impl Child {
     ///
     /// # Errors
     ///
+    /// [`Error::Unkillable`] when it may not be killed: it is given back, and still has to be waited for.
     /// [`Error::Os`] when somebody else has reaped it.
     pub fn kill_and_reap(mut self) -> Result<Exit, Error> {
-        self.signal(StopSignal::Kill)?;
-        Ok(self.process.wait().map_err(Error::os("reap a child"))?.into())
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(self.process.wait().map_err(Error::os("reap a child"))?.into()),
+            // Not even somebody else's zombie may be signalled, but a child of ours be reaped.
+            Err(errno) => match self.try_reap()? {
+                Some(exit) => Ok(exit),
+                None => Err(Error::Unkillable { child: Box::new(self), source: errno.into() }),
+            },
+        }
     }
 
     /// Another descriptor for the same process, for an event loop to wait on.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::child::Child;
 use super::output::Stream;
 use crate::Exit;
 
@@ -80,6 +81,16 @@ pub enum Error {
     Busy {
         /// What was to be done, as a verb phrase.
         operation: &'static str,
+    },
+    /// A child may not be killed, since it has changed its user. It runs on, and is given back: nobody else looks
+    /// after it.
+    #[error("could not kill the child {}, which runs on as another user: that takes root or CAP_KILL", child.pid())]
+    Unkillable {
+        /// The child.
+        child: Box<Child>,
+        /// What the system said.
+        #[source]
+        source: io::Error,
     },
     /// The processes could not be listed.
     #[error("could not read {}: a mounted /proc and free descriptors are needed to find processes", path.display())]

@@ -1,6 +1,7 @@
 //! What a child is besides its program: user, limits, priority and the like.
 
-use rustix::process::Resource as Rlimit;
+use rustix::process::{Resource as Rlimit, geteuid, getuid};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::StopSignal;
 
@@ -33,6 +34,14 @@ impl User {
     pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
         self.groups = groups.into_iter().collect();
         self
+    }
+
+    /// Whether this process may signal a child that this is the user of, so that it can stop it.
+    pub(super) fn may_be_signalled(&self) -> bool {
+        let ours = [getuid().as_raw(), geteuid().as_raw()];
+        // Whoever can't tell tries.
+        ours.contains(&self.uid)
+            || capabilities(None).map_or(true, |sets| sets.effective.contains(CapabilitySet::KILL))
     }
 
     /// To the kernel the highest number means "leave it as it is": a child would keep our user.

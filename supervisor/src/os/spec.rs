@@ -171,7 +171,8 @@ impl ChildSpec {
         self
     }
 
-    /// Runs it as another user, by the trampoline. Takes root, or `CAP_SETUID` and `CAP_SETGID`.
+    /// Runs it as another user, by the trampoline. Takes root, or `CAP_SETUID`, `CAP_SETGID` and, since a
+    /// child that can't be stopped isn't started, `CAP_KILL`.
     ///
     /// Unless that is root, it has no capabilities then, not even ambient ones of this process.
     #[must_use]
@@ -268,7 +269,8 @@ impl ChildSpec {
     /// [`Error::Invalid`] for a setting that can't be, [`Error::Spawn`] when the program can't be started,
     /// [`Error::Setting`] when a setting can't be applied, [`Error::NoTrampoline`] and [`Error::Trampoline`] when
     /// there is nobody to apply it, [`Error::Os`] at the limit of open files.
-    /// Nothing is left running then, and the program has not run.
+    /// Nothing is left running then, and the program has not run. Only a trampoline that hangs and may not be killed is
+    /// given back in [`Error::Unkillable`].
     pub fn spawn(&self) -> Result<Child, Error> {
         let description = self.needs_trampoline().then(|| self.describe()).transpose()?;
         let (childs, ours) = self.stdio.open()?;
@@ -331,6 +333,9 @@ impl ChildSpec {
         let invalid = |what| Error::Invalid { path: self.executable.path().to_owned(), what };
         if !self.listeners.iter().all(|(name, _)| is_listener_name(name)) {
             return Err(invalid("a listener's name is up to 255 printable ASCII characters without a colon"));
+        }
+        if self.settings.user.as_ref().is_some_and(|user| !user.may_be_signalled()) {
+            return Err(invalid("to stop a child of another user takes root or CAP_KILL"));
         }
         let listeners = (LISTEN_START..).take(self.listeners.len());
         let description = Description {

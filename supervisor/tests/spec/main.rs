@@ -25,7 +25,7 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 30] = [
+    let tests: [(&str, fn()); 31] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
         ("piped_streams", plain::piped_streams_are_non_blocking_here_and_blocking_there),
@@ -55,6 +55,7 @@ fn main() {
         ("strangers", scenes::a_trampoline_refuses_strangers),
         ("privileged_files", privileges::a_trampoline_with_privileges_by_its_file_obeys_nobody),
         ("capabilities", privileges::no_capability_survives_a_change_of_the_user),
+        ("unstoppable", privileges::a_child_that_may_not_be_killed_is_not_started_or_given_back),
         ("somebody_elses_socket", privileges::a_trampoline_obeys_only_its_parent),
     ];
     let mut arguments = Arguments::from_args();

@@ -7,12 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cluster_supervisor::os::{ChildSpec, Executable, User};
+use cluster_supervisor::Exit;
+use cluster_supervisor::os::{ChildSpec, Error, Executable, Stdio as Stream, User};
 use rustix::fs::{StatVfsMountFlags, XattrFlags};
 use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, socketpair};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
-use crate::look::{is_root, output, spec};
+use crate::look::{children, has_capability, is_root, output, spec, wait_readable};
 use crate::plain::scratch;
 use crate::scenes::{MARKER, SCENE, stage};
 use crate::settings::NOBODY;
@@ -154,4 +155,38 @@ pub(crate) fn no_capability_survives_a_change_of_the_user() {
         assert_eq!(values(set).trim_matches('0'), "", "{set} of a child with another user: {text}");
     }
     assert!(unchanged.contains("00e0"), "else there was nothing to lose: {text}");
+}
+
+/// A supervisor that may set users, but not signal them; then one that has started a child which it may not signal.
+pub(crate) fn be_powerless() {
+    let all = rustix::thread::capabilities(None).unwrap();
+    let without_kill = CapabilitySets { effective: all.effective - CapabilitySet::KILL, ..all };
+    let cat = spec("cat").stdin(Stream::Piped).user(User::new(NOBODY, NOBODY));
+    let mut running = cat.spawn().unwrap();
+    rustix::thread::set_capabilities(None, without_kill).unwrap();
+    println!("{}", cat.spawn().unwrap_err());
+    println!("{:?}", children().split_whitespace().count());
+    let stdin = running.take_stdin();
+    let Err(error) = running.kill_and_reap() else { panic!("it may be killed") };
+    println!("{error}");
+    let Error::Unkillable { mut child, .. } = error else { panic!("it is not given back") };
+    println!("{:?}", child.try_reap().unwrap());
+    drop(stdin);
+    wait_readable(&*child);
+    assert_eq!(child.kill_and_reap().unwrap(), Exit::Code(0), "its zombie may be reaped");
+}
+
+pub(crate) fn a_child_that_may_not_be_killed_is_not_started_or_given_back() {
+    if !is_root() || !has_capability(5) {
+        return println!("skipped: changing the user takes root, killing another's child CAP_KILL");
+    }
+    let output = stage("powerless").stderr(Stdio::piped()).output().unwrap();
+    let (text, panics) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<&str> = text.lines().collect();
+    let [refused, children, unkillable, state] = lines[..] else { panic!("{text}{panics}") };
+    assert!(refused.contains("to stop a child of another user takes root or CAP_KILL"), "{refused}");
+    assert_eq!(children, "1", "nothing was started");
+    assert!(unkillable.contains("could not kill the child"), "{unkillable}");
+    assert_eq!(state, "None", "it runs on");
+    assert!(output.status.success(), "{panics}");
 }

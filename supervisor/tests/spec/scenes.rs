@@ -67,12 +67,14 @@ pub(crate) fn play() -> bool {
     match std::env::var(SCENE).as_deref() {
         Ok("parent") => be_a_parent(),
         Ok("order") => {
-            let spec = spec("true").limit(Resource::Data, 9, 8).user(User::new(0, 0));
+            let uid = rustix::process::getuid().as_raw();
+            let spec = spec("true").limit(Resource::Data, 9, 8).user(User::new(uid, 0));
             println!("{}", spec.spawn().unwrap_err());
         }
         Ok("notify") => notify::send(&std::env::var("NOTIFY_SOCKET").unwrap(), b"READY=1\nSTATUS=up"),
         Ok("attacker") => privileges::attack(),
         Ok("setter") => privileges::be_a_setter_of_users(),
+        Ok("powerless") => privileges::be_powerless(),
         Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,

@@ -1,5 +1,6 @@
 //! The parent's side of a start through a trampoline.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,9 +15,13 @@ use super::apply::Step;
 use super::description::{Description, MAX_LEN};
 use super::handshake::{Handshake, Input, MAX_PACKET, Next};
 use super::{MARKER, packet, trampoline_is_available};
+use crate::Exit;
 use crate::os::child::Child;
 use crate::os::stdio::{ChildEnds, OurEnds};
 use crate::os::{Error, Executable};
+
+/// For how long a trampoline may go on to run after it has said that it failed.
+const LAST_STEPS: Duration = Duration::from_secs(1);
 
 /// What a start takes, besides the description.
 #[derive(Debug)]
@@ -45,8 +50,8 @@ pub(in crate::os) fn launch(
         return Err(Error::Spawn { path: path.to_owned(), source: Errno::TOOBIG.into() });
     }
     let ChildEnds { stdin, stdout, stderr } = childs;
-    let stdin = stdin.into_descriptor(std::io::stdin())?;
-    let stdout = stdout.into_descriptor(std::io::stdout())?;
+    let stdin = stdin.into_descriptor(io::stdin())?;
+    let stdout = stdout.into_descriptor(io::stdout())?;
     let (socket, childs_socket) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(Error::os("make a socket pair for the trampoline"))?;
@@ -88,8 +93,11 @@ impl Fault {
         // It may have reported and be about to exit, or hang: in both cases it has nothing left to do.
         let exit = match (&self, child.kill_and_reap()) {
             (_, Ok(exit)) => exit,
-            (Self::GiveUp(_), Err(error)) => return error,
-            (Self::Failed(..), Err(_)) => crate::Exit::Code(super::CANNOT_RUN),
+            (Self::Failed(..), Err(Error::Unkillable { child, source })) => match reap_soon(*child, source) {
+                Ok(exit) => exit,
+                Err(error) => return error,
+            },
+            (_, Err(error)) => return error,
         };
         match self {
             Self::Failed(Step::Exec, errno) => Error::Spawn { path, source: errno.into() },
@@ -99,6 +107,13 @@ impl Fault {
             Self::GiveUp(what) => Error::Trampoline { path, what, exit },
         }
     }
+}
+
+/// Reaps one who may not be killed, but has said that it is ending.
+fn reap_soon(mut child: Child, source: io::Error) -> Result<Exit, Error> {
+    // Whatever comes of the waiting, the child has ended or it has not.
+    let _ = is_readable(&child, Some(LAST_STEPS));
+    child.try_reap()?.ok_or_else(|| Error::Unkillable { child: Box::new(child), source })
 }
 
 /// Moves packets between the socket and the handshake until that is decided.
@@ -137,7 +152,7 @@ fn converse(
 }
 
 /// Waits for something to read, at most this long.
-fn is_readable(socket: &OwnedFd, left: Option<Duration>) -> Result<bool, Errno> {
+fn is_readable(fd: impl AsFd, left: Option<Duration>) -> Result<bool, Errno> {
     let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-    Ok(poll(&mut [PollFd::new(socket, PollFlags::IN)], timeout.as_ref())? > 0)
+    Ok(poll(&mut [PollFd::new(&fd, PollFlags::IN)], timeout.as_ref())? > 0)
 }
