@@ -92,6 +92,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A process is there, but hidden from this one.
+    #[error(
+        "could not see process {pid} in /proc, though it is there: mount /proc without `hidepid`, or with the `gid` of \
+         a group that this process is in"
+    )]
+    Hidden {
+        /// Its pid.
+        pid: u32,
+    },
     /// The processes could not be listed.
     #[error("could not read {}: a mounted /proc and free descriptors are needed to find processes", path.display())]
     Proc {

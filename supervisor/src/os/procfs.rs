@@ -112,6 +112,11 @@ impl Procfs {
         Ok(processes)
     }
 
+    /// What to say when it shows not even this process.
+    pub(super) fn is_missing(&self) -> Error {
+        Error::Proc { path: self.root.clone(), source: ErrorKind::NotFound.into() }
+    }
+
     /// One process, or `None` if there is none of this pid that this one may see.
     pub(super) fn process(&self, pid: u32) -> Result<Option<Process>, Error> {
         let path = self.root.join(pid.to_string()).join("stat");

@@ -1,6 +1,6 @@
 //! A child with all that it started, and theirs.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -96,11 +96,15 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`Error::Proc`] without `/proc`; [`Error::Os`] at the limit of open files, or when the child was reaped.
+    /// [`Error::Proc`] without `/proc`; [`Error::Hidden`] if that doesn't show the child; [`Error::Os`] at the limit of
+    /// open files, or when the child was reaped.
     pub fn of(child: &Child) -> Result<Self, Error> {
-        let procfs = Procfs::new();
-        let process = procfs.process(child.pid())?.ok_or(Errno::SRCH);
-        let root = process.map_err(Error::os("find a child that was reaped"))?.identity;
+        Self::seen_in(Procfs::new(), child)
+    }
+
+    fn seen_in(procfs: Procfs, child: &Child) -> Result<Self, Error> {
+        let Some(process) = procfs.process(child.pid())? else { return Err(unseen(&procfs, child)) };
+        let root = process.identity;
         let family = Family::new(root, std::process::id());
         Ok(Self { root, pidfd: child.try_clone_pidfd()?, family, procfs })
     }
@@ -208,8 +212,7 @@ impl Tree {
     fn signal_group(&self, signal: Signal) -> Result<(), Error> {
         let Some(group) = pid(self.root.pid).filter(|_| self.family.leads_a_group()) else { return Ok(()) };
         // Until the child is reaped nobody else can get its pid, nor a group of this number.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        if waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)), options).is_err() {
+        if !is_unreaped(self.pidfd.as_fd()) {
             return Ok(());
         }
         match kill_process_group(group, signal) {
@@ -251,6 +254,25 @@ impl Tree {
     }
 }
 
+/// Why a child is not in `/proc`.
+fn unseen(procfs: &Procfs, child: &Child) -> Error {
+    if !is_unreaped(child.as_fd()) {
+        return Error::os("find a child that was reaped")(Errno::SRCH);
+    }
+    match procfs.process(std::process::id()) {
+        Ok(Some(_)) => Error::Hidden { pid: child.pid() },
+        // Nobody hides from himself: it isn't mounted, or that of another pid namespace.
+        Ok(None) => procfs.is_missing(),
+        Err(error) => error,
+    }
+}
+
+/// Whether a child, alive or dead, still has its pid.
+fn is_unreaped(pidfd: BorrowedFd<'_>) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd), options).is_ok()
+}
+
 fn gone_is_fine(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
     match result {
         Err(Errno::SRCH) => Ok(()),
@@ -268,12 +290,39 @@ mod tests {
     use crate::Exit;
     use crate::os::{ChildSpec, Executable, Stdio};
 
+    /// A shell that runs until the pipe is closed.
+    fn shell(change: impl FnOnce(ChildSpec) -> ChildSpec) -> (Child, std::io::PipeWriter) {
+        let (stdin, ours) = std::io::pipe().unwrap();
+        let sh = Executable::open("/bin/sh").unwrap();
+        let spec = ChildSpec::new(sh).args(["-c", "read word"]).stdin(Stdio::from(OwnedFd::from(stdin)));
+        (change(spec).spawn().unwrap(), ours)
+    }
+
+    #[test]
+    fn a_child_that_is_hidden_is_told_from_one_that_was_reaped() {
+        let (mut child, stdin) = shell(|spec| spec);
+        let (me, root) = (std::process::id(), std::env::temp_dir());
+        let root = root.join(format!("cluster-hidden-{me}"));
+        std::fs::create_dir_all(root.join(me.to_string())).unwrap();
+        let stat = std::fs::read("/proc/self/stat").unwrap();
+        std::fs::write(root.join(me.to_string()).join("stat"), stat).unwrap();
+        let hidden = Tree::seen_in(Procfs::at(&root), &child).unwrap_err();
+        assert!(matches!(hidden, Error::Hidden { pid } if pid == child.pid()), "{hidden}");
+        assert!(hidden.to_string().contains("hidepid"), "{hidden}");
+        let missing = Tree::seen_in(Procfs::at(root.join("none")), &child).unwrap_err();
+        assert!(matches!(missing, Error::Proc { .. }), "{missing}");
+        drop(stdin);
+        while child.try_reap().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        let reaped = Tree::seen_in(Procfs::at(&root), &child).unwrap_err();
+        assert!(reaped.to_string().contains("reaped"), "{reaped}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
     #[test]
     fn a_pid_with_another_start_time_is_not_signalled() {
-        let (stdin, _ours) = std::io::pipe().unwrap();
-        let sh = Executable::open("/bin/sh").unwrap();
-        let spec = ChildSpec::new(sh).args(["-c", "read word"]);
-        let child = spec.stdin(Stdio::from(OwnedFd::from(stdin))).spawn().unwrap();
+        let (child, _ours) = shell(|spec| spec);
         let tree = Tree::of(&child).unwrap();
         let stranger = Identity { started: tree.root.started + 1, ..tree.root };
         tree.signal_member(stranger, Signal::KILL).unwrap();
