@@ -26,9 +26,10 @@ pub(super) struct Family {
     /// Process groups and sessions that began within the tree.
     groups: HashSet<u32>,
     sessions: HashSet<u32>,
-    /// Members whom we may not signal.
+    /// Members whom we may not signal: who could not be at the latest try.
     refused: HashSet<Identity>,
-    living: usize,
+    /// Those of the latest look, children before their parents.
+    living: Vec<Identity>,
     phase: Phase,
 }
 
@@ -71,21 +72,27 @@ impl Family {
             groups: HashSet::new(),
             sessions: HashSet::new(),
             refused: HashSet::new(),
-            living: 1,
+            living: vec![root],
             phase: Phase::START,
         }
     }
 
     /// Takes a process in, with all that descend from it.
     pub(super) fn claim(&mut self, orphan: Identity) {
-        if !self.spared.contains(&orphan.pid) {
-            self.members.entry(orphan).or_insert(1);
+        if !self.spared.contains(&orphan.pid) && !self.members.contains_key(&orphan) {
+            self.members.insert(orphan, 1);
+            self.living.insert(0, orphan);
         }
     }
 
     /// Remembers that `member` may not be signalled.
     pub(super) fn handle_refused(&mut self, member: Identity) {
         self.refused.insert(member);
+    }
+
+    /// Forgets that `member` could not be signalled: it has given up the other user, say.
+    pub(super) fn handle_reached(&mut self, member: Identity) {
+        self.refused.remove(&member);
     }
 
     /// Finds the members among all processes and returns those who live.
@@ -95,7 +102,7 @@ impl Family {
 
     /// Finds the members among all processes and says what to do to end them.
     pub(super) fn handle_round(&mut self, processes: &[Process]) -> Step {
-        let (mut living, new) = self.find(processes);
+        let (living, new) = self.find(processes);
         if living.is_empty() {
             self.phase = Phase::START;
             return Step::Gone;
@@ -105,22 +112,22 @@ impl Family {
         match self.phase {
             Phase::Freezing { calm: before, looks } if !(before && calm) && looks < FREEZING_LOOKS => {
                 self.phase = Phase::Freezing { calm, looks: looks + 1 };
-                living.retain(|seen| !frozen(seen));
-                Step::Freeze(living.iter().map(|seen| seen.identity).collect())
+                let running = living.iter().filter(|seen| !frozen(seen));
+                Step::Freeze(running.map(|seen| seen.identity).collect())
             }
             Phase::Freezing { .. } | Phase::Killing => {
                 self.phase = Phase::Killing;
-                // Children before parents: a parent's end may orphan its children's process group, and the kernel
-                // wakes a stopped one then (SIGHUP and SIGCONT). Whoever has SIGKILL already doesn't wake.
-                living.sort_by_key(|seen| std::cmp::Reverse(seen.depth));
-                Step::Kill(living.iter().map(|seen| seen.identity).collect())
+                Step::Kill(self.living.clone())
             }
         }
     }
 
-    /// How many members lived at the latest look.
-    pub(super) fn living(&self) -> usize {
-        self.living
+    /// The members who lived at the latest look, and those claimed since, in the order in which to kill them.
+    ///
+    /// Children before parents: a parent's end may orphan its children's process group, and the kernel wakes a stopped
+    /// one then (SIGHUP and SIGCONT). Whoever has SIGKILL already doesn't wake.
+    pub(super) fn living(&self) -> &[Identity] {
+        &self.living
     }
 
     /// Whether the child that the tree began with leads a process group.
@@ -128,12 +135,12 @@ impl Family {
         self.leads
     }
 
-    /// How many members may not be signalled and were still there at the latest look.
+    /// How many of the living may not be signalled. The dead who wait to be reaped don't count: nobody waits for them.
     pub(super) fn refused(&self) -> usize {
-        self.refused.len()
+        self.living.iter().filter(|member| self.refused.contains(member)).count()
     }
 
-    /// The members who live, and whether one is among them that was not known before.
+    /// The members who live, children first, and whether one is among them that was not known before.
     fn find(&mut self, processes: &[Process]) -> (Vec<Seen>, bool) {
         let known = self.still_there(processes);
         let depths = self.grow(processes, &known);
@@ -142,10 +149,11 @@ impl Family {
             let depth = *depths.get(&process.identity.pid)?;
             Some(Seen { identity: process.identity, depth, frozen: process.is_frozen() })
         });
-        let living: Vec<Seen> = living.collect();
+        let mut living: Vec<Seen> = living.collect();
+        living.sort_by_key(|seen| std::cmp::Reverse(seen.depth));
         let new = living.iter().any(|seen| !known.contains_key(&seen.identity.pid));
         self.remember(processes, &depths);
-        self.living = living.len();
+        self.living = living.iter().map(|seen| seen.identity).collect();
         let group_of = |pid: u32| processes.iter().find(|p| p.identity.pid == pid).map(|p| p.group);
         let [me, _] = self.spared;
         self.leads = known.contains_key(&self.root.pid)
@@ -436,6 +444,32 @@ mod tests {
         assert_eq!(family.refused(), 1);
         family.handle_round(&machine());
         assert_eq!(family.refused(), 0, "it has gone");
+    }
+
+    #[test]
+    fn a_zombie_that_may_not_be_signalled_does_not_count_for_one_who_lives() {
+        let mut family = family();
+        let foreign = Process::sample(101, ROOT, ROOT, ME);
+        family.handle_round(&with([foreign.clone()]));
+        family.handle_refused(foreign.identity);
+        assert_eq!((family.living().len(), family.refused()), (2, 1));
+        family.handle_round(&with([foreign.in_state(b'Z')]));
+        assert_eq!(
+            (family.living().len(), family.refused()),
+            (1, 0),
+            "the root is left, and can be waited for"
+        );
+    }
+
+    #[test]
+    fn who_can_be_signalled_again_is_waited_for_again() {
+        let mut family = family();
+        family.handle_round(&machine());
+        let root = Process::sample(ROOT, ME, ROOT, ME).identity;
+        family.handle_refused(root);
+        assert_eq!(family.refused(), 1);
+        family.handle_reached(root);
+        assert_eq!(family.refused(), 0);
     }
 
     #[test]

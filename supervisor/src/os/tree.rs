@@ -85,7 +85,7 @@ impl Left {
         self.living
     }
 
-    /// How many of them this process may not signal, since they changed their user: waiting for these is in vain.
+    /// How many of these living this process may not signal, since they changed their user: waiting for them is in vain.
     pub fn refused(self) -> usize {
         self.refused
     }
@@ -192,7 +192,7 @@ impl Tree {
                 // The whole group at a stroke first: the kernel lets no fork come in between.
                 self.signal_group(Signal::STOP)?;
                 self.signal_each(running, Signal::STOP)?;
-                self.family.living()
+                self.family.living().len()
             }
             Step::Kill(members) => {
                 // The group last, since its leader is everybody's parent. See `Family::handle_round` for the order.
@@ -230,7 +230,8 @@ impl Tree {
                 {
                     self.family.handle_refused(member);
                 }
-                result => result?,
+                Ok(()) => self.family.handle_reached(member),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
