@@ -16,9 +16,6 @@ use super::procfs::{Identity, Process};
 /// The processes of one tree, from one look at all processes to the next.
 #[derive(Debug)]
 pub(super) struct Family {
-    root: Identity,
-    /// Whether the root led a process group at the latest look, and this process was in another one.
-    leads: bool,
     /// This process and init: never part of a tree, whatever a listing seems to say.
     spared: [u32; 2],
     /// The living and those who wait to be reaped, with their distance from the root.
@@ -65,8 +62,6 @@ impl Family {
     /// The tree below `root`, which `me` started.
     pub(super) fn new(root: Identity, me: u32) -> Self {
         Self {
-            root,
-            leads: false,
             spared: [me, 1],
             members: HashMap::from([(root, 0)]),
             groups: HashSet::new(),
@@ -130,11 +125,6 @@ impl Family {
         &self.living
     }
 
-    /// Whether the child that the tree began with leads a process group.
-    pub(super) fn leads_a_group(&self) -> bool {
-        self.leads
-    }
-
     /// How many of the living may not be signalled. The dead who wait to be reaped don't count: nobody waits for them.
     pub(super) fn refused(&self) -> usize {
         self.living.iter().filter(|member| self.refused.contains(member)).count()
@@ -154,11 +144,6 @@ impl Family {
         let new = living.iter().any(|seen| !known.contains_key(&seen.identity.pid));
         self.remember(processes, &depths);
         self.living = living.iter().map(|seen| seen.identity).collect();
-        let group_of = |pid: u32| processes.iter().find(|p| p.identity.pid == pid).map(|p| p.group);
-        let [me, _] = self.spared;
-        self.leads = known.contains_key(&self.root.pid)
-            && group_of(self.root.pid) == Some(self.root.pid)
-            && group_of(me) != Some(self.root.pid);
         (living, new)
     }
 
@@ -359,25 +344,6 @@ mod tests {
         let mut family = family();
         family.claim(me.identity);
         assert_eq!(look(&mut family, &[me, init, Process::sample(ROOT, ME, ROOT, ME)]), [100]);
-    }
-
-    #[test]
-    fn a_group_is_led_only_by_the_root_itself_and_only_if_the_supervisor_is_not_in_it() {
-        let leads = |processes: &[Process]| {
-            let mut family = family();
-            family.handle_look(processes);
-            family.leads_a_group()
-        };
-        assert!(leads(&machine()));
-        let root = |group, started| [Process::sample(ROOT, ME, group, ME).started(started)];
-        let at = |group, started| {
-            leads(&without(machine(), ROOT).into_iter().chain(root(group, started)).collect::<Vec<_>>())
-        };
-        assert!(at(ROOT, u64::from(ROOT)));
-        assert!(!at(ME, u64::from(ROOT)), "it stayed in our group");
-        assert!(!at(ROOT, 7000), "that is a stranger with its pid");
-        let joined = [Process::sample(ME, 1, ROOT, ME), Process::sample(ROOT, ME, ROOT, ME)];
-        assert!(!leads(&joined), "to signal it would hit us");
     }
 
     #[test]

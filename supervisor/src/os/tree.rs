@@ -162,7 +162,7 @@ impl Tree {
         // In this order: whoever is woken finds the signal waiting, and does nothing else before.
         for signal in [signal.to_number(), Signal::CONT] {
             match whom {
-                Ask::Group if self.family.leads_a_group() => self.signal_group(signal)?,
+                Ask::Group if self.leads_a_group() => self.signal_group(signal)?,
                 Ask::Child | Ask::Group => self.signal_root(signal)?,
                 Ask::Tree => {
                     self.signal_root(signal)?;
@@ -183,38 +183,55 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`Error::Proc`]; [`Error::Os`], for example at the limit of open files. The next round does what was left.
+    /// [`Error::Proc`]; [`Error::Os`], for example at the limit of open files. The child and its process group have got
+    /// SIGKILL then, which takes no descriptor. The next round does what was left.
     pub fn kill_round(&mut self) -> Result<Left, Error> {
-        let step = self.family.handle_round(&self.procfs.processes()?);
-        let living = match &step {
+        let left = self.round();
+        if left.is_err() {
+            // The first error is the one to tell.
+            let _ = self.signal_group(Signal::KILL);
+            let _ = self.signal_root(Signal::KILL);
+        }
+        left
+    }
+
+    fn round(&mut self) -> Result<Left, Error> {
+        match self.family.handle_round(&self.procfs.processes()?) {
             Step::Gone => return Ok(Left::default()),
             Step::Freeze(running) => {
                 // The whole group at a stroke first: the kernel lets no fork come in between.
                 self.signal_group(Signal::STOP)?;
-                self.signal_each(running, Signal::STOP)?;
-                self.family.living().len()
+                self.signal_each(&running, Signal::STOP)?;
             }
             Step::Kill(members) => {
-                // The group last, since its leader is everybody's parent. See `Family::handle_round` for the order.
-                self.signal_each(members, Signal::KILL)?;
+                // The group last, since its leader is everybody's parent. See `Family::living` for the order.
+                self.signal_each(&members, Signal::KILL)?;
                 self.signal_group(Signal::KILL)?;
-                members.len()
             }
-        };
-        Ok(Left { living, refused: self.family.refused() })
+        }
+        Ok(Left { living: self.family.living().len(), refused: self.family.refused() })
     }
 
     fn signal_root(&self, signal: Signal) -> Result<(), Error> {
         gone_is_fine(pidfd_send_signal(&self.pidfd, signal)).map_err(Error::os("signal a child"))
     }
 
-    /// Signals the group of the child's number, if that is surely its.
+    /// Whether the child leads a process group.
+    fn leads_a_group(&self) -> bool {
+        group_of(self.root.pid) == Some(self.root.pid) && self.group().is_some()
+    }
+
+    /// The process group of the child's number, if it can only be the tree's.
+    ///
+    /// A group's number is the pid of the one with whom it began; and until the child is reaped, nobody else can get
+    /// its pid, nor a group of this number.
+    fn group(&self) -> Option<Pid> {
+        let is_ours = group_of(0) == Some(self.root.pid);
+        pid(self.root.pid).filter(|_| !is_ours && is_unreaped(self.pidfd.as_fd()))
+    }
+
     fn signal_group(&self, signal: Signal) -> Result<(), Error> {
-        let Some(group) = pid(self.root.pid).filter(|_| self.family.leads_a_group()) else { return Ok(()) };
-        // Until the child is reaped nobody else can get its pid, nor a group of this number.
-        if !is_unreaped(self.pidfd.as_fd()) {
-            return Ok(());
-        }
+        let Some(group) = self.group() else { return Ok(()) };
         match kill_process_group(group, signal) {
             // No group of its own, or nobody in it whom we may signal. Those have been or will be tried one by one.
             Err(Errno::SRCH | Errno::PERM) => Ok(()),
@@ -222,7 +239,9 @@ impl Tree {
         }
     }
 
+    /// Signals as many as possible, and returns the first error of those that say nothing about a member.
     fn signal_each(&mut self, members: &[Identity], signal: Signal) -> Result<(), Error> {
+        let mut failed = Ok(());
         for &member in members {
             match self.signal_member(member, signal) {
                 Err(Error::Os { source, .. })
@@ -231,10 +250,10 @@ impl Tree {
                     self.family.handle_refused(member);
                 }
                 Ok(()) => self.family.handle_reached(member),
-                Err(error) => return Err(error),
+                error => failed = failed.and(error),
             }
         }
-        Ok(())
+        failed
     }
 
     /// Signals the very process that was looked at, or nobody.
@@ -281,6 +300,14 @@ fn gone_is_fine(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
     }
 }
 
+/// The process group of a process, or with 0 of this one: 0 if it began outside of our pid namespace.
+///
+/// It takes no descriptor, and not even `/proc`.
+fn group_of(pid: u32) -> Option<u32> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
+    nix::unistd::getpgid(Some(pid)).ok()?.as_raw().try_into().ok()
+}
+
 fn pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
@@ -289,7 +316,7 @@ fn pid(pid: u32) -> Option<Pid> {
 mod tests {
     use super::*;
     use crate::Exit;
-    use crate::os::{ChildSpec, Executable, Stdio};
+    use crate::os::{Autopsy, ChildSpec, Executable, ProcessGroup, Stdio};
 
     /// A shell that runs until the pipe is closed.
     fn shell(change: impl FnOnce(ChildSpec) -> ChildSpec) -> (Child, std::io::PipeWriter) {
@@ -319,6 +346,23 @@ mod tests {
         let reaped = Tree::seen_in(Procfs::at(&root), &child).unwrap_err();
         assert!(reaped.to_string().contains("reaped"), "{reaped}");
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_group_is_led_by_the_child_itself_until_it_is_reaped() {
+        let (mut child, stdin) = shell(|spec| spec);
+        let tree = Tree::of(&child).unwrap();
+        assert!(tree.leads_a_group());
+        drop(stdin);
+        while Autopsy::begin(&child).examine(&child, None).unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        assert!(tree.leads_a_group(), "its number is its own for as long as it is not reaped");
+        child.try_reap().unwrap();
+        assert!(!tree.leads_a_group() && tree.group().is_none());
+        let (child, _stdin) = shell(|spec| spec.group(ProcessGroup::Inherit));
+        assert!(!Tree::of(&child).unwrap().leads_a_group(), "it stayed in ours");
+        child.kill_and_reap().unwrap();
     }
 
     #[test]

@@ -24,6 +24,7 @@ const ROLES: &[(&str, fn())] = &[
     ("signals", signals::signals_arrive_as_values),
     ("inherited", signals::a_child_starts_with_no_signal_ignored_or_blocked),
     ("init", pid1::init_gets_its_signals_and_reaps_orphans),
+    ("no-descriptors", stop::without_descriptors_the_group_is_killed),
     ("reused-pid", pid1::a_stranger_with_the_pid_of_a_member_is_left_alone),
 ];
 

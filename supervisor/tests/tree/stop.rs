@@ -1,7 +1,7 @@
 //! Stopping a whole tree.
 
 use cluster_supervisor::Exit;
-use cluster_supervisor::os::{Ask, Tree};
+use cluster_supervisor::os::{Ask, OpenFiles, Tree, set_open_files};
 
 use crate::processes::eventually;
 use crate::support::{Shell, is_stopped, with_bystander};
@@ -96,4 +96,21 @@ pub(crate) fn only_who_is_asked_ends() {
 fn sleeps(shell: &Shell) -> usize {
     let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     shell.marked().iter().filter(|pid| name(pid) == "sleep\n").count()
+}
+
+/// In a process of its own, whose limit it is.
+pub(crate) fn without_descriptors_the_group_is_killed() {
+    with_bystander(|| {
+        let mut shell = Shell::run("sleep 1000 & echo >&3; trap '' TERM; sleep 1000");
+        shell.hears();
+        eventually("all of them to run", || (sleeps(&shell) == 2).then_some(()));
+        let mut tree = Tree::of(&shell.child).unwrap();
+        let before = OpenFiles::current().soft();
+        set_open_files(0).unwrap();
+        let error = tree.kill_round().unwrap_err();
+        set_open_files(before).unwrap();
+        assert!(error.to_string().contains("free descriptors"), "{error}");
+        eventually("all of the group to end", || shell.marked().is_empty().then_some(()));
+        assert_eq!(shell.reap(), Exit::Signal(9));
+    });
 }
