@@ -212,6 +212,30 @@ impl Tree {
         Ok(Left { living: self.family.living().len(), refused: self.family.refused() })
     }
 
+    /// Kills all whom it can find, at once and as they are: for one who gives up, after rounds that did not end.
+    ///
+    /// Whoever starts others at this moment may leave one behind. But nobody is left standing who was stopped by a round:
+    /// one who may not be killed any more, since it has changed its user, is woken (SIGCONT) where the kernel allows it,
+    /// which it does within a session.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill_round`](Self::kill_round), whose promise for the group holds here as well; and all members that are
+    /// known from earlier looks have been tried.
+    pub fn kill_all(&mut self) -> Result<Left, Error> {
+        let listed = self.procfs.processes();
+        if let Ok(listed) = &listed {
+            self.family.handle_look(listed);
+        }
+        let members = self.family.living().to_vec();
+        let each = self.signal_each(&members, Signal::KILL);
+        let group = self.signal_group(Signal::KILL);
+        // Tried with the others, but not where that took descriptors.
+        let _ = self.signal_root(Signal::KILL);
+        listed.map(|_| ()).and(each).and(group)?;
+        Ok(Left { living: members.len(), refused: self.family.refused() })
+    }
+
     fn signal_root(&self, signal: Signal) -> Result<(), Error> {
         gone_is_fine(pidfd_send_signal(&self.pidfd, signal)).map_err(Error::os("signal a child"))
     }
@@ -268,7 +292,12 @@ impl Tree {
         // that has ended since.
         let now = self.procfs.process(member.pid)?;
         if now.is_some_and(|process| process.identity == member) {
-            gone_is_fine(pidfd_send_signal(&pidfd, signal)).map_err(Error::os("signal a descendant"))?;
+            let sent = gone_is_fine(pidfd_send_signal(&pidfd, signal));
+            if sent.is_err() && signal == Signal::KILL {
+                // It may stand still since before it became another user. If not, this does nothing.
+                let _ = pidfd_send_signal(&pidfd, Signal::CONT);
+            }
+            sent.map_err(Error::os("signal a descendant"))?;
         }
         Ok(())
     }

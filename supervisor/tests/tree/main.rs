@@ -14,6 +14,7 @@ mod signals;
 mod stop;
 mod support;
 
+use cluster_supervisor::os::trampoline;
 use libtest_mimic::{Arguments, Trial};
 
 /// What a process of its own does.
@@ -25,6 +26,7 @@ const ROLES: &[(&str, fn())] = &[
     ("inherited", signals::a_child_starts_with_no_signal_ignored_or_blocked),
     ("init", pid1::init_gets_its_signals_and_reaps_orphans),
     ("no-descriptors", stop::without_descriptors_the_group_is_killed),
+    ("refused", stop::who_may_not_be_killed_any_more_is_not_left_stopped),
     ("reused-pid", pid1::a_stranger_with_the_pid_of_a_member_is_left_alone),
 ];
 
@@ -38,12 +40,14 @@ const TESTS: &[(&str, fn())] = &[
         "the_group_of_a_reaped_child_is_killed",
         stop::the_rest_of_a_group_is_killed_after_its_leader_was_reaped,
     ),
+    ("everybody_is_killed_at_once", stop::everybody_is_killed_at_once),
     ("only_who_is_asked_ends", stop::only_who_is_asked_ends),
     ("a_core_dump_is_told", autopsy::a_core_dump_is_told),
     ("the_senders_of_signals", autopsy::a_signal_of_ours_is_told_from_anothers),
 ];
 
 fn main() {
+    trampoline();
     if let Ok(role) = std::env::var(support::ROLE) {
         let (_, run) = ROLES.iter().find(|(name, _)| *name == role).unwrap();
         return run();

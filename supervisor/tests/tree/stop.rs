@@ -1,7 +1,8 @@
 //! Stopping a whole tree.
 
 use cluster_supervisor::Exit;
-use cluster_supervisor::os::{Ask, OpenFiles, Tree, set_open_files};
+use cluster_supervisor::os::{Ask, OpenFiles, Tree, User, set_open_files};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::processes::eventually;
 use crate::support::{Shell, is_stopped, with_bystander};
@@ -101,7 +102,7 @@ fn sleeps(shell: &Shell) -> usize {
 /// In a process of its own, whose limit it is.
 pub(crate) fn without_descriptors_the_group_is_killed() {
     with_bystander(|| {
-        let mut shell = Shell::run("sleep 1000 & echo >&3; trap '' TERM; sleep 1000");
+        let mut shell = Shell::run("exec >/dev/null 2>&1; sleep 1000 & echo >&3; trap '' TERM; sleep 1000");
         shell.hears();
         eventually("all of them to run", || (sleeps(&shell) == 2).then_some(()));
         let mut tree = Tree::of(&shell.child).unwrap();
@@ -113,4 +114,45 @@ pub(crate) fn without_descriptors_the_group_is_killed() {
         eventually("all of the group to end", || shell.marked().is_empty().then_some(()));
         assert_eq!(shell.reap(), Exit::Signal(9));
     });
+}
+
+pub(crate) fn everybody_is_killed_at_once() {
+    for rounds in [0, 1, 2] {
+        with_bystander(|| {
+            let mut shell = Shell::run("setsid sh -c 'sleep 1000 & echo >&3; wait' & sleep 1000; :");
+            shell.hears();
+            eventually("all of them to run", || (sleeps(&shell) == 2).then_some(()));
+            let mut tree = Tree::of(&shell.child).unwrap();
+            for _ in 0..rounds {
+                // Everybody is stopped, and nobody killed.
+                assert_eq!(tree.kill_round().unwrap().living(), 4);
+            }
+            let left = tree.kill_all().unwrap();
+            assert_eq!((left.living(), left.refused()), (4, 0));
+            eventually("all of them to end", || shell.marked().is_empty().then_some(()));
+            assert_eq!(shell.reap(), Exit::Signal(9));
+            assert!(tree.kill_all().unwrap().is_nobody());
+        });
+    }
+}
+
+/// In a process of its own, which gives up a capability.
+pub(crate) fn who_may_not_be_killed_any_more_is_not_left_stopped() {
+    let all = rustix::thread::capabilities(None).unwrap();
+    if !rustix::process::getuid().is_root() || !all.effective.contains(CapabilitySet::KILL) {
+        return println!("skipped: changing the user takes root, killing another's child CAP_KILL");
+    }
+    let shell = Shell::run_as("sleep 1000; :", |spec| spec.user(User::new(65534, 65534)));
+    eventually("its command to run", || (sleeps(&shell) == 1).then_some(()));
+    let mut tree = Tree::of(&shell.child).unwrap();
+    assert_eq!(tree.kill_round().unwrap().living(), 2);
+    let pids = shell.marked();
+    eventually("both to stand still", || pids.iter().all(|pid| is_stopped(*pid)).then_some(()));
+    let without_kill = CapabilitySets { effective: all.effective - CapabilitySet::KILL, ..all };
+    rustix::thread::set_capabilities(None, without_kill).unwrap();
+    let left = tree.kill_all().unwrap();
+    assert_eq!((left.living(), left.refused()), (2, 2));
+    eventually("both to go on", || pids.iter().all(|pid| !is_stopped(*pid)).then_some(()));
+    rustix::thread::set_capabilities(None, all).unwrap();
+    shell.kill(&mut tree);
 }

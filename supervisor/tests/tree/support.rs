@@ -47,6 +47,10 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn run(script: &str) -> Self {
+        Self::run_as(script, |spec| spec)
+    }
+
+    pub(crate) fn run_as(script: &str, change: impl FnOnce(ChildSpec) -> ChildSpec) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -54,7 +58,7 @@ impl Shell {
         let script = format!("exec 3>&0; {script}");
         let shell = ChildSpec::new(Executable::open("/bin/sh").unwrap()).args(["-c", &script]);
         let stdin = os::Stdio::from(OwnedFd::from(theirs));
-        let child = shell.env(MARK, &mark).stdin(stdin).spawn().unwrap();
+        let child = change(shell.env(MARK, &mark).stdin(stdin)).spawn().unwrap();
         Self { child, mark, line: BufReader::new(ours) }
     }
 
