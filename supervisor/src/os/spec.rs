@@ -29,7 +29,7 @@ const LISTEN_START: u32 = 3;
 /// | stdin | `/dev/null` |
 /// | stdout, stderr | those of this process |
 /// | process group | one of its own |
-/// | other descriptors | none |
+/// | other descriptors | none, unless this process has some that aren't closed on exec, and the start is a direct one |
 ///
 /// # The fast way and the other
 ///

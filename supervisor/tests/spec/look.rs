@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 
 use cluster_supervisor::os::{Child, ChildSpec, Executable, Stdio, open_descriptors};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
 
 /// How long a condition may take to come true. Generous: the machines are shared.
 const DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -30,19 +29,6 @@ pub(crate) fn leaving_nothing_behind(test: fn()) {
     test();
     assert_eq!(open_descriptors().unwrap(), before, "every descriptor is given back");
     assert_eq!(children(), "", "every child is reaped");
-}
-
-/// Descriptors that this process was started with, besides the standard streams.
-pub(crate) fn strays() -> Vec<u32> {
-    let listing = fs::read_dir("/proc/self/fdinfo").unwrap();
-    let is_stray = |fd: &u32| {
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
-        let flags =
-            info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
-        *fd > 2 && flags.is_some_and(|flags| flags & OFlags::CLOEXEC.bits() == 0)
-    };
-    let numbers = listing.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
-    numbers.filter(is_stray).collect()
 }
 
 /// The pids of this process's children, zombies included.

@@ -25,7 +25,7 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 31] = [
+    let tests: [(&str, fn()); 32] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
         ("piped_streams", plain::piped_streams_are_non_blocking_here_and_blocking_there),
@@ -37,6 +37,7 @@ fn main() {
         ("limits", settings::limits_nice_cpus_oom_score_and_umask_are_applied),
         ("directory", settings::the_directory_is_entered),
         ("listeners", settings::listeners_and_descriptors_are_there_and_nothing_else),
+        ("taken_numbers", settings::numbers_that_somebody_has_taken_are_given_all_the_same),
         ("user", settings::the_user_is_set_last_and_completely),
         ("limits_before_user", scenes::limits_are_set_before_the_user),
         ("own_user", settings::ones_own_user_takes_no_privilege),

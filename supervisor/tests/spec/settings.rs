@@ -9,9 +9,7 @@ use std::sync::mpsc;
 use cluster_supervisor::os::{OpenFiles, ProcessGroup, Resource, User};
 use cluster_supervisor::{Exit, StopSignal};
 
-use crate::look::{
-    Cat, has_capability, is_root, read_until, spec, stat, strays, through_trampoline, wait_readable,
-};
+use crate::look::{Cat, has_capability, is_root, read_until, spec, stat, through_trampoline, wait_readable};
 
 const PROCESS_GROUP: usize = 5;
 const SESSION: usize = 6;
@@ -106,10 +104,7 @@ pub(crate) fn listeners_and_descriptors_are_there_and_nothing_else() {
         )
     });
     let pid = cat.child.pid().to_string();
-    // What this test was itself started with, open and not closed on exec, nobody takes from it.
-    let strays = strays();
-    let expected: BTreeSet<u32> = [0, 1, 2, 3, 4, 30].into_iter().chain(strays).collect();
-    assert_eq!(cat.descriptors(), expected);
+    assert_eq!(cat.descriptors(), BTreeSet::from([0, 1, 2, 3, 4, 30]));
     assert_eq!([inode(&pid, 3), inode(&pid, 4), inode(&pid, 30)], [first_inode, second_inode, writer_inode]);
     assert_eq!(cat.env("LISTEN_PID"), Some(pid), "or it would take the sockets for somebody else's");
     assert_eq!(cat.env("LISTEN_FDS").as_deref(), Some("2"));
@@ -119,6 +114,30 @@ pub(crate) fn listeners_and_descriptors_are_there_and_nothing_else() {
     for path in paths {
         fs::remove_file(path).unwrap();
     }
+}
+
+pub(crate) fn numbers_that_somebody_has_taken_are_given_all_the_same() {
+    // As a parent leaves them open that doesn't close its own on exec.
+    let (taken, other) = (inheritable(700), inheritable(701));
+    let listener = UnixListener::bind(crate::plain::scratch("taken")).unwrap();
+    let cat = Cat::start(|spec| spec.descriptor(700, OwnedFd::from(listener)));
+    assert_eq!(cat.descriptors(), BTreeSet::from([0, 1, 2, 700]));
+    let target = fs::read_link(format!("/proc/{}/fd/700", cat.child.pid())).unwrap();
+    assert!(target.to_str().unwrap().starts_with("socket:"), "{}", target.display());
+    cat.end();
+    let through = Cat::start(|spec| through_trampoline(&spec));
+    assert_eq!(through.descriptors(), BTreeSet::from([0, 1, 2]));
+    through.end();
+    drop((taken, other));
+    fs::remove_file(crate::plain::scratch("taken")).unwrap();
+}
+
+/// A descriptor of this number that children inherit.
+fn inheritable(number: i32) -> OwnedFd {
+    let fd = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), number).unwrap();
+    assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&fd), number);
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
+    fd
 }
 
 pub(crate) fn the_user_is_set_last_and_completely() {

@@ -2,7 +2,7 @@
 //!
 //! The order, and why:
 //!
-//! 1. Session, descriptors, umask, nice, CPUs, OOM score: as the user that we are, who may.
+//! 1. Session, descriptors (others are closed first), umask, nice, CPUs, OOM score: as the user that we are, who may.
 //!    Descriptors come before the limit of open files, which may be below their numbers.
 //! 2. Limits, once nothing of ours needs more: raising a hard one takes privileges that the user may not have.
 //! 3. Supplementary groups, group, user: each takes privileges that the next one gives up. Then capabilities, which the
@@ -26,7 +26,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, CpuSet, Gid, Uid};
 
 use super::description::Description;
 use super::handshake::Report;
-use super::packet;
+use super::{inherited, packet};
 use crate::StopSignal;
 use crate::os::executable::descriptor_path;
 use crate::os::settings::{Limit, Settings, User};
@@ -148,6 +148,8 @@ fn prepare(
     if settings.session {
         rustix::process::setsid().map_err(Step::Session.failed())?;
     }
+    let ours: Vec<_> = descriptors.iter().chain([socket]).map(AsFd::as_fd).collect();
+    inherited::close_others(&ours).map_err(Step::Descriptors.failed())?;
     let placed = Placed::place(description, descriptors).map_err(Step::Descriptors.failed())?;
     let command = command(description, &placed);
     set_priorities(settings)?;
@@ -178,8 +180,8 @@ struct Placed {
 }
 
 impl Placed {
-    /// Moves everything above the highest number, then each to its own. A number that is taken then is inherited from
-    /// somebody who opened it without close-on-exec: `dup2` onto it would be of no harm, but can't be said safely.
+    /// Moves everything above the highest number, then each to its own. A number is taken then only if another thread
+    /// has opened something, for all else that was open is closed.
     fn place(description: &Description, received: Vec<OwnedFd>) -> Result<Self, Errno> {
         let count = usize::from(description.by_path.is_none()) + 2 + description.numbers.len();
         if received.len() != count {

@@ -21,6 +21,7 @@
 mod apply;
 mod description;
 mod handshake;
+mod inherited;
 mod launch;
 mod packet;
 mod trust;
