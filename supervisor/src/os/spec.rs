@@ -25,7 +25,8 @@ const LISTEN_START: u32 = 3;
 /// | what | default |
 /// |---|---|
 /// | arguments | none, `argv[0]` is the executable's path |
-/// | environment, directory, user, limits, … | those of this process |
+/// | environment | this process's, without what a service manager tells it (`NOTIFY_SOCKET`, `LISTEN_*`, `WATCHDOG_*`) |
+/// | directory, user, limits, … | those of this process |
 /// | stdin | `/dev/null` |
 /// | stdout, stderr | those of this process |
 /// | process group | one of its own |
@@ -114,6 +115,9 @@ impl ChildSpec {
     }
 
     /// Sets an environment variable, on top of what is inherited.
+    ///
+    /// So a child may still speak to the service manager of this process:
+    /// `spec.env("NOTIFY_SOCKET", std::env::var_os("NOTIFY_SOCKET").unwrap_or_default())`.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env.push((key.as_ref().to_owned(), Some(value.as_ref().to_owned())));

@@ -25,9 +25,10 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 32] = [
+    let tests: [(&str, fn()); 33] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
+        ("service_manager", plain::what_a_service_manager_tells_us_stays_with_us),
         ("piped_streams", plain::piped_streams_are_non_blocking_here_and_blocking_there),
         ("given_streams", plain::a_given_descriptor_serves_each_child),
         ("scripts", plain::a_script_runs_by_its_path_and_is_not_pinned),

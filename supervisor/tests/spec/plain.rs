@@ -12,6 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
 
 use crate::look::{Cat, output, read_until, spec, through_trampoline};
+use crate::scenes::stage;
 
 /// A file of this test alone.
 pub(crate) fn scratch(name: &str) -> PathBuf {
@@ -42,6 +43,24 @@ pub(crate) fn arguments_and_environment_arrive_on_both_ways() {
 pub(crate) fn a_cleared_environment_has_only_what_was_set_after() {
     let spec = spec("env").env("BEFORE", "1").env_clear().env("AFTER", "2");
     on_both_ways(&spec, |spec| assert_eq!(output(spec), "AFTER=2\n"));
+}
+
+/// A process that a service manager has started.
+pub(crate) fn be_managed() {
+    on_both_ways(&spec("env"), |spec| print!("{}", output(spec)));
+    let own = spec("env").env("NOTIFY_SOCKET", "own").env("LISTEN_FDS", "1");
+    on_both_ways(&own, |spec| print!("{}", output(spec)));
+}
+
+pub(crate) fn what_a_service_manager_tells_us_stays_with_us() {
+    let told =
+        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC", "WATCHDOG_PID"];
+    let output = stage("managed").envs(told.map(|key| (key, "ours"))).env("OTHER", "ours").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = |end: &str| text.lines().filter(|line| line.ends_with(end)).collect::<Vec<_>>();
+    assert_eq!(lines("=ours"), ["OTHER=ours"; 4], "{text}");
+    assert_eq!(lines("NOTIFY_SOCKET=own").len(), 2, "unless the specification says so: {text}");
+    assert_eq!(lines("LISTEN_FDS=1").len(), 2, "{text}");
 }
 
 pub(crate) fn piped_streams_are_non_blocking_here_and_blocking_there() {

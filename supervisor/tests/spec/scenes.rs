@@ -14,7 +14,7 @@ use rustix::net::SendFlags;
 
 use crate::look::{children, is_root, output, spec, wait_readable};
 use crate::settings::NOBODY;
-use crate::{notify, privileges};
+use crate::{notify, plain, privileges};
 
 /// Names the scene that a process is to play.
 pub(crate) const SCENE: &str = "CLUSTER_SPEC_SCENE";
@@ -75,6 +75,7 @@ pub(crate) fn play() -> bool {
         Ok("attacker") => privileges::attack(),
         Ok("setter") => privileges::be_a_setter_of_users(),
         Ok("powerless") => privileges::be_powerless(),
+        Ok("managed") => plain::be_managed(),
         Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,
