@@ -1,11 +1,14 @@
 //! What a program is called with: arguments, environment, directory.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
+
+use rustix::io::Errno;
 
 /// What a service manager tells this process alone: that it is to notify, and which sockets it has.
 ///
@@ -55,4 +58,43 @@ impl CommandLine {
         }
         environment
     }
+}
+
+/// A program, its arguments and its environment, as the kernel takes them.
+#[derive(Debug)]
+pub(super) struct Exec {
+    program: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Exec {
+    /// The command line for `program`. A NUL within a string can't be.
+    pub(super) fn new(program: &Path, line: &CommandLine) -> Result<Self, Errno> {
+        let args = std::iter::once(&line.arg0).chain(&line.args).cloned();
+        let env = line.environment().into_iter().map(|(mut variable, value)| {
+            variable.push("=");
+            variable.push(value);
+            variable
+        });
+        Ok(Self {
+            program: c_string(program.as_os_str().to_owned())?,
+            args: args.map(c_string).collect::<Result<_, _>>()?,
+            env: env.map(c_string).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Becomes the program; returns only if that failed.
+    ///
+    /// The kernel's own `execve`: the standard library's gives a file that the kernel doesn't know (`ENOEXEC`) to
+    /// `/bin/sh`, as a shell does, and a truncated program would seem to start.
+    pub(super) fn exec(&self) -> Errno {
+        match nix::unistd::execve(&self.program, &self.args, &self.env) {
+            Err(errno) => Errno::from_raw_os_error(errno as i32),
+        }
+    }
+}
+
+fn c_string(string: OsString) -> Result<CString, Errno> {
+    CString::new(string.into_vec()).map_err(|_| Errno::INVAL)
 }

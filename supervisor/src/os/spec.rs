@@ -30,6 +30,7 @@ const LISTEN_START: u32 = 3;
 /// | stdin | `/dev/null` |
 /// | stdout, stderr | those of this process |
 /// | process group | one of its own |
+/// | signals | their defaults; after a direct start ignored and blocked as in this process, but for `SIGPIPE` |
 /// | other descriptors | none, unless this process has some that aren't closed on exec, and the start is a direct one |
 ///
 /// # The fast way and the other
@@ -42,6 +43,9 @@ const LISTEN_START: u32 = 3;
 /// Settings are applied in this order: session, descriptors, umask, nice, CPUs, OOM score; limits; supplementary
 /// groups, group, user, capabilities; death signal; directory. So everything but the directory is done with this process's
 /// privileges, and the directory is entered with the child's.
+///
+/// A signal that this process ignores since it was started so (`nohup`, `&` in a script) is ignored by a child that is
+/// started directly, as the kernel has it. `SIGTERM` then asks in vain, and its deadline comes.
 ///
 /// ```
 /// use cluster_supervisor::os::{ChildSpec, Executable, Resource, Stdio, User, trampoline};

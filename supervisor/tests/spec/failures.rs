@@ -88,10 +88,20 @@ pub(crate) fn a_program_that_can_not_start_comes_back_on_both_ways() {
     check(ErrorKind::PermissionDenied);
     fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
     check(ErrorKind::NotFound);
-    // A pinned one that is no program the kernel knows.
-    fs::write(&path, "\x7fELF").unwrap();
-    assert!(Executable::open(&path).unwrap().is_pinned());
-    assert!(ChildSpec::new(Executable::open(&path).unwrap()).spawn().is_err());
+    fs::remove_file(&path).unwrap();
+}
+
+pub(crate) fn a_file_that_the_kernel_does_not_know_is_given_to_no_shell() {
+    let path = scratch("unknown");
+    for bytes in [&b"\x7fELF"[..], b"\x7fELF\necho hello\n", b"echo hello\n", b"x"] {
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        let spec = ChildSpec::new(Executable::open(&path).unwrap());
+        for spec in [through_trampoline(&spec), spec] {
+            let Err(Error::Spawn { source, .. }) = spec.spawn() else { panic!("{bytes:?} is no program") };
+            assert_eq!(source.raw_os_error(), Some(8), "{bytes:?}: {source}");
+        }
+    }
     fs::remove_file(&path).unwrap();
 }
 

@@ -25,7 +25,7 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 33] = [
+    let tests: [(&str, fn()); 35] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
         ("service_manager", plain::what_a_service_manager_tells_us_stays_with_us),
@@ -39,6 +39,7 @@ fn main() {
         ("directory", settings::the_directory_is_entered),
         ("listeners", settings::listeners_and_descriptors_are_there_and_nothing_else),
         ("taken_numbers", settings::numbers_that_somebody_has_taken_are_given_all_the_same),
+        ("signals", settings::no_signal_is_ignored_or_blocked_after_the_trampoline),
         ("user", settings::the_user_is_set_last_and_completely),
         ("limits_before_user", scenes::limits_are_set_before_the_user),
         ("own_user", settings::ones_own_user_takes_no_privilege),
@@ -47,6 +48,7 @@ fn main() {
         ("bad_settings", failures::a_setting_that_fails_comes_back_with_operation_and_cause),
         ("invalid", failures::what_can_not_be_is_refused_before_anything_starts),
         ("bad_programs", failures::a_program_that_can_not_start_comes_back_on_both_ways),
+        ("unknown_formats", failures::a_file_that_the_kernel_does_not_know_is_given_to_no_shell),
         ("private_directory", failures::the_directory_is_entered_as_the_user),
         ("no_trampoline", scenes::a_program_without_a_trampoline_is_told_what_to_do),
         ("forgotten_trampoline", scenes::a_child_that_is_no_trampoline_is_ended),

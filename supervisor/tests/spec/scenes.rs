@@ -13,7 +13,7 @@ use cluster_supervisor::os::{ChildSpec, Executable, Resource, User, open_descrip
 use rustix::net::SendFlags;
 
 use crate::look::{children, is_root, output, spec, wait_readable};
-use crate::settings::NOBODY;
+use crate::settings::{self, NOBODY};
 use crate::{notify, plain, privileges};
 
 /// Names the scene that a process is to play.
@@ -76,6 +76,7 @@ pub(crate) fn play() -> bool {
         Ok("setter") => privileges::be_a_setter_of_users(),
         Ok("powerless") => privileges::be_powerless(),
         Ok("managed") => plain::be_managed(),
+        Ok("deaf") => settings::be_deaf(),
         Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,

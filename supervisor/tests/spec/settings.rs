@@ -8,8 +8,12 @@ use std::sync::mpsc;
 
 use cluster_supervisor::os::{OpenFiles, ProcessGroup, Resource, User};
 use cluster_supervisor::{Exit, StopSignal};
+use nix::sys::signal::SigSet;
 
-use crate::look::{Cat, has_capability, is_root, read_until, spec, stat, through_trampoline, wait_readable};
+use crate::look::{
+    Cat, has_capability, is_root, output, read_until, spec, stat, through_trampoline, wait_readable,
+};
+use crate::scenes::SCENE;
 
 const PROCESS_GROUP: usize = 5;
 const SESSION: usize = 6;
@@ -138,6 +142,29 @@ fn inheritable(number: i32) -> OwnedFd {
     assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&fd), number);
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
     fd
+}
+
+/// A process that ignores and blocks signals.
+pub(crate) fn be_deaf() {
+    let mut blocked = SigSet::empty();
+    blocked.add(nix::sys::signal::Signal::SIGUSR2);
+    blocked.thread_block().unwrap();
+    let look = spec("grep").args(["-E", "^Sig(Ign|Blk)", "/proc/self/status"]);
+    print!("{}{}", output(&look), output(&through_trampoline(&look)));
+}
+
+pub(crate) fn no_signal_is_ignored_or_blocked_after_the_trampoline() {
+    let exe = std::env::current_exe().unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' HUP INT TERM USR1; exec \"$0\""]).arg(exe).env(SCENE, "deaf");
+    let text = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+    // Those between the classic signals and the real-time ones are the C library's.
+    let mask =
+        |line: &str| u64::from_str_radix(line.split_once(':').unwrap().1.trim(), 16).unwrap() & !(7 << 31);
+    let masks: Vec<u64> = text.lines().map(mask).collect();
+    let bits = |signals: &[u32]| signals.iter().map(|signal| 1 << (signal - 1)).sum::<u64>();
+    let (blocked, ignored) = (bits(&[12]), bits(&[1, 2, 15, 10]));
+    assert_eq!(masks, [blocked, ignored, 0, 0], "directly, then through the trampoline: {text}");
 }
 
 pub(crate) fn the_user_is_set_last_and_completely() {

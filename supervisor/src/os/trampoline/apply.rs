@@ -2,7 +2,7 @@
 //!
 //! The order, and why:
 //!
-//! 1. Session, descriptors (others are closed first), umask, nice, CPUs, OOM score: as the user that we are, who may.
+//! 1. Signals as a program expects them; session, descriptors (others are closed first), umask, nice, CPUs, OOM score: as the user that we are, who may.
 //!    Descriptors come before the limit of open files, which may be below their numbers.
 //! 2. Limits, once nothing of ours needs more: raising a hard one takes privileges that the user may not have.
 //! 3. Supplementary groups, group, user: each takes privileges that the next one gives up. Then capabilities, which the
@@ -10,14 +10,11 @@
 //! 4. Death signal: the kernel forgets it when the user changes. Then a look at the parent: if it ended before, the
 //!    signal would never come.
 //! 5. Directory, as the user who will be in it.
-//! 6. Exec, which closes all that is not the program's. It is the standard library's, for that also undoes what Rust's
-//!    runtime does to `SIGPIPE`; a file that the kernel doesn't know (`ENOEXEC`) it gives to `/bin/sh`, as a shell does.
+//! 6. Exec, which closes all that is not the program's.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 
 use rustix::fs::Mode;
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -28,6 +25,7 @@ use super::description::Description;
 use super::handshake::Report;
 use super::{inherited, packet};
 use crate::StopSignal;
+use crate::os::command_line::Exec;
 use crate::os::executable::descriptor_path;
 use crate::os::settings::{Limit, Settings, User};
 
@@ -35,6 +33,7 @@ use crate::os::settings::{Limit, Settings, User};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Trust,
+    Signals,
     Session,
     Descriptors,
     Umask,
@@ -53,8 +52,9 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Trust,
+        Self::Signals,
         Self::Session,
         Self::Descriptors,
         Self::Umask,
@@ -76,6 +76,7 @@ impl Step {
     pub(super) fn operation(self) -> &'static str {
         match self {
             Self::Trust => "obey (this program has privileges by its file: setuid, setgid or capabilities)",
+            Self::Signals => "set signals to their defaults (is /proc mounted?)",
             Self::Session => "make a session",
             Self::Descriptors => {
                 "put descriptors at their numbers (are these free, and below the limit of open files?)"
@@ -134,7 +135,7 @@ pub(super) fn become_program(
 ) -> Failure {
     match prepare(description, descriptors, socket) {
         // The descriptors at their numbers are open until exec, and open after it.
-        Ok((mut command, _placed)) => Step::Exec.failed_io()(command.exec()),
+        Ok((exec, _placed)) => Step::Exec.failed()(exec.exec()),
         Err(failure) => failure,
     }
 }
@@ -143,15 +144,16 @@ fn prepare(
     description: &Description,
     descriptors: Vec<OwnedFd>,
     socket: &OwnedFd,
-) -> Result<(Command, Placed), Failure> {
+) -> Result<(Exec, Placed), Failure> {
     let settings = &description.settings;
+    inherited::reset_signals().map_err(Step::Signals.failed())?;
     if settings.session {
         rustix::process::setsid().map_err(Step::Session.failed())?;
     }
     let ours: Vec<_> = descriptors.iter().chain([socket]).map(AsFd::as_fd).collect();
     inherited::close_others(&ours).map_err(Step::Descriptors.failed())?;
     let placed = Placed::place(description, descriptors).map_err(Step::Descriptors.failed())?;
-    let command = command(description, &placed);
+    let exec = exec(description, &placed).map_err(Step::Exec.failed())?;
     set_priorities(settings)?;
     settings.limits.iter().try_for_each(set_limit).map_err(Step::Limits.failed())?;
     settings.user.as_ref().map_or(Ok(()), set_user)?;
@@ -160,16 +162,16 @@ fn prepare(
         std::env::set_current_dir(directory).map_err(Step::Directory.failed_io())?;
     }
     packet::send(socket, &Report::Executing.encode()).map_err(Step::Parent.failed())?;
-    Ok((command, placed))
+    Ok((exec, placed))
 }
 
-fn command(description: &Description, placed: &Placed) -> Command {
-    let mut command = description.command.command(&placed.program);
+fn exec(description: &Description, placed: &Placed) -> Result<Exec, Errno> {
+    let mut command = description.command.clone();
     if description.listens {
         // This process keeps its pid through exec.
-        command.env("LISTEN_PID", std::process::id().to_string());
+        command.env.push(("LISTEN_PID".into(), Some(std::process::id().to_string().into())));
     }
-    command
+    Exec::new(&placed.program, &command)
 }
 
 /// All descriptors where they shall be.
