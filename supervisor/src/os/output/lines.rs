@@ -89,7 +89,7 @@ impl Lines {
     pub fn next(&mut self, input: &mut &[u8]) -> Option<Piece<'_>> {
         self.forget_spent();
         // Beyond the limit there may be the CR and the LF of a line that just fits.
-        let room = (self.limit + 2).saturating_sub(self.partial.len());
+        let room = self.limit.saturating_add(2).saturating_sub(self.partial.len());
         let (window, _) = input.split_at(room.min(input.len()));
         let newline = window.iter().position(|&byte| byte == b'\n');
         let taken = newline.unwrap_or(window.len());
@@ -202,6 +202,16 @@ mod tests {
         assert_eq!(pieces(4, [&b"abcd\r"[..]]), [part("abcd"), whole("\r")], "half an end is text");
         assert_eq!(pieces(4, [&b"abcd\rx\n"[..]]), [part("abcd"), whole("\rx")]);
         assert_eq!(pieces(4, [&b"abcdefgh\n"[..]]), [part("abcd"), whole("efgh")]);
+    }
+
+    #[test]
+    fn without_a_limit_every_line_is_whole() {
+        let mut lines = Lines::new().limit(usize::MAX);
+        let (mut first, mut second) = (&b"ab"[..], &b"c\r\nd"[..]);
+        assert_eq!(lines.next(&mut first), None);
+        assert_eq!(lines.next(&mut second).map(|piece| piece.text().to_vec()), Some(b"abc".to_vec()));
+        assert_eq!(lines.next(&mut second), None);
+        assert_eq!(lines.finish().map(|piece| piece.text().to_vec()), Some(b"d".to_vec()));
     }
 
     #[test]
