@@ -300,3 +300,30 @@ fn children_that_are_not_finished_are_when_all_is_closed() {
         assert_eq!(lines.texts(key, Stdout), ["last"], "child {key}");
     }
 }
+
+/// A key that can't be told from others by the thread that reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Faulty;
+
+impl std::hash::Hash for Faulty {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {
+        let thread = std::thread::current();
+        assert_ne!(thread.name(), Some("output-reader"), "this panic is part of a test");
+    }
+}
+
+#[test]
+fn a_reader_that_panics_leaves_no_child_waiting() {
+    let capture = Capture::start(CaptureLimits::new(), |_: Line<'_, Faulty>| {}).unwrap();
+    let (stdout, childs) = std::io::pipe().unwrap();
+    let mut command = std::process::Command::new("sh");
+    let endless = "trap '' PIPE; while echo more; do :; done 2>/dev/null";
+    let mut child = command.args(["-c", endless]).stdout(childs).spawn().unwrap();
+    drop(command);
+    capture.watch(Faulty, Stdout, stdout).unwrap();
+    until("the child sees that nobody reads", || child.try_wait().unwrap().is_some());
+    let (another, _childs) = std::io::pipe().unwrap();
+    assert!(capture.watch(Faulty, Stderr, another).is_err(), "nobody would read it");
+    assert!(capture.finish(Faulty).is_some());
+    capture.close(DEADLINE).unwrap();
+}

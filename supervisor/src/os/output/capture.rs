@@ -201,6 +201,8 @@ impl<K> Shared<K> {
 impl<K: Copy + Eq + Hash> Shared<K> {
     /// The reader's thread.
     fn read(&self, poller: &Poller) {
+        // A panic is a fault of ours, or of the caller's keys. Whatever it was, children must not wait for a reader.
+        let _abandoned = Abandoned(self);
         let mut ready = Vec::new();
         loop {
             let state = self.lock();
@@ -245,6 +247,17 @@ impl<K: Copy + Eq + Hash> Shared<K> {
     fn tell_sink(&self, state: &State<K>) {
         if state.pipes.has_lines() {
             self.changed.notify_one();
+        }
+    }
+}
+
+/// Closes all pipes when the reader's thread panics: a child gets `EPIPE` then, instead of waiting for ever.
+struct Abandoned<'a, K>(&'a Shared<K>);
+
+impl<K> Drop for Abandoned<'_, K> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.lock().pipes.abandon();
         }
     }
 }

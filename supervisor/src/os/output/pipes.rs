@@ -60,6 +60,15 @@ enum Outcome {
     Ended,
 }
 
+impl<K> Pipes<K> {
+    /// Nobody will read any more: closes all pipes, and takes no others. The last lines until now are kept.
+    pub(super) fn abandon(&mut self) {
+        self.children.values_mut().for_each(|child| child.pipes = [None, None]);
+        self.paused.clear();
+        self.poller = None;
+    }
+}
+
 impl<K: Copy + Eq + Hash> Pipes<K> {
     pub(super) fn new(limits: CaptureLimits, poller: Arc<Poller>) -> Self {
         Self {
