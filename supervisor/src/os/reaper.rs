@@ -59,16 +59,16 @@ pub struct Reaper {
     procfs: Procfs,
 }
 
-/// More come with the next call: orphans are made by others, as many as they like.
-const AT_ONCE: usize = 1024;
-
 impl Reaper {
     /// A reaper of this process's orphans.
     pub fn new() -> Self {
         Self { procfs: Procfs::new() }
     }
 
-    /// Reaps those that have ended, at most 1024 of them, and returns them. It never waits.
+    /// Reaps all that have ended when it is called, and returns them. It never waits.
+    ///
+    /// Others may end meanwhile, as many as they like: of these `SIGCHLD` tells anew, and the next call reaps them. So the
+    /// work of one call is bounded by how many processes there can be.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Reaper {
             return Ok(Vec::new());
         }
         let mut reaped = Vec::new();
-        for orphan in self.orphans(owned)?.into_iter().filter(Process::is_dead).take(AT_ONCE) {
+        for orphan in self.orphans(owned)?.into_iter().filter(Process::is_dead) {
             // By its number: it is our child and has ended, so until here nobody else can have got it.
             if let Some(exit) = reap(orphan.identity.pid)? {
                 reaped.push(Orphan { pid: orphan.identity.pid, name: orphan.name, exit });

@@ -20,6 +20,7 @@ use libtest_mimic::{Arguments, Trial};
 /// What a process of its own does.
 const ROLES: &[(&str, fn())] = &[
     ("daemon", orphans::a_daemon_comes_to_the_subreaper_and_is_ended),
+    ("many-orphans", orphans::many_orphans_are_reaped_at_once),
     ("not-stolen", orphans::the_exit_of_a_child_is_left_to_who_started_it),
     ("setsid-chain", orphans::a_chain_that_leaves_its_session_at_each_step_ends),
     ("signals", signals::signals_arrive_as_values),

@@ -32,6 +32,18 @@ pub(crate) fn a_daemon_comes_to_the_subreaper_and_is_ended() {
     bystander.must_be_well();
 }
 
+pub(crate) fn many_orphans_are_reaped_at_once() {
+    become_subreaper().unwrap();
+    let many = 1500;
+    let mut shell = Shell::run(&format!("i=0; while [ $i -lt {many} ]; do (: &); i=$((i+1)); done"));
+    let child = shell.child.pid();
+    let (reaper, owned) = (Reaper::new(), |pid| pid == child);
+    eventually("all to be orphans and dead", || (reaper.dead(owned).unwrap().len() == many).then_some(()));
+    assert_eq!(reaper.reap(owned).unwrap().len(), many, "nobody tells that there are more");
+    assert_eq!(shell.reap(), Exit::Code(0));
+    assert_eq!(children(), [0; 0], "no zombie is left");
+}
+
 pub(crate) fn the_exit_of_a_child_is_left_to_who_started_it() {
     become_subreaper().unwrap();
     let mut shell = Shell::run("sh -c '(read go; exit 5) <&3 & echo $! >&3'; exit 7");
