@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, Mode, OFlags};
@@ -35,7 +36,8 @@ pub struct Executable {
 }
 
 impl Executable {
-    /// Pins the program that is running now, even if its file has been replaced since it began.
+    /// Pins the program that is running now, even if its file has been replaced since it began. Its path is the one that
+    /// it was started from, where its replacement may be.
     ///
     /// # Errors
     ///
@@ -43,7 +45,9 @@ impl Executable {
     pub fn current() -> Result<Self, Error> {
         let link = Path::new("/proc/self/exe");
         let path = std::fs::read_link(link).unwrap_or_else(|_| link.to_owned());
-        Ok(Self { file: open(link)?, path, by_path: None })
+        let file = open(link)?;
+        let path = before_deletion(&file, path);
+        Ok(Self { file, path, by_path: None })
     }
 
     /// Pins the program at `path`.
@@ -110,6 +114,15 @@ impl AsFd for Executable {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The path that a file had, out of what the kernel calls it: after it was deleted, a suffix says so.
+fn before_deletion(file: &OwnedFd, path: PathBuf) -> PathBuf {
+    let Some(before) = path.as_os_str().as_bytes().strip_suffix(b" (deleted)") else { return path };
+    // A file may be called so. Then it has a name still, and is where its path says.
+    let has_no_name = rustix::fs::fstat(file).is_ok_and(|status| status.st_nlink == 0);
+    let before = Path::new(OsStr::from_bytes(before)).to_owned();
+    if has_no_name || path.symlink_metadata().is_err() { before } else { path }
 }
 
 /// The path of a descriptor of this process.

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use cluster_supervisor::Exit;
 use cluster_supervisor::os::{ChildSpec, Executable, Stdio};
@@ -12,7 +13,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
 
 use crate::look::{Cat, output, read_until, spec, through_trampoline};
-use crate::scenes::stage;
+use crate::scenes::{SCENE, stage};
 
 /// A file of this test alone.
 pub(crate) fn scratch(name: &str) -> PathBuf {
@@ -115,6 +116,33 @@ pub(crate) fn a_deleted_program_runs_on_both_ways() {
     assert!(program.is_pinned());
     fs::remove_file(&path).unwrap();
     on_both_ways(&ChildSpec::new(program).args(["here"]), |spec| assert_eq!(output(spec), "here\n"));
+}
+
+/// A process whose file is deleted, or replaced, when it has begun.
+pub(crate) fn show_what_is_running() {
+    let path = std::env::current_exe().unwrap();
+    let shown = || Executable::current().unwrap().path().display().to_string();
+    let before = shown();
+    // With a second name it isn't gone, but not where it was.
+    fs::hard_link(&path, path.with_extension("second")).unwrap();
+    fs::remove_file(&path).unwrap();
+    let moved = shown();
+    fs::remove_file(path.with_extension("second")).unwrap();
+    let deleted = shown();
+    fs::write(&path, "another release").unwrap();
+    println!("{before}\n{moved}\n{deleted}\n{}", shown());
+}
+
+pub(crate) fn the_running_program_has_the_path_that_it_was_started_from() {
+    // The second is called what the kernel calls a deleted one.
+    for end in ["", " (deleted)"] {
+        let path = PathBuf::from(format!("{}{end}", scratch("running").display()));
+        fs::copy("/proc/self/exe", &path).unwrap();
+        let output = Command::new(&path).env(SCENE, "current").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.lines().collect::<Vec<_>>(), [path.to_str().unwrap(); 4], "{text}");
+        fs::remove_file(&path).unwrap();
+    }
 }
 
 pub(crate) fn a_name_is_looked_up_in_path() {

@@ -77,6 +77,7 @@ pub(crate) fn play() -> bool {
         Ok("powerless") => privileges::be_powerless(),
         Ok("managed") => plain::be_managed(),
         Ok("deaf") => settings::be_deaf(),
+        Ok("current") => plain::show_what_is_running(),
         Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,
