@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -54,15 +54,18 @@ impl Executable {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`].
+    /// [`Error::Open`], also for an empty file: one that is being written, say.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let file = open(&path)?;
-        let by_path = if may_be_pinned(&file) {
-            None
-        } else {
-            let absolute = std::path::absolute(&path);
-            Some(absolute.map_err(|source| Error::Open { path: path.clone(), source })?)
+        let failed = |source| Error::Open { path: path.clone(), source };
+        let by_path = match format(&file) {
+            Format::Kernels => None,
+            Format::Other => Some(std::path::absolute(&path).map_err(failed)?),
+            Format::Empty => {
+                let source = std::io::Error::new(ErrorKind::InvalidData, "the file is empty");
+                return Err(failed(source));
+            }
         };
         Ok(Self { file, path, by_path })
     }
@@ -86,7 +89,7 @@ impl Executable {
             .map(|directory| directory.join(name))
             .find(|path| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok())
             .map_or_else(
-                || Err(Error::Open { path: name.to_owned(), source: std::io::ErrorKind::NotFound.into() }),
+                || Err(Error::Open { path: name.to_owned(), source: ErrorKind::NotFound.into() }),
                 Self::open,
             )
     }
@@ -135,14 +138,26 @@ fn open(path: &Path) -> Result<OwnedFd, Error> {
         .map_err(|errno| Error::Open { path: path.to_owned(), source: errno.into() })
 }
 
-/// Whether the kernel runs the file itself. One that can't be read is no script: its interpreter could not read it, either.
-fn may_be_pinned(file: &OwnedFd) -> bool {
+/// What a file has to be started as.
+enum Format {
+    /// The kernel runs the file itself.
+    Kernels,
+    /// A script, or nothing that can be started.
+    Other,
+    Empty,
+}
+
+/// A file that can't be read is no script: its interpreter could not read it, either.
+fn format(file: &OwnedFd) -> Format {
     // Non-blocking, or opening a pipe with a name would wait for its other end.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open(descriptor_path(file), flags, Mode::empty()) else { return true };
-    let mut magic = [0; 4];
-    match File::from(file).read_exact(&mut magic) {
-        Ok(()) => magic == *b"\x7fELF",
-        Err(error) => error.kind() != std::io::ErrorKind::UnexpectedEof,
+    let Ok(file) = rustix::fs::open(descriptor_path(file), flags, Mode::empty()) else {
+        return Format::Kernels;
+    };
+    let mut magic = Vec::new();
+    match File::from(file).take(4).read_to_end(&mut magic) {
+        Ok(0) => Format::Empty,
+        Ok(_) if magic != b"\x7fELF" => Format::Other,
+        Ok(_) | Err(_) => Format::Kernels,
     }
 }

@@ -105,6 +105,15 @@ pub(crate) fn a_file_that_the_kernel_does_not_know_is_given_to_no_shell() {
     fs::remove_file(&path).unwrap();
 }
 
+pub(crate) fn an_empty_file_is_no_executable() {
+    let path = scratch("empty");
+    File::create(&path).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    let Err(Error::Open { source, .. }) = Executable::open(&path) else { panic!("it is nothing") };
+    assert_eq!(source.to_string(), "the file is empty");
+    fs::remove_file(&path).unwrap();
+}
+
 pub(crate) fn the_directory_is_entered_as_the_user() {
     if !is_root() {
         return println!("skipped: changing the user takes root");
