@@ -18,6 +18,10 @@ use super::Error;
 /// (ELF) can be: the interpreter of a script (`#!`) gets the script's path, and would not find a descriptor that is
 /// closed on exec. Anything else is therefore started by its path, and [`is_pinned`](Self::is_pinned) says so.
 ///
+/// The kernel names a process after the path that it was started from. So a pinned one is called by the number of a
+/// descriptor (`/proc/PID/comm`, `ps -o comm`, `pgrep` and `killall` without `-f`), unless it gives itself a name
+/// (`PR_SET_NAME`); its arguments (`ps -o args`) are what they should be.
+///
 /// Dropping it closes the file; what was started runs on.
 ///
 /// ```
@@ -135,7 +139,13 @@ pub(super) fn descriptor_path(file: impl AsFd) -> PathBuf {
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .and_then(above_standard_streams)
         .map_err(|errno| Error::Open { path: path.to_owned(), source: errno.into() })
+}
+
+/// A program that has closed its stdin gets files there; in a child the child's stdin would take the executable's place.
+fn above_standard_streams(file: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    if file.as_raw_fd() > 2 { Ok(file) } else { rustix::io::fcntl_dupfd_cloexec(&file, 3) }
 }
 
 /// What a file has to be started as.

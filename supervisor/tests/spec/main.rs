@@ -25,7 +25,7 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 37] = [
+    let tests: [(&str, fn()); 38] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
         ("service_manager", plain::what_a_service_manager_tells_us_stays_with_us),
@@ -34,6 +34,7 @@ fn main() {
         ("scripts", plain::a_script_runs_by_its_path_and_is_not_pinned),
         ("pinned", plain::a_deleted_program_runs_on_both_ways),
         ("current", plain::the_running_program_has_the_path_that_it_was_started_from),
+        ("closed_stdin", plain::an_executable_takes_the_place_of_no_standard_stream),
         ("found_in_path", plain::a_name_is_looked_up_in_path),
         ("groups_and_sessions", settings::groups_and_sessions),
         ("limits", settings::limits_nice_cpus_oom_score_and_umask_are_applied),

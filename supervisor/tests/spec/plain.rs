@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -143,6 +143,20 @@ pub(crate) fn the_running_program_has_the_path_that_it_was_started_from() {
         assert_eq!(text.lines().collect::<Vec<_>>(), [path.to_str().unwrap(); 4], "{text}");
         fs::remove_file(&path).unwrap();
     }
+}
+
+/// A process that closes its stdin when it has begun.
+pub(crate) fn close_stdin() {
+    nix::unistd::close(0).unwrap();
+    let echo = spec("echo").args(["runs"]);
+    assert!(echo.executable().as_fd().as_raw_fd() > 2);
+    on_both_ways(&echo, |spec| print!("{}", output(spec)));
+}
+
+pub(crate) fn an_executable_takes_the_place_of_no_standard_stream() {
+    let output = stage("no_stdin").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "runs\nruns\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 pub(crate) fn a_name_is_looked_up_in_path() {

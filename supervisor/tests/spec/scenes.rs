@@ -78,6 +78,7 @@ pub(crate) fn play() -> bool {
         Ok("managed") => plain::be_managed(),
         Ok("deaf") => settings::be_deaf(),
         Ok("current") => plain::show_what_is_running(),
+        Ok("no_stdin") => plain::close_stdin(),
         Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,
