@@ -36,7 +36,7 @@ impl Child {
             Err(errno) => {
                 process.kill()?;
                 process.wait()?;
-                Err(errno.into())
+                Err(unwatchable(errno))
             }
         }
     }
@@ -137,8 +137,34 @@ impl Child {
     }
 }
 
+/// Why there is no pidfd for a child: an older kernel doesn't know the call, or not that it may be non-blocking.
+fn unwatchable(errno: Errno) -> io::Error {
+    match errno {
+        Errno::NOSYS | Errno::INVAL => {
+            let what = format!("watching a process takes Linux 5.10 or later (pidfd_open: {errno})");
+            io::Error::new(io::ErrorKind::Unsupported, what)
+        }
+        errno => errno.into(),
+    }
+}
+
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_named_as_the_cause() {
+        for errno in [Errno::NOSYS, Errno::INVAL] {
+            let error = unwatchable(errno);
+            assert!(error.to_string().contains("Linux 5.10"), "{error}");
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        }
+        assert_eq!(unwatchable(Errno::MFILE).raw_os_error(), Some(24), "others speak for themselves");
     }
 }
