@@ -101,8 +101,8 @@ pub enum Error {
         /// Its pid.
         pid: u32,
     },
-    /// The processes could not be listed.
-    #[error("could not read {}: a mounted /proc and free descriptors are needed to find processes", path.display())]
+    /// The processes could not be listed, or a pinned executable could not be found by its descriptor.
+    #[error("could not read {}: a mounted /proc and free descriptors are needed for processes", path.display())]
     Proc {
         /// The file or folder.
         path: PathBuf,

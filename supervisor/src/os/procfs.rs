@@ -129,6 +129,13 @@ impl Procfs {
     }
 }
 
+/// What to say when something could not be found through `/proc`, if that isn't there.
+pub(super) fn without_proc() -> Option<Error> {
+    let path = Path::new("/proc/self/fd");
+    let source = path.symlink_metadata().err()?;
+    Some(Error::Proc { path: path.to_owned(), source })
+}
+
 /// Several times what the kernel writes at most: 52 numbers and a name.
 const LONGEST: u64 = 4096;
 

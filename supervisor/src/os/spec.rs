@@ -1,13 +1,18 @@
 //! What a child is started as.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
+
 use super::command_line::CommandLine;
+use super::procfs::without_proc;
 use super::settings::{Limit, ProcessGroup, Resource, Settings, User};
 use super::stdio::{ChildEnds, OurEnds, Stdio, StdioSet};
 use super::trampoline::{Description, Launch, launch, trampoline_is_available};
@@ -316,13 +321,16 @@ impl ChildSpec {
         Child::watch(child, ours).map_err(|source| self.failed(source))
     }
 
-    /// What a failed spawn is about: `posix_spawn` doesn't tell a missing directory from a missing program.
+    /// What a failed spawn is about: `posix_spawn` tells neither a bad directory nor a missing `/proc` from a bad program.
     fn failed(&self, source: std::io::Error) -> Error {
         let path = self.executable.path().to_owned();
-        match self.command.directory.as_deref().map(std::fs::metadata) {
-            Some(Err(source)) => Error::Setting { operation: "enter the directory", path, source },
-            _ => Error::Spawn { path, source },
+        if let Some(Err(source)) = self.command.directory.as_deref().map(is_enterable) {
+            return Error::Setting { operation: "enter the directory", path, source };
         }
+        if self.executable.is_pinned() && source.kind() == ErrorKind::NotFound {
+            return without_proc().unwrap_or(Error::Spawn { path, source });
+        }
+        Error::Spawn { path, source }
     }
 
     fn launch(&self) -> Launch<'_> {
@@ -366,6 +374,14 @@ impl ChildSpec {
         }
         command
     }
+}
+
+/// Whether this process may enter a directory, or why not.
+fn is_enterable(directory: &Path) -> std::io::Result<()> {
+    if !std::fs::metadata(directory)?.is_dir() {
+        return Err(Errno::NOTDIR.into());
+    }
+    Ok(rustix::fs::accessat(CWD, directory, Access::EXEC_OK, AtFlags::EACCESS)?)
 }
 
 fn is_listener_name(name: &OsStr) -> bool {

@@ -5,11 +5,13 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 
 use cluster_supervisor::os::{ChildSpec, Error, Executable, Resource, User};
 
 use crate::look::{is_root, spec, through_trampoline};
 use crate::plain::scratch;
+use crate::scenes::{SCENE, stage};
 use crate::settings::NOBODY;
 
 fn null() -> OwnedFd {
@@ -112,6 +114,69 @@ pub(crate) fn an_empty_file_is_no_executable() {
     let Err(Error::Open { source, .. }) = Executable::open(&path) else { panic!("it is nothing") };
     assert_eq!(source.to_string(), "the file is empty");
     fs::remove_file(&path).unwrap();
+}
+
+/// A process that is to start something in a directory.
+pub(crate) fn enter_a_directory() {
+    let spec = spec("true").directory(std::env::var_os(DIRECTORY).unwrap());
+    for spec in [through_trampoline(&spec), spec] {
+        let error = spec.spawn().unwrap_err();
+        println!("{error}: {}", error.source().unwrap());
+    }
+}
+
+const DIRECTORY: &str = "CLUSTER_SPEC_DIRECTORY";
+
+pub(crate) fn a_bad_directory_is_named_on_both_ways() {
+    let path = scratch("bad-directory");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
+    let check = |directory: &str, cause: &str, user: u32| {
+        let mut stage = stage("directory");
+        if is_root() {
+            stage.uid(user);
+        }
+        let output = stage.env(DIRECTORY, directory).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let named = text
+            .lines()
+            .filter(|line| line.contains("could not enter the directory") && line.contains(cause));
+        assert_eq!(named.count(), 2, "{directory}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let own = rustix::process::getuid().as_raw();
+    check("/no/such", "No such file", own);
+    check("/dev/null", "Not a directory", own);
+    check("/dev/null/below", "Not a directory", own);
+    check(path.to_str().unwrap(), "Permission denied", NOBODY);
+    fs::remove_dir(path).unwrap();
+}
+
+/// A process whose `/proc` goes away.
+pub(crate) fn do_without_proc() {
+    // So that nothing of it shows outside.
+    assert!(
+        std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "none", "/proc"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let spec = spec("true");
+    for spec in [through_trampoline(&spec), spec] {
+        println!("{}", spec.spawn().unwrap_err());
+    }
+}
+
+pub(crate) fn a_missing_proc_is_named_on_both_ways() {
+    let unshare = || std::process::Command::new("unshare");
+    if !unshare().args(["--mount", "true"]).output().is_ok_and(|output| output.status.success()) {
+        return println!("skipped: a /proc of one's own takes root and unshare(1)");
+    }
+    let exe = std::env::current_exe().unwrap();
+    let output = unshare().arg("--mount").arg(exe).env(SCENE, "no_proc").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(text.matches("a mounted /proc").count(), 2, "{text}{errors}");
 }
 
 pub(crate) fn the_directory_is_entered_as_the_user() {

@@ -25,7 +25,7 @@ fn main() {
     if scenes::play() {
         return;
     }
-    let tests: [(&str, fn()); 38] = [
+    let tests: [(&str, fn()); 40] = [
         ("arguments_and_environment", plain::arguments_and_environment_arrive_on_both_ways),
         ("a_cleared_environment", plain::a_cleared_environment_has_only_what_was_set_after),
         ("service_manager", plain::what_a_service_manager_tells_us_stays_with_us),
@@ -52,6 +52,8 @@ fn main() {
         ("bad_programs", failures::a_program_that_can_not_start_comes_back_on_both_ways),
         ("unknown_formats", failures::a_file_that_the_kernel_does_not_know_is_given_to_no_shell),
         ("empty_files", failures::an_empty_file_is_no_executable),
+        ("bad_directories", failures::a_bad_directory_is_named_on_both_ways),
+        ("no_proc", failures::a_missing_proc_is_named_on_both_ways),
         ("private_directory", failures::the_directory_is_entered_as_the_user),
         ("no_trampoline", scenes::a_program_without_a_trampoline_is_told_what_to_do),
         ("forgotten_trampoline", scenes::a_child_that_is_no_trampoline_is_ended),

@@ -14,7 +14,7 @@ use rustix::net::SendFlags;
 
 use crate::look::{children, is_root, output, spec, wait_readable};
 use crate::settings::{self, NOBODY};
-use crate::{notify, plain, privileges};
+use crate::{failures, notify, plain, privileges};
 
 /// Names the scene that a process is to play.
 pub(crate) const SCENE: &str = "CLUSTER_SPEC_SCENE";
@@ -79,6 +79,8 @@ pub(crate) fn play() -> bool {
         Ok("deaf") => settings::be_deaf(),
         Ok("current") => plain::show_what_is_running(),
         Ok("no_stdin") => plain::close_stdin(),
+        Ok("directory") => failures::enter_a_directory(),
+        Ok("no_proc") => failures::do_without_proc(),
         Ok("between") => privileges::stand_between(),
         Ok("notify_below") => assert!(stage("notify").status().unwrap().success()),
         _ => return false,

@@ -17,6 +17,7 @@ use super::handshake::{Handshake, Input, MAX_PACKET, Next};
 use super::{MARKER, packet, trampoline_is_available};
 use crate::Exit;
 use crate::os::child::Child;
+use crate::os::procfs::without_proc;
 use crate::os::stdio::{ChildEnds, OurEnds};
 use crate::os::{Error, Executable};
 
@@ -75,7 +76,10 @@ fn start(launch: &Launch<'_>, socket: OwnedFd, stderr: Stdio, ours: OurEnds) -> 
     if launch.new_group {
         command.process_group(0);
     }
-    let process = command.spawn().map_err(failed)?;
+    let process = command.spawn().map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => without_proc().unwrap_or_else(|| failed(source)),
+        _ => failed(source),
+    })?;
     // The command holds our copies of the child's ends: they must be gone for the child's to be the only ones.
     drop(command);
     Child::watch(process, ours).map_err(failed)
