@@ -350,9 +350,6 @@ impl ChildSpec {
         if !self.listeners.iter().all(|(name, _)| is_listener_name(name)) {
             return Err(invalid("a listener's name is up to 255 printable ASCII characters without a colon"));
         }
-        if self.settings.user.as_ref().is_some_and(|user| !user.may_be_signalled()) {
-            return Err(invalid("to stop a child of another user takes root or CAP_KILL"));
-        }
         let listeners = (LISTEN_START..).take(self.listeners.len());
         let description = Description {
             parent: std::process::id(),
@@ -362,7 +359,13 @@ impl ChildSpec {
             numbers: listeners.chain(self.descriptors.iter().map(|(number, _)| *number)).collect(),
             listens: !self.listeners.is_empty(),
         };
-        description.fault().map_or(Ok(description), |what| Err(invalid(what)))
+        if let Some(what) = description.fault() {
+            return Err(invalid(what));
+        }
+        if self.settings.user.as_ref().is_some_and(|user| !user.may_be_signalled()) {
+            return Err(invalid("to stop a child of another user takes root or CAP_KILL"));
+        }
+        Ok(description)
     }
 
     fn command_with_listeners(&self) -> CommandLine {
