@@ -4,7 +4,9 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+};
 
 use super::Error;
 use super::stdio::OurEnds;
@@ -103,13 +105,16 @@ impl Child {
         Ok(self.process.wait().map_err(Error::os("reap a child"))?.into())
     }
 
-    /// Kills it and waits until it is gone: for a child that nobody can look after.
+    /// Kills it, with all of its process group if that began with it, and waits until it is gone: for a child that nobody
+    /// can look after.
     ///
     /// # Errors
     ///
     /// [`Error::Unkillable`] when it may not be killed: it is given back, and still has to be waited for.
     /// [`Error::Os`] when somebody else has reaped it.
     pub fn kill_and_reap(mut self) -> Result<Exit, Error> {
+        // Nobody else would find them when the child is gone. If there is no group, or no permission, the child is tried.
+        let _ = signal_group_of(self.pid(), self.pidfd.as_fd(), Signal::KILL);
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => Ok(self.process.wait().map_err(Error::os("reap a child"))?.into()),
             // Not even somebody else's zombie may be signalled, but a child of ours be reaped.
@@ -135,6 +140,38 @@ impl Child {
         let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
         tracer.is_some_and(|pid| pid.trim() != "0")
     }
+}
+
+/// The process group of a process, or with 0 of this one: 0 if it began outside of our pid namespace.
+///
+/// It takes no descriptor, and not even `/proc`.
+pub(super) fn group_of(pid: u32) -> Option<u32> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
+    nix::unistd::getpgid(Some(pid)).ok()?.as_raw().try_into().ok()
+}
+
+/// The process group of a child's number, if there can be one and it can only have begun with the child.
+///
+/// A group's number is the pid of the one with whom it began; and until the child is reaped, nobody else can get its pid,
+/// nor a group of this number.
+pub(super) fn own_group(child: u32, pidfd: BorrowedFd<'_>) -> Option<Pid> {
+    let is_ours = group_of(0) == Some(child);
+    let group = i32::try_from(child).ok().and_then(Pid::from_raw);
+    group.filter(|_| !is_ours && is_unreaped(pidfd))
+}
+
+/// Signals that group. Nobody in it, or nobody whom we may signal, is no error.
+pub(super) fn signal_group_of(child: u32, pidfd: BorrowedFd<'_>, signal: Signal) -> rustix::io::Result<()> {
+    match own_group(child, pidfd).map(|group| kill_process_group(group, signal)) {
+        None | Some(Err(Errno::SRCH | Errno::PERM)) => Ok(()),
+        Some(result) => result,
+    }
+}
+
+/// Whether a child, alive or dead, still has its pid.
+pub(super) fn is_unreaped(pidfd: BorrowedFd<'_>) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd), options).is_ok()
 }
 
 /// Why there is no pidfd for a child: an older kernel doesn't know the call, or not that it may be non-blocking.

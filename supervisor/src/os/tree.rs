@@ -1,12 +1,11 @@
 //! A child with all that it started, and theirs.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::child::{group_of, is_unreaped, own_group, signal_group_of};
 use super::family::{Family, Step};
 use super::procfs::{Identity, Procfs};
 use super::{Child, Error};
@@ -242,25 +241,14 @@ impl Tree {
 
     /// Whether the child leads a process group.
     fn leads_a_group(&self) -> bool {
-        group_of(self.root.pid) == Some(self.root.pid) && self.group().is_some()
+        group_of(self.root.pid) == Some(self.root.pid)
+            && own_group(self.root.pid, self.pidfd.as_fd()).is_some()
     }
 
-    /// The process group of the child's number, if it can only be the tree's.
-    ///
-    /// A group's number is the pid of the one with whom it began; and until the child is reaped, nobody else can get
-    /// its pid, nor a group of this number.
-    fn group(&self) -> Option<Pid> {
-        let is_ours = group_of(0) == Some(self.root.pid);
-        pid(self.root.pid).filter(|_| !is_ours && is_unreaped(self.pidfd.as_fd()))
-    }
-
+    /// Signals the process group of the child's number, whoever is in it.
     fn signal_group(&self, signal: Signal) -> Result<(), Error> {
-        let Some(group) = self.group() else { return Ok(()) };
-        match kill_process_group(group, signal) {
-            // No group of its own, or nobody in it whom we may signal. Those have been or will be tried one by one.
-            Err(Errno::SRCH | Errno::PERM) => Ok(()),
-            result => result.map_err(Error::os("signal a process group")),
-        }
+        signal_group_of(self.root.pid, self.pidfd.as_fd(), signal)
+            .map_err(Error::os("signal a process group"))
     }
 
     /// Signals as many as possible, and returns the first error of those that say nothing about a member.
@@ -316,25 +304,11 @@ fn unseen(procfs: &Procfs, child: &Child) -> Error {
     }
 }
 
-/// Whether a child, alive or dead, still has its pid.
-fn is_unreaped(pidfd: BorrowedFd<'_>) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    waitid(WaitId::PidFd(pidfd), options).is_ok()
-}
-
 fn gone_is_fine(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
     match result {
         Err(Errno::SRCH) => Ok(()),
         result => result,
     }
-}
-
-/// The process group of a process, or with 0 of this one: 0 if it began outside of our pid namespace.
-///
-/// It takes no descriptor, and not even `/proc`.
-fn group_of(pid: u32) -> Option<u32> {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
-    nix::unistd::getpgid(Some(pid)).ok()?.as_raw().try_into().ok()
 }
 
 fn pid(pid: u32) -> Option<Pid> {
@@ -388,7 +362,7 @@ mod tests {
         }
         assert!(tree.leads_a_group(), "its number is its own for as long as it is not reaped");
         child.try_reap().unwrap();
-        assert!(!tree.leads_a_group() && tree.group().is_none());
+        assert!(!tree.leads_a_group());
         let (child, _stdin) = shell(|spec| spec.group(ProcessGroup::Inherit));
         assert!(!Tree::of(&child).unwrap().leads_a_group(), "it stayed in ours");
         child.kill_and_reap().unwrap();

@@ -42,6 +42,7 @@ const TESTS: &[(&str, fn())] = &[
         stop::the_rest_of_a_group_is_killed_after_its_leader_was_reaped,
     ),
     ("everybody_is_killed_at_once", stop::everybody_is_killed_at_once),
+    ("a_child_that_is_given_up_ends_with_its_group", stop::a_child_that_is_given_up_ends_with_its_group),
     ("only_who_is_asked_ends", stop::only_who_is_asked_ends),
     ("a_core_dump_is_told", autopsy::a_core_dump_is_told),
     ("the_senders_of_signals", autopsy::a_signal_of_ours_is_told_from_anothers),

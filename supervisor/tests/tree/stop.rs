@@ -4,8 +4,8 @@ use cluster_supervisor::Exit;
 use cluster_supervisor::os::{Ask, OpenFiles, Tree, User, set_open_files};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::processes::eventually;
-use crate::support::{Shell, is_stopped, with_bystander};
+use crate::processes::{self, eventually};
+use crate::support::{MARK, Shell, is_stopped, with_bystander};
 
 /// Sleeps on, whatever signal comes that can be ignored.
 const STUBBORN: &str = "trap '' TERM HUP; echo $$ >&3; while :; do sleep 1000; done";
@@ -155,4 +155,14 @@ pub(crate) fn who_may_not_be_killed_any_more_is_not_left_stopped() {
     eventually("both to go on", || pids.iter().all(|pid| !is_stopped(*pid)).then_some(()));
     rustix::thread::set_capabilities(None, all).unwrap();
     shell.kill(&mut tree);
+}
+
+pub(crate) fn a_child_that_is_given_up_ends_with_its_group() {
+    with_bystander(|| {
+        let shell = Shell::run("sleep 1000 & sleep 1000; :");
+        eventually("all of them to run", || (sleeps(&shell) == 2).then_some(()));
+        let Shell { child, mark, .. } = shell;
+        assert_eq!(child.kill_and_reap().unwrap(), Exit::Signal(9));
+        eventually("all of them to end", || processes::marked(MARK, &mark).is_empty().then_some(()));
+    });
 }

@@ -14,7 +14,7 @@ use crate::processes::{self, DEADLINE, eventually, pids};
 /// The variable that makes this binary play a role.
 pub(crate) const ROLE: &str = "CLUSTER_TREE_ROLE";
 /// The variable that marks whom a test has started.
-const MARK: &str = "CLUSTER_TREE_MARK";
+pub(crate) const MARK: &str = "CLUSTER_TREE_MARK";
 
 /// Runs a role in a process of its own; those for PID 1 in a pid namespace of their own, which takes root.
 pub(crate) fn run_role(role: &str) {
