@@ -41,7 +41,7 @@ fn supervise(commands: &[String]) -> Result<bool, Error> {
     let mut runner = Runner::new(policy);
     for (name, line) in commands.iter().filter_map(|command| command.split_once('=')) {
         let shell = Executable::find("sh")?;
-        // Even a SIGKILL of this process leaves none of them behind.
+        // A SIGKILL of this process ends the shell, too (not what that has started).
         let spec = ChildSpec::new(shell).args(["-c", line]).death_signal(StopSignal::Kill);
         runner.add(Service::new(name, spec))?;
     }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster_health::Monitor;
-use cluster_supervisor::os::Death;
+use cluster_supervisor::os::{Death, Orphans};
 use cluster_supervisor::{Exit, Supervisor, WorkerId, os};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,7 +34,6 @@ use self::birth::Cradle;
 use self::handle::Order;
 pub use self::handle::{Handle, RollReport};
 use self::link::{Link, Report};
-use self::orphans::Orphans;
 use self::remains::Swept;
 use self::rolls::Waiting;
 use self::turns::Turns;
@@ -192,7 +191,7 @@ impl Core {
 
     /// Returns what tells that a child has ended, where others than workers may.
     fn watch_orphans(&mut self) -> Result<Option<tokio::signal::unix::Signal>> {
-        let Some((orphans, children)) = Orphans::watch(self.config.subreaper)? else { return Ok(None) };
+        let Some((orphans, children)) = orphans::watch(self.config.subreaper)? else { return Ok(None) };
         self.orphans = Some(orphans);
         // Some may have ended before.
         self.look_after_orphans(Instant::now());
@@ -325,7 +324,14 @@ impl Core {
         let is_ours = |pid| {
             links.values().any(|link| link.child.pid() == pid) || unreaped.values().any(|dead| *dead == pid)
         };
-        orphans.look(is_ours, now);
+        match orphans.look(is_ours, now) {
+            Ok(reaped) => {
+                for orphan in reaped {
+                    tracing::debug!(pid = orphan.pid, name = ?orphan.name, exit = %orphan.exit, "reaped an orphan");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "orphans can't be reaped"),
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -84,6 +84,14 @@ impl Child {
         }
     }
 
+    /// Whether it has ended, reaped or not. One that a debugger holds may have ended and be no one's to reap.
+    pub(super) fn has_ended(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&now)), Ok(1))
+    }
+
     /// Returns how it exited, or `None` while it runs.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod command_line;
 mod trampoline;
 
 mod notify;
+mod orphans;
 
 mod error;
 mod family;
@@ -37,6 +38,7 @@ pub use self::error::Error;
 pub use self::executable::Executable;
 pub use self::limits::{OpenFiles, open_descriptors, raise_open_files, set_open_files};
 pub use self::notify::{Field, Notification, NotifySocket, Readiness, ReadyPipe, Senders};
+pub use self::orphans::Orphans;
 pub use self::output::{Capture, CaptureLimits, Line, Lines, Piece, Prefixed, Sink, Stream, Tail, TailLine};
 pub use self::reaper::{Orphan, Reaper, become_subreaper};
 pub use self::runner::{Control, News, Ready, Runner, Service};

@@ -67,6 +67,14 @@ impl Signal {
         }
     }
 
+    /// Whether this process ignores it, by inheritance say. Without `/proc` it is taken not to.
+    pub(super) fn is_ignored(self) -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        ignored & (1 << (self.number() - 1)) != 0
+    }
+
     fn from_number(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|signal| signal.number() == number)
     }

@@ -7,7 +7,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::child::{group_of, is_unreaped, own_group, signal_group_of};
 use super::family::{Family, Step};
-use super::procfs::{Identity, Procfs};
+use super::procfs::{Identity, Process, Procfs};
 use super::{Child, Error};
 
 /// A child and everybody who descends from it, for stopping all of them.
@@ -116,7 +116,12 @@ impl Tree {
     ///
     /// [`Error::Proc`].
     pub fn look(&mut self) -> Result<usize, Error> {
-        Ok(self.family.handle_look(&self.procfs.processes()?).len())
+        Ok(self.look_among(&self.procfs.processes()?))
+    }
+
+    /// The same among processes that were listed before: for one who looks at several trees.
+    pub(super) fn look_among(&mut self, listed: &[Process]) -> usize {
+        self.family.handle_look(listed).len()
     }
 
     /// Takes a child of this process into the tree that it did not start: an orphan that came to us as the subreaper.
@@ -185,7 +190,15 @@ impl Tree {
     /// [`Error::Proc`]; [`Error::Os`], for example at the limit of open files. The child and its process group have got
     /// SIGKILL then, which takes no descriptor. The next round does what was left.
     pub fn kill_round(&mut self) -> Result<Left, Error> {
-        let left = self.round();
+        self.kill_round_among(self.procfs.processes())
+    }
+
+    /// The same among processes that were listed just now.
+    pub(super) fn kill_round_among(
+        &mut self,
+        listed: Result<impl AsRef<[Process]>, Error>,
+    ) -> Result<Left, Error> {
+        let left = listed.and_then(|listed| self.round(listed.as_ref()));
         if left.is_err() {
             // The first error is the one to tell.
             let _ = self.signal_group(Signal::KILL);
@@ -194,8 +207,8 @@ impl Tree {
         left
     }
 
-    fn round(&mut self) -> Result<Left, Error> {
-        match self.family.handle_round(&self.procfs.processes()?) {
+    fn round(&mut self, listed: &[Process]) -> Result<Left, Error> {
+        match self.family.handle_round(listed) {
             Step::Gone => return Ok(Left::default()),
             Step::Freeze(running) => {
                 // The whole group at a stroke first: the kernel lets no fork come in between.

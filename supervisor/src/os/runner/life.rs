@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::listing::Listing;
 use super::service::{Ready, Service};
 use crate::os::Readiness as Heard;
 use crate::os::{
@@ -12,8 +13,12 @@ use crate::os::{
 use crate::state::after;
 use crate::{Exit, StopSignal, WorkerId};
 
-/// How long whoever a dead child left behind is chased. What may not be signalled can't be waited for.
+/// How long whoever a dead child left behind is chased, and in how many rounds at least. What may not be signalled can't be waited for.
 const CHASE: Duration = Duration::from_secs(2);
+const ROUNDS: u32 = 20;
+
+/// How soon a child that has ended is asked again how, where a debugger holds it.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Life {
@@ -29,8 +34,12 @@ pub(super) struct Life {
     sent: Option<StopSignal>,
     /// The tree is being killed: look again then.
     next_round: Option<Instant>,
+    /// Rounds so far.
+    rounds: u32,
     /// The child has ended; others of its tree may not have.
     death: Option<(Death, Instant)>,
+    /// It has ended, and it can't be had how: ask again then.
+    held_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -38,6 +47,8 @@ enum Readiness {
     Said,
     Due(Instant),
     Notify(NotifySocket),
+    /// It has said so, and may go on saying things.
+    Told(NotifySocket),
     Line(ReadyPipe),
     /// It has closed its end without a word: only its deadline is left.
     Never,
@@ -65,6 +76,12 @@ impl Readiness {
     fn hear(&mut self, child: u32, now: Instant) -> Option<Heard> {
         match self {
             Self::Said | Self::Never => None,
+            Self::Told(socket) => {
+                let heard = || socket.receive(Senders::Tree(child));
+                // To keep its queue from filling.
+                let _ = (0..64).find(|_| !matches!(heard(), Ok(Some(_))));
+                None
+            }
             Self::Due(due) => (*due <= now).then_some(Heard::Ready),
             // At most as many as a queue holds; a socket that fails says nothing any more.
             Self::Notify(socket) => (0..64)
@@ -113,7 +130,9 @@ impl Life {
                     is_asked: false,
                     sent: None,
                     next_round: None,
+                    rounds: 0,
                     death: None,
+                    held_until: None,
                 })
             }
             // Nobody could look after it.
@@ -122,6 +141,10 @@ impl Life {
                 Err(error)
             }
         }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
     }
 
     pub(super) fn is_ready_at_once(&self) -> bool {
@@ -133,7 +156,11 @@ impl Life {
         match self.readiness.hear(self.child.pid(), now) {
             None => false,
             Some(Heard::Ready) => {
-                self.readiness = Readiness::Said;
+                self.readiness = match std::mem::replace(&mut self.readiness, Readiness::Said) {
+                    // A program that finds its socket closed may take that for a fault.
+                    Readiness::Notify(socket) => Readiness::Told(socket),
+                    _ => Readiness::Said,
+                };
                 true
             }
             Some(Heard::Closed) => {
@@ -163,55 +190,88 @@ impl Life {
         self.next_round = Some(now);
     }
 
+    /// Notes who belongs to it, for when they have lost their parents.
+    pub(super) fn look(&mut self, listing: &mut Listing) {
+        if let Ok(listed) = listing.get() {
+            self.tree.look_among(listed);
+        }
+    }
+
     /// Goes on with what takes several rounds. Returns how it died, once nobody is left.
-    pub(super) fn advance(&mut self, now: Instant) -> Option<Death> {
+    pub(super) fn advance(&mut self, listing: &mut Listing, now: Instant) -> Option<Death> {
         if self.death.is_none()
-            && let Ok(Some(death)) = self.autopsy.examine(&self.child, self.sent)
+            && self.held_until.is_none_or(|until| until <= now)
+            && let Some(death) = self.examine(now)
         {
             let as_asked = self.is_asked && death.exit() == Exit::Signal(self.stop_signal.number());
             let death = if as_asked { death.with_sender(Sender::Supervisor) } else { death };
             self.death = Some((death, now + CHASE));
             // Whom it left behind is nobody's.
-            self.next_round = Some(now);
+            (self.next_round, self.rounds) = (Some(now), 0);
         }
         let is_nobody = match self.next_round {
             Some(at) if at <= now => {
                 self.next_round = Some(now + super::ROUND);
-                match self.tree.kill_round() {
-                    Ok(left) => left.living() <= left.refused(),
-                    Err(_) => {
-                        let _ = self.child.signal(StopSignal::Kill);
-                        false
-                    }
-                }
+                self.rounds = self.rounds.saturating_add(1);
+                let left = self.tree.kill_round_among(listing.get());
+                left.is_ok_and(|left| left.living() <= left.refused())
             }
             _ => false,
         };
         let (death, give_up) = self.death?;
-        if !is_nobody && now < give_up {
+        if !is_nobody && (now < give_up || self.rounds < ROUNDS) {
             return None;
+        }
+        if !is_nobody {
+            // At least nobody is left standing still.
+            let _ = self.tree.kill_all();
         }
         // It is a zombie, and ours.
         let _ = self.child.try_reap();
         Some(death)
     }
 
+    /// How it ended, once it has.
+    fn examine(&mut self, now: Instant) -> Option<Death> {
+        self.held_until = None;
+        if let Ok(Some(death)) = self.autopsy.examine(&self.child, self.sent) {
+            return Some(death);
+        }
+        if !self.child.has_ended() {
+            return None;
+        }
+        match self.child.try_reap() {
+            Ok(Some(exit)) => Some(Death::new(exit)),
+            Ok(None) => {
+                self.held_until = Some(now + ASK_AGAIN);
+                None
+            }
+            // Somebody else has reaped it: nobody knows how.
+            Err(_) => Some(Death::new(Exit::Code(-1))),
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ready = match self.readiness {
             Readiness::Due(due) => Some(due),
-            Readiness::Said | Readiness::Notify(_) | Readiness::Line(_) | Readiness::Never => None,
+            Readiness::Said
+            | Readiness::Notify(_)
+            | Readiness::Told(_)
+            | Readiness::Line(_)
+            | Readiness::Never => None,
         };
-        ready.into_iter().chain(self.next_round).min()
+        ready.into_iter().chain(self.next_round).chain(self.held_until).min()
     }
 
     /// What to wait on. A child that is dead has nothing more to say.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let notify = match &self.readiness {
-            Readiness::Notify(socket) => Some(socket.as_fd()),
+            Readiness::Notify(socket) | Readiness::Told(socket) => Some(socket.as_fd()),
             Readiness::Line(pipe) => Some(pipe.as_fd()),
             Readiness::Said | Readiness::Due(_) | Readiness::Never => None,
         };
-        let child = self.death.is_none().then(|| self.child.as_fd());
+        let is_awaited = self.death.is_none() && self.held_until.is_none();
+        let child = is_awaited.then(|| self.child.as_fd());
         child.into_iter().chain(notify)
     }
 }

@@ -10,6 +10,7 @@
 
 mod control;
 mod life;
+mod listing;
 mod mailbox;
 mod news;
 mod orders;
@@ -28,16 +29,23 @@ pub use self::service::{Ready, Service};
 
 use self::control::Line;
 use self::life::Life;
-use super::{Capture, CaptureLimits, Death, Error, Prefixed, Shutdown, Signal, Signals, Stream, Tail};
+use self::listing::Listing;
+use super::{
+    Capture, CaptureLimits, Death, Error, Orphans, Prefixed, Shutdown, Signal, Signals, Stream, Tail,
+};
 use crate::{Action, Event, GivenUp, Policy, StopSignal, Supervisor, WorkerId};
 
 /// How soon a tree that is being killed is looked at again.
 const ROUND: Duration = Duration::from_millis(5);
 
+/// How often it is noted who belongs to whom.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Supervises children: starts them, keeps them running by their policies, and stops them.
 ///
-/// For a program that does only that, or does it in a thread of its own. [`run`](Self::run) handles SIGTERM, SIGINT and SIGQUIT: the
-/// first stops all gracefully, the second at once. Other threads steer it by a [`Control`].
+/// For a program that does only that, or does it in a thread of its own. [`run`](Self::run) handles SIGTERM, SIGINT, SIGQUIT and, unless it
+/// is ignored, SIGHUP: the first stops all gracefully, the second at once. Once it has run they have no effect any more: whoever goes on
+/// watches them himself ([`Signals`]). As PID 1 it reaps the orphans that come to it. Other threads steer it by a [`Control`].
 ///
 /// A service's output goes to our own, line by line, with its name before it, unless the service says otherwise; what it said last is
 /// told with its death. When a service ends, whoever it left behind in its process group or below it is killed.
@@ -69,6 +77,10 @@ pub struct Runner {
     /// Of those who could not be started, until it is told.
     failures: BTreeMap<WorkerId, Error>,
     capture: Option<Capture<WorkerId>>,
+    /// As PID 1 only.
+    orphans: Option<Orphans>,
+    /// When it is noted again who belongs to whom.
+    next_look: Option<Instant>,
     /// To those who steer it, once somebody wanted to.
     line: Option<Arc<Line>>,
     /// Slots to be started when nobody lives there any more.
@@ -90,6 +102,8 @@ impl Runner {
             deaths: BTreeMap::new(),
             failures: BTreeMap::new(),
             capture: None,
+            orphans: (std::process::id() == 1).then(Orphans::new),
+            next_look: None,
             line: None,
             again: BTreeSet::new(),
             parked: BTreeSet::new(),
@@ -161,7 +175,7 @@ impl Runner {
     }
 
     fn run_to_the_end(&mut self, tell: &mut impl FnMut(News<'_>)) -> Result<(), Error> {
-        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Quit])?;
+        let mut signals = Signals::new(heard())?;
         let mut shutdown = Shutdown::default();
         if self.services.values().any(Service::is_captured) {
             let names: BTreeMap<u32, String> =
@@ -179,6 +193,8 @@ impl Runner {
             }
             self.wait(&signals)?;
             for signal in signals.take() {
+                // That the terminal has gone is a wish to stop, as any other.
+                let signal = if signal == Signal::Hup { Signal::Term } else { signal };
                 if let Some(stop) = shutdown.handle_signal(signal) {
                     self.shut_down(stop);
                 }
@@ -250,6 +266,8 @@ impl Runner {
             }
             Err(error) => {
                 self.failures.insert(id, error);
+                // It may have been watched already.
+                drop(self.capture.as_ref().and_then(|capture| capture.finish(id)));
                 self.supervisor.handle_spawn_failed(id, now());
             }
         }
@@ -257,7 +275,10 @@ impl Runner {
 
     /// Waits until something happens or is due.
     fn wait(&self, signals: &Signals) -> Result<(), Error> {
-        let due = self.lives.values().filter_map(Life::deadline).chain(self.supervisor.poll_timeout()).min();
+        let look = self.next_look.filter(|_| !self.lives.is_empty());
+        let orphans = self.orphans.as_ref().and_then(Orphans::poll_timeout);
+        let own = [self.supervisor.poll_timeout(), look, orphans].into_iter().flatten();
+        let due = self.lives.values().filter_map(Life::deadline).chain(own).min();
         let wait = due.map(|due| due.saturating_duration_since(now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
@@ -274,15 +295,25 @@ impl Runner {
     /// Hears who is ready, who has ended, and goes on with what takes several rounds.
     fn look_at_lives(&mut self) {
         let now = now();
+        let mut listing = Listing::default();
         let mut ready = Vec::new();
         let mut ended = Vec::new();
+        let is_time = self.next_look.is_none_or(|at| at <= now);
         for (id, life) in &mut self.lives {
-            if life.becomes_ready(now) {
+            let is_ready = life.becomes_ready(now);
+            if is_ready {
                 ready.push(*id);
             }
-            if let Some(death) = life.advance(now) {
+            if is_ready || is_time {
+                life.look(&mut listing);
+            }
+            if let Some(death) = life.advance(&mut listing, now) {
                 ended.push((*id, death));
             }
+        }
+        self.look_after_orphans(now);
+        if is_time {
+            self.next_look = Some(now + LOOK);
         }
         for id in ready {
             self.supervisor.handle_ready(id, now);
@@ -296,6 +327,16 @@ impl Runner {
     }
 }
 
+impl Runner {
+    /// As PID 1 all sorts of processes are our children.
+    fn look_after_orphans(&mut self, now: Instant) {
+        let Some(orphans) = &mut self.orphans else { return };
+        let is_ours = |pid| self.lives.values().any(|life| life.pid() == pid);
+        // Those that can't be reaped now are looked at again.
+        let _ = orphans.look(is_ours, now);
+    }
+}
+
 impl Drop for Runner {
     fn drop(&mut self) {
         self.end_orders();
@@ -303,14 +344,23 @@ impl Drop for Runner {
             life.kill(now());
         }
         while !self.lives.is_empty() {
-            let now = now();
-            self.lives.retain(|_, life| life.advance(now).is_none());
+            let (now, mut listing) = (now(), Listing::default());
+            self.lives.retain(|_, life| life.advance(&mut listing, now).is_none());
             if !self.lives.is_empty() {
                 // Only to wait; if it can't, it looks more often.
                 let _ = poll(&mut [], Timespec::try_from(ROUND).ok().as_ref());
             }
         }
     }
+}
+
+/// The signals that a runner hears.
+///
+/// SIGCHLD among them, though the loop waits for pidfds: where it is ignored, as whoever started us may have left it, nobody's exit can
+/// be had. SIGHUP not where it is ignored: whoever did that (`nohup`) wants to outlive the terminal.
+fn heard() -> Vec<Signal> {
+    let signals = [Signal::Term, Signal::Int, Signal::Quit, Signal::Hup, Signal::Child];
+    signals.into_iter().filter(|signal| *signal != Signal::Hup || !signal.is_ignored()).collect()
 }
 
 /// This is the driver: it may look at the clock.
