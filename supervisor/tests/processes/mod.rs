@@ -41,3 +41,9 @@ pub(crate) fn marked(variable: &str, mark: &str) -> Vec<u32> {
     };
     pids().into_iter().filter(is_marked).collect()
 }
+
+/// Whether it runs (a zombie doesn't).
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+}

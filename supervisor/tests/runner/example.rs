@@ -88,3 +88,12 @@ pub(crate) fn a_command_that_makes_no_sense_is_a_clear_error() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: "));
 }
+
+/// It is inherited, and makes the kernel forget how children ended.
+pub(crate) fn deaths_are_known_where_their_signal_is_ignored() {
+    let mut command = Command::new("env");
+    command.arg("--ignore-signal=CHLD").arg(example()).arg("bad=exit 3");
+    let (code, said) = Supervised::start("ignored", command).end();
+    assert_eq!(code, Some(70), "{said}");
+    assert!(said.contains("bad: worker 0.4 exited with code 3 after it was ready"), "{said}");
+}

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod control;
+mod deaths;
 mod example;
 #[path = "../processes/mod.rs"]
 mod processes;
@@ -25,6 +26,7 @@ const TESTS: &[(&str, fn())] = &[
     ("stubborn", example::nobody_is_left_of_those_who_would_not_go),
     ("a_second_signal", example::a_second_signal_waits_for_nobody),
     ("killed", example::nobody_outlives_a_supervisor_that_was_killed),
+    ("ignored_deaths", example::deaths_are_known_where_their_signal_is_ignored),
     ("nonsense", example::a_command_that_makes_no_sense_is_a_clear_error),
 ];
 
@@ -47,6 +49,9 @@ const SCENES: &[(&str, fn())] = &[
     ("callback", control::the_callback_may_steer_and_no_descriptor_is_left),
     ("shutdown", control::a_shutdown_ends_all_and_refuses_what_comes_after_it),
     ("signal", control::after_a_signal_to_stop_nothing_begins_any_more),
+    ("left-behind", deaths::nobody_is_left_of_one_that_crashed),
+    ("talkative", deaths::one_that_is_ready_may_go_on_to_notify),
+    ("hangup", deaths::that_the_terminal_has_gone_is_a_wish_to_stop),
     ("early-orders", control::orders_wait_for_the_runner_to_run),
     ("many-orders", control::orders_of_many_threads_leave_nobody_behind),
     (NO_TRAMPOLINE, starts::without_a_trampoline_a_line_is_refused),
@@ -59,6 +64,9 @@ fn main() {
     let scene = stage::scene();
     if scene.as_deref() != Some(NO_TRAMPOLINE) {
         trampoline();
+    }
+    if scene.as_deref() == Some(deaths::NOTIFIER) {
+        return deaths::notify();
     }
     if let Some(scene) = scene {
         let (_, play) = SCENES.iter().find(|(name, _)| *name == scene).unwrap();

@@ -13,7 +13,7 @@ use crate::processes::{eventually, until};
 use crate::supervised::Supervised;
 
 /// The argument before the name of a scene. An argument, not a variable: children do not inherit it.
-const SCENE: &str = "--play-scene";
+pub(crate) const SCENE: &str = "--play-scene";
 
 /// The scene that this process is to play.
 pub(crate) fn scene() -> Option<String> {
