@@ -1,41 +1,11 @@
 //! Workers that need one another, one situation at a time.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 mod common;
 
 use cluster_supervisor::{
-    Action, Backoff, Budget, Exit, Group, Policy, Release, Restart, Roll, StopSignal, WorkerId, WorkerState,
+    Action, Backoff, Budget, Group, Policy, Release, Restart, Roll, StopSignal, WorkerState,
 };
-use common::{SECOND, SIGABRT, Stage, policy};
-
-fn id(slot: u32, generation: u32) -> WorkerId {
-    WorkerId::new(slot, generation)
-}
-
-impl Stage {
-    fn becomes_ready(&mut self, id: WorkerId) {
-        self.supervisor.handle_spawned(id, self.now);
-        self.supervisor.handle_ready(id, self.now);
-    }
-
-    /// What was asked of processes since the last look.
-    fn spawns_and_stops(&mut self) -> Vec<Action> {
-        let is_either = |action: &Action| matches!(action, Action::Spawn(_) | Action::AskStop(_));
-        self.actions().into_iter().filter(is_either).collect()
-    }
-}
-
-/// So many ready workers of a group, and nothing left to poll.
-fn serving(workers: u32, policy: Policy) -> Stage {
-    let mut stage = Stage::new(policy);
-    for _ in 0..workers {
-        stage.supervisor.start(stage.now);
-    }
-    (0..workers).for_each(|slot| stage.becomes_ready(id(slot, 1)));
-    stage.look_away();
-    stage
-}
+use common::{SECOND, SIGABRT, Stage, id, policy, serving};
 
 fn immediately(group: Group) -> Policy {
     policy().group(group).backoff(Backoff::new().base(std::time::Duration::ZERO))
@@ -62,7 +32,7 @@ fn when_one_fails_all_go_in_reverse_and_come_in_order() {
     stage.exit(id(1, 1), SIGABRT);
     for slot in [3, 2, 0] {
         assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
-        stage.exit(id(slot, 1), Exit::Code(0));
+        stage.leaves(id(slot, 1));
     }
     for slot in 0..4 {
         assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(slot, 2))]);
@@ -78,7 +48,7 @@ fn when_one_fails_those_after_it_go_and_come_again() {
     stage.exit(id(1, 1), SIGABRT);
     for slot in [3, 2] {
         assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
-        stage.exit(id(slot, 1), Exit::Code(0));
+        stage.leaves(id(slot, 1));
     }
     for slot in 1..4 {
         assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(slot, 2))]);
@@ -93,7 +63,7 @@ fn nobody_starts_while_the_one_before_it_waits_out_its_back_off() {
     for generation in 1..=2 {
         stage.exit(id(0, generation), SIGABRT);
         assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(1, generation))]);
-        stage.exit(id(1, generation), Exit::Code(0));
+        stage.leaves(id(1, generation));
         if generation == 1 {
             stage.becomes_ready(id(0, 2));
             stage.becomes_ready(id(1, 2));
@@ -101,8 +71,7 @@ fn nobody_starts_while_the_one_before_it_waits_out_its_back_off() {
         }
     }
     assert_eq!(stage.actions(), []);
-    let states = |stage: &Stage| stage.supervisor.slots().map(|slot| slot.state()).collect::<Vec<_>>();
-    assert_eq!(states(&stage), [WorkerState::Backoff, WorkerState::Held]);
+    assert_eq!(stage.states(), [WorkerState::Backoff, WorkerState::Held]);
     assert_eq!(stage.next_deadline(), SECOND);
     assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 3))]);
 }
@@ -125,7 +94,7 @@ fn a_shutdown_goes_in_reverse() {
     stage.supervisor.shutdown(stage.now);
     for slot in [2, 1, 0] {
         assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
-        stage.exit(id(slot, 1), Exit::Code(0));
+        stage.leaves(id(slot, 1));
     }
     assert!(stage.supervisor.is_done());
     assert_eq!(stage.actions(), []);
@@ -142,7 +111,7 @@ fn when_one_is_given_up_all_are() {
     stage.exit(id(2, 1), SIGABRT);
     for slot in [1, 0] {
         assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(slot, 1))]);
-        stage.exit(id(slot, 1), Exit::Code(0));
+        stage.leaves(id(slot, 1));
     }
     assert!(stage.supervisor.is_done());
     assert_eq!(stage.supervisor.given_up().count(), 1);
@@ -155,7 +124,7 @@ fn a_roll_in_a_group_takes_nobody_down() {
     assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 2))]);
     stage.becomes_ready(id(0, 2));
     assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(0, 1))]);
-    stage.exit(id(0, 1), Exit::Code(0));
+    stage.leaves(id(0, 1));
     assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(1, 2))]);
 }
 
@@ -175,7 +144,7 @@ fn each_may_have_a_policy_of_its_own() {
     stage.becomes_ready(server);
     stage.look_away();
     // Its work is done, and nobody goes down for that.
-    stage.exit(job, Exit::Code(0));
+    stage.leaves(job);
     assert_eq!(stage.spawns_and_stops(), []);
     stage.exit(server, SIGABRT);
     assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(1, 2))]);

@@ -1,52 +1,12 @@
 //! Replacing workers that live, one situation at a time.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 mod common;
 
 use cluster_supervisor::{
-    Action, Budget, Event, Exit, ExitCause, Figures, Judge, Policy, Release, Restart, Roll, RollOutcome,
-    RollRefused, StopSignal, Unfit, WorkerId,
+    Action, Budget, Event, Exit, ExitCause, Figures, Judge, Release, Restart, Roll, RollOutcome, RollRefused,
+    StopSignal, Unfit,
 };
-use common::{SECOND, SIGABRT, Stage, policy};
-
-const NEW: Release = Release::new(7);
-
-fn id(slot: u32, generation: u32) -> WorkerId {
-    WorkerId::new(slot, generation)
-}
-
-/// So many ready workers, and nothing left to poll.
-fn serving(workers: u32, policy: Policy) -> Stage {
-    let mut stage = Stage::new(policy);
-    (0..workers).for_each(|slot| assert_eq!(stage.ready(), id(slot, 1)));
-    stage.look_away();
-    stage
-}
-
-impl Stage {
-    fn roll(&mut self, roll: Roll) {
-        self.supervisor.roll(roll, self.now).unwrap();
-    }
-
-    /// This worker was spawned, and is ready.
-    fn becomes_ready(&mut self, id: WorkerId) {
-        self.supervisor.handle_spawned(id, self.now);
-        self.supervisor.handle_ready(id, self.now);
-    }
-
-    /// All outcomes since the last look, as lines.
-    fn outcomes(&mut self) -> Vec<String> {
-        let over = |event: &Event| {
-            matches!(event, Event::RollFinished { .. } | Event::Replaced { .. } | Event::ReplaceFailed { .. })
-        };
-        self.events().iter().filter(|event| over(event)).map(Event::to_string).collect()
-    }
-
-    fn releases(&self) -> Vec<u32> {
-        self.supervisor.slots().map(|slot| slot.release().number()).collect()
-    }
-}
+use common::{NEW, SECOND, SIGABRT, Stage, id, policy, serving};
 
 #[test]
 fn each_successor_is_ready_before_its_predecessor_has_to_go_and_only_one_is_on_its_way() {
@@ -61,7 +21,7 @@ fn each_successor_is_ready_before_its_predecessor_has_to_go_and_only_one_is_on_i
         let (old, new) = (id(slot, 1), id(slot, 2));
         assert_eq!(stage.actions(), [Action::Admit(new), Action::Withdraw(old), Action::AskStop(old)]);
         // While the old one drains there is one too many already.
-        stage.exit(old, Exit::Code(0));
+        stage.leaves(old);
     }
     assert_eq!(stage.actions(), []);
     assert_eq!(
@@ -83,7 +43,7 @@ fn a_successor_that_is_never_ready_stops_the_roll_and_the_old_ones_stay() {
     let mut stage = serving(3, policy());
     stage.roll(Roll::same());
     stage.becomes_ready(id(0, 2));
-    stage.exit(id(0, 1), Exit::Code(0));
+    stage.leaves(id(0, 1));
     stage.look_away();
     stage.supervisor.handle_spawned(id(1, 2), stage.now);
     assert_eq!(stage.next_deadline(), 30 * SECOND);
@@ -175,13 +135,13 @@ fn a_roll_that_fails_later_takes_back_what_it_did() {
         let mut stage = serving(3, policy());
         stage.roll(Roll::to(NEW).roll_back(roll_back));
         stage.becomes_ready(id(0, 2));
-        stage.exit(id(0, 1), Exit::Code(0));
+        stage.leaves(id(0, 1));
         stage.look_away();
         stage.supervisor.handle_spawn_failed(id(1, 2), stage.now);
         if roll_back {
             assert_eq!(stage.actions(), [Action::Spawn(id(0, 3))]);
             stage.becomes_ready(id(0, 3));
-            stage.exit(id(0, 2), Exit::Code(0));
+            stage.leaves(id(0, 2));
             assert_eq!(stage.releases(), [0, 0, 0]);
         } else {
             assert_eq!(stage.actions(), []);
@@ -200,7 +160,7 @@ fn where_nothing_may_be_too_many_the_old_one_goes_first() {
     let mut stage = serving(3, policy().max_surge(0).max_unavailable(1));
     stage.roll(Roll::to(NEW));
     assert_eq!(stage.actions(), [Action::Withdraw(id(0, 1)), Action::AskStop(id(0, 1))]);
-    stage.exit(id(0, 1), Exit::Code(0));
+    stage.leaves(id(0, 1));
     assert_eq!(stage.actions(), [Action::Spawn(id(0, 2))]);
     stage.becomes_ready(id(0, 2));
     let next = [Action::Admit(id(0, 2)), Action::Withdraw(id(1, 1)), Action::AskStop(id(1, 1))];
@@ -208,9 +168,9 @@ fn where_nothing_may_be_too_many_the_old_one_goes_first() {
     // Somebody else is missing now: nobody has to go until he is back.
     stage.exit(id(2, 1), SIGABRT);
     stage.look_away();
-    stage.exit(id(1, 1), Exit::Code(0));
+    stage.leaves(id(1, 1));
     stage.becomes_ready(id(1, 2));
-    assert!(!stage.actions().iter().any(|action| matches!(action, Action::AskStop(_))));
+    assert_eq!(stage.stops(), []);
     stage.becomes_ready(id(2, 2));
     let actions = stage.actions();
     assert!(actions.contains(&Action::AskStop(id(2, 2))), "{actions:?}");
@@ -221,10 +181,10 @@ fn a_failed_successor_whose_predecessor_is_gone_makes_way_for_the_old_release() 
     for restart in [Restart::Always, Restart::OnFailure, Restart::Never] {
         let mut stage = serving(2, policy().max_surge(0).max_unavailable(1).restart(restart));
         stage.roll(Roll::to(NEW));
-        stage.exit(id(0, 1), Exit::Code(0));
+        stage.leaves(id(0, 1));
         stage.supervisor.handle_spawned(id(0, 2), stage.now);
         stage.look_away();
-        stage.exit(id(0, 2), Exit::Code(0));
+        stage.leaves(id(0, 2));
         assert_eq!(stage.actions(), [Action::Spawn(id(0, 3))], "{restart:?}");
         assert_eq!(stage.supervisor.release_of(id(0, 3)), Some(Release::default()));
         let reason = "exited with code 0 before it was ready";
@@ -294,17 +254,17 @@ fn a_roll_can_be_paused_and_aborted_and_there_is_one_at_a_time() {
     assert_eq!(busy.to_string(), "roll 1 is not over: wait for its end, or abort it");
     assert!(stage.supervisor.pause_roll() && !stage.supervisor.pause_roll());
     stage.becomes_ready(id(0, 2));
-    stage.exit(id(0, 1), Exit::Code(0));
+    stage.leaves(id(0, 1));
     assert!(!stage.actions().contains(&Action::Spawn(id(1, 2))), "those under way went on, no other began");
     assert!(stage.supervisor.resume_roll(stage.now));
     assert_eq!(stage.actions(), [Action::Spawn(id(1, 2))]);
     stage.supervisor.handle_spawned(id(1, 2), stage.now);
     stage.supervisor.abort_roll(stage.now);
     assert_eq!(stage.actions(), [Action::AskStop(id(1, 2))]);
-    stage.exit(id(1, 2), Exit::Code(0));
+    stage.leaves(id(1, 2));
     assert_eq!(stage.actions(), [Action::Spawn(id(0, 3))], "back to the old release");
     stage.becomes_ready(id(0, 3));
-    stage.exit(id(0, 2), Exit::Code(0));
+    stage.leaves(id(0, 2));
     assert_eq!(stage.outcomes().last().unwrap(), "roll 1 aborted; replaced 1");
     assert_eq!(stage.releases(), [0, 0, 0]);
     stage.supervisor.abort_roll(stage.now);
@@ -318,10 +278,9 @@ fn a_shutdown_ends_a_roll() {
     stage.supervisor.handle_spawned(id(0, 2), stage.now);
     stage.look_away();
     stage.supervisor.shutdown(stage.now);
-    let mut asked: Vec<_> =
-        stage.actions().into_iter().filter(|action| matches!(action, Action::AskStop(_))).collect();
-    asked.sort_unstable_by_key(|action| action.id());
-    assert_eq!(asked, [id(0, 1), id(0, 2), id(1, 1)].map(Action::AskStop));
+    let mut asked = stage.stops();
+    asked.sort_unstable();
+    assert_eq!(asked, [id(0, 1), id(0, 2), id(1, 1)]);
     let finished = stage
         .events()
         .into_iter()
@@ -341,9 +300,7 @@ fn the_newest_leave_first_when_there_shall_be_fewer() {
     stage.becomes_ready(id(0, 2));
     stage.look_away();
     stage.supervisor.scale(2, stage.now);
-    let asked: Vec<_> =
-        stage.actions().into_iter().filter(|action| matches!(action, Action::AskStop(_))).collect();
-    assert_eq!(asked, [id(4, 1), id(3, 1), id(2, 1)].map(Action::AskStop));
+    assert_eq!(stage.stops(), [id(4, 1), id(3, 1), id(2, 1)]);
     stage.supervisor.scale(2, stage.now);
     assert_eq!(stage.actions(), []);
 }
@@ -361,7 +318,7 @@ fn a_successor_that_somebody_stops_is_none() {
         .into_iter()
         .any(|event| matches!(event, Event::ReplaceFailed { reason: Unfit::Recalled, roll: None, .. }));
     assert!(failed);
-    stage.exit(id(0, 2), Exit::Code(0));
+    stage.leaves(id(0, 2));
     assert_eq!(stage.supervisor.worker(id(0, 1)).unwrap().state().as_str(), "ready");
     let exited = stage
         .events()

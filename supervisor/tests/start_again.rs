@@ -78,18 +78,12 @@ fn a_slot_that_was_given_up_has_its_whole_budget_again_and_the_policy_it_had() {
 fn in_a_group_it_keeps_its_place_and_waits_for_its_turn() {
     let mut stage = Stage::new(policy().group(Group::RestForOne));
     let ids: Vec<WorkerId> = (0..3).map(|_| stage.supervisor.start(stage.now)).collect();
-    for id in &ids {
-        stage.supervisor.handle_spawned(*id, stage.now);
-        stage.supervisor.handle_ready(*id, stage.now);
-    }
+    ids.iter().for_each(|id| stage.becomes_ready(*id));
     stage.supervisor.stop(ids[1], stage.now);
     stage.exit(ids[1], Exit::Code(0));
     let again = stage.supervisor.start_again(1, stage.now).unwrap();
-    stage.supervisor.handle_spawned(again, stage.now);
-    stage.supervisor.handle_ready(again, stage.now);
+    stage.becomes_ready(again);
     stage.look_away();
     stage.exit(again, SIGABRT);
-    let asked: Vec<Action> =
-        stage.actions().into_iter().filter(|action| matches!(action, Action::AskStop(_))).collect();
-    assert_eq!(asked, [Action::AskStop(ids[2])], "the one after it goes down with it, as before");
+    assert_eq!(stage.stops(), [ids[2]], "the one after it goes down with it, as before");
 }

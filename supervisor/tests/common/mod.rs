@@ -5,13 +5,22 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_supervisor::{Action, Backoff, Event, Exit, Policy, Supervisor, WorkerId};
+use cluster_supervisor::{
+    Action, Backoff, Event, Exit, Policy, Release, Roll, RollOutcome, Supervisor, WorkerId, WorkerState,
+};
 
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) const SIGABRT: Exit = Exit::Signal(6);
 pub(crate) const SIGKILL: Exit = Exit::Signal(9);
+
+/// What rolls go to. Before, all run release 0.
+pub(crate) const NEW: Release = Release::new(7);
+
+pub(crate) const fn id(slot: u32, generation: u32) -> WorkerId {
+    WorkerId::new(slot, generation)
+}
 
 /// One instant to count from: everything after it is virtual.
 #[allow(clippy::disallowed_methods)]
@@ -22,6 +31,17 @@ pub(crate) fn base() -> Instant {
 /// The default policy with waits that a test can foresee.
 pub(crate) fn policy() -> Policy {
     Policy::new().backoff(Backoff::new().jitter_percent(0))
+}
+
+/// So many ready workers, and nothing left to poll.
+pub(crate) fn serving(workers: u32, policy: Policy) -> Stage {
+    let mut stage = Stage::new(policy);
+    for _ in 0..workers {
+        stage.supervisor.start(stage.now);
+    }
+    (0..workers).for_each(|slot| stage.becomes_ready(id(slot, 1)));
+    stage.look_away();
+    stage
 }
 
 #[derive(Clone)]
@@ -44,6 +64,55 @@ impl Stage {
     pub(crate) fn events(&mut self) -> Vec<Event> {
         let events = std::iter::from_fn(|| self.supervisor.poll_event());
         events.filter(|event| !matches!(event, Event::Starting { .. } | Event::Stopped { .. })).collect()
+    }
+
+    /// Who was to be spawned, of all actions since the last look.
+    pub(crate) fn spawns(&mut self) -> Vec<WorkerId> {
+        let spawns = |action: &Action| matches!(action, Action::Spawn(_));
+        self.actions().into_iter().filter(spawns).map(Action::id).collect()
+    }
+
+    /// Who was asked to stop, of all actions since the last look.
+    pub(crate) fn stops(&mut self) -> Vec<WorkerId> {
+        let stops = |action: &Action| matches!(action, Action::AskStop(_));
+        self.actions().into_iter().filter(stops).map(Action::id).collect()
+    }
+
+    /// What was asked of processes since the last look.
+    pub(crate) fn spawns_and_stops(&mut self) -> Vec<Action> {
+        let is_either = |action: &Action| matches!(action, Action::Spawn(_) | Action::AskStop(_));
+        self.actions().into_iter().filter(is_either).collect()
+    }
+
+    /// All outcomes since the last look, as lines.
+    pub(crate) fn outcomes(&mut self) -> Vec<String> {
+        let over = |event: &Event| {
+            matches!(event, Event::RollFinished { .. } | Event::Replaced { .. } | Event::ReplaceFailed { .. })
+        };
+        self.events().iter().filter(|event| over(event)).map(Event::to_string).collect()
+    }
+
+    /// How a roll has ended since the last look.
+    pub(crate) fn outcome(&mut self) -> Option<RollOutcome> {
+        self.events().into_iter().find_map(|event| match event {
+            Event::RollFinished { outcome, .. } => Some(outcome),
+            _ => None,
+        })
+    }
+
+    /// What the slots run.
+    pub(crate) fn releases(&self) -> Vec<u32> {
+        self.supervisor.slots().map(|slot| slot.release().number()).collect()
+    }
+
+    /// What the slots do.
+    pub(crate) fn states(&self) -> Vec<WorkerState> {
+        self.supervisor.slots().map(|slot| slot.state()).collect()
+    }
+
+    /// How many take work.
+    pub(crate) fn ready_count(&self) -> usize {
+        self.supervisor.workers().filter(|worker| worker.state() == WorkerState::Ready).count()
     }
 
     /// Forgets the actions and events so far.
@@ -72,9 +141,30 @@ impl Stage {
         id
     }
 
+    /// This worker was spawned, and is ready.
+    pub(crate) fn becomes_ready(&mut self, id: WorkerId) {
+        self.supervisor.handle_spawned(id, self.now);
+        self.supervisor.handle_ready(id, self.now);
+    }
+
     /// The process of `id` ends.
     pub(crate) fn exit(&mut self, id: WorkerId, exit: Exit) {
         self.supervisor.handle_exit(id, exit, self.now);
+    }
+
+    /// The process of `id` ends in peace, as one does that was asked to.
+    pub(crate) fn leaves(&mut self, id: WorkerId) {
+        self.exit(id, Exit::Code(0));
+    }
+
+    /// This successor is ready, and its predecessor, that of the generation before, has gone.
+    pub(crate) fn takes_over(&mut self, id: WorkerId) {
+        self.becomes_ready(id);
+        self.leaves(WorkerId::new(id.slot(), id.generation() - 1));
+    }
+
+    pub(crate) fn roll(&mut self, roll: Roll) {
+        self.supervisor.roll(roll, self.now).expect("no roll goes on");
     }
 
     /// Moves the clock by `time`, stopping at no deadline in between.
