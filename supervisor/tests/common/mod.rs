@@ -1,7 +1,7 @@
 //! A supervisor on a clock that stands still until a test moves it.
 
 #![allow(dead_code, reason = "each test file is its own crate and uses its own part")]
-#![allow(clippy::expect_used, reason = "helpers of tests may panic as tests may")]
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may panic as tests may")]
 
 use std::time::{Duration, Instant};
 
@@ -161,6 +161,24 @@ impl Stage {
     pub(crate) fn takes_over(&mut self, id: WorkerId) {
         self.becomes_ready(id);
         self.leaves(WorkerId::new(id.slot(), id.generation() - 1));
+    }
+
+    /// Whoever is asked to stop goes, and whoever is to be spawned is ready, until nothing is left to do.
+    pub(crate) fn ends_and_comes(&mut self) {
+        for _ in 0..100 {
+            let actions = self.actions();
+            for action in &actions {
+                match action {
+                    Action::Spawn(id) => self.becomes_ready(*id),
+                    Action::AskStop(id) => self.leaves(*id),
+                    Action::Admit(_) | Action::Withdraw(_) | Action::Signal(..) => {}
+                }
+            }
+            if actions.is_empty() {
+                return;
+            }
+        }
+        panic!("there is always something to do");
     }
 
     pub(crate) fn roll(&mut self, roll: Roll) {
