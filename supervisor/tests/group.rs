@@ -149,3 +149,100 @@ fn each_may_have_a_policy_of_its_own() {
     stage.exit(server, SIGABRT);
     assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(1, 2))]);
 }
+
+/// Three slots, of which the first was started last.
+fn out_of_order(policy: Policy) -> Stage {
+    let mut stage = serving(3, policy);
+    stage.supervisor.stop(id(0, 1), stage.now);
+    stage.leaves(id(0, 1));
+    stage.supervisor.start(stage.now);
+    stage.becomes_ready(id(0, 2));
+    stage.look_away();
+    stage
+}
+
+#[test]
+fn those_after_it_are_those_that_were_started_later() {
+    let mut stage = out_of_order(immediately(Group::RestForOne));
+    stage.exit(id(2, 1), SIGABRT);
+    assert_eq!(stage.spawns_and_stops(), [Action::AskStop(id(0, 2))]);
+    stage.leaves(id(0, 2));
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(2, 2))]);
+    stage.becomes_ready(id(2, 2));
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 3))]);
+    assert_eq!(stage.supervisor.worker(id(1, 1)).unwrap().state(), WorkerState::Ready);
+
+    let mut stage = out_of_order(immediately(Group::RestForOne));
+    stage.exit(id(0, 2), SIGABRT);
+    assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(0, 3))], "it is the last");
+}
+
+#[test]
+fn a_shutdown_asks_the_last_started_first() {
+    let mut stage = out_of_order(policy().group(Group::RestForOne));
+    stage.supervisor.shutdown(stage.now);
+    for last in [id(0, 2), id(2, 1), id(1, 1)] {
+        assert_eq!(stage.spawns_and_stops(), [Action::AskStop(last)]);
+        stage.leaves(last);
+    }
+}
+
+#[test]
+fn a_restart_of_the_group_is_forgotten_once_the_spawn_of_one_of_it_failed() {
+    let mut stage = serving(2, policy().group(Group::OneForAll));
+    stage.exit(id(1, 1), SIGABRT);
+    stage.leaves(id(0, 1));
+    stage.becomes_ready(id(0, 2));
+    assert!(stage.actions().contains(&Action::Spawn(id(1, 2))));
+    // 1.2 is recalled, and never was.
+    stage.exit(id(0, 2), SIGABRT);
+    stage.supervisor.handle_spawn_failed(id(1, 2), stage.now);
+    let mut stops = Vec::new();
+    for _ in 0..6 {
+        let actions = stage.spawns_and_stops();
+        stops.extend(actions.iter().copied().filter(|action| matches!(action, Action::AskStop(_))));
+        actions.iter().map(|action| action.id()).for_each(|id| stage.becomes_ready(id));
+        if stage.supervisor.poll_timeout().is_some() {
+            stage.next_deadline();
+        }
+    }
+    assert_eq!(stops, [], "nothing has failed since");
+    assert_eq!(stage.ready_count(), 2);
+}
+
+#[test]
+fn a_roll_keeps_the_order_of_a_group() {
+    let mut stage = serving(2, policy().group(Group::OneForAll));
+    stage.exit(id(1, 1), SIGABRT);
+    stage.leaves(id(0, 1));
+    stage.becomes_ready(id(0, 2));
+    stage.becomes_ready(id(1, 2));
+    stage.look_away();
+    stage.exit(id(1, 2), SIGABRT);
+    assert_eq!(stage.stops(), [id(0, 2)]);
+    assert_eq!(stage.states()[1], WorkerState::Backoff);
+    stage.roll(Roll::to(Release::new(1)));
+    assert_eq!(stage.spawns_and_stops(), [], "slot 1 starts only when slot 0 is ready");
+}
+
+#[test]
+fn a_worker_that_is_asked_to_go_for_another_one_has_not_failed() {
+    let mut stage = serving(2, immediately(Group::OneForAll).budget(Budget::new(1, SECOND)));
+    stage.exit(id(0, 1), SIGABRT);
+    stage.exit(id(1, 1), SIGABRT);
+    stage.becomes_ready(id(0, 2));
+    stage.becomes_ready(id(1, 2));
+    let records: Vec<_> = stage.supervisor.slots().map(|slot| (slot.failures(), slot.restarts())).collect();
+    assert_eq!(records, [(1, 1), (0, 0)]);
+}
+
+#[test]
+fn one_that_is_stopped_while_it_has_to_go_does_not_come_again() {
+    let mut stage = serving(2, immediately(Group::OneForAll));
+    stage.exit(id(0, 1), SIGABRT);
+    assert!(stage.supervisor.slots().nth(1).unwrap().is_restarting());
+    stage.supervisor.stop(id(1, 1), stage.now);
+    stage.leaves(id(1, 1));
+    stage.becomes_ready(id(0, 2));
+    assert_eq!(stage.supervisor.workers().count(), 1);
+}

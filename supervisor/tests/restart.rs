@@ -196,6 +196,28 @@ fn a_channel_lost_just_before_the_exit_was_handled_sends_no_signal_to_the_dead()
 }
 
 #[test]
+fn a_sigkill_that_nobody_here_sent_is_a_crash() {
+    let cause_of = |stage: &mut Stage| {
+        stage.events().into_iter().find_map(|event| match event {
+            Event::Exited { cause, .. } => Some(cause),
+            _ => None,
+        })
+    };
+    let mut stage = Stage::new(policy());
+    let id = stage.ready();
+    // The end of the stream comes a moment before the exit.
+    stage.supervisor.handle_channel_lost(id, stage.now);
+    stage.exit(id, SIGKILL);
+    assert_eq!(cause_of(&mut stage), Some(ExitCause::Crash));
+    // Before it was ready it is a failed start.
+    let next = Stage::spawned(&stage.actions());
+    stage.supervisor.handle_spawned(next, stage.now);
+    stage.supervisor.handle_channel_lost(next, stage.now);
+    stage.exit(next, SIGKILL);
+    assert_eq!(cause_of(&mut stage), Some(ExitCause::BootFailure));
+}
+
+#[test]
 fn a_worker_that_dies_before_its_admit_was_polled_is_neither_admitted_nor_withdrawn() {
     let mut stage = Stage::new(policy());
     let id = stage.starting();
@@ -282,6 +304,25 @@ fn a_spawn_that_worked_makes_the_next_spawn_failure_the_first_again() {
     let next = Stage::spawned(&stage.actions());
     stage.supervisor.handle_spawn_failed(next, stage.now);
     assert_eq!(stage.next_deadline(), SECOND);
+}
+
+#[test]
+fn a_spawn_of_another_worker_of_the_slot_says_nothing_of_its_own() {
+    let mut stage = Stage::new(policy());
+    let first = stage.ready();
+    stage.supervisor.replace(first, stage.now);
+    let successor = Stage::spawned(&stage.actions());
+    stage.supervisor.stop(successor, stage.now);
+    stage.exit(first, SIGABRT);
+    let own = Stage::spawned(&stage.actions());
+    stage.supervisor.handle_spawn_failed(own, stage.now);
+    // Its spawn is answered late.
+    stage.supervisor.handle_spawned(successor, stage.now);
+    stage.exit(successor, Exit::Code(0));
+    assert_eq!(stage.next_deadline(), SECOND);
+    let own = Stage::spawned(&stage.actions());
+    stage.supervisor.handle_spawn_failed(own, stage.now);
+    assert_eq!(stage.next_deadline(), 2 * SECOND, "the second failure in a row");
 }
 
 #[test]
