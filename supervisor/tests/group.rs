@@ -244,5 +244,31 @@ fn one_that_is_stopped_while_it_has_to_go_does_not_come_again() {
     stage.supervisor.stop(id(1, 1), stage.now);
     stage.leaves(id(1, 1));
     stage.becomes_ready(id(0, 2));
-    assert_eq!(stage.supervisor.workers().count(), 1);
+    assert_eq!(stage.states(), [WorkerState::Ready, WorkerState::Stopped]);
+}
+
+#[test]
+fn one_that_is_stopped_while_it_waits_for_its_turn_does_not_come() {
+    let mut stage = Stage::new(policy().group(Group::RestForOne));
+    let (first, second) = (stage.spawning(), stage.supervisor.start(stage.now));
+    stage.supervisor.stop(second, stage.now);
+    assert_eq!(stage.states()[1], WorkerState::Stopped);
+    stage.becomes_ready(first);
+    assert_eq!(stage.spawns(), []);
+}
+
+#[test]
+fn one_in_back_off_has_nobody_who_has_to_go() {
+    let mut stage = serving(2, policy().group(Group::RestForOne));
+    stage.exit(id(1, 1), SIGABRT);
+    stage.becomes_ready(id(1, 2));
+    stage.exit(id(1, 2), SIGABRT);
+    assert_eq!(stage.states()[1], WorkerState::Backoff);
+    stage.look_away();
+    stage.exit(id(0, 1), SIGABRT);
+    assert!(!stage.supervisor.slots().nth(1).unwrap().is_restarting());
+    stage.becomes_ready(id(0, 2));
+    stage.next_deadline();
+    stage.becomes_ready(id(1, 3));
+    assert_eq!(stage.stops(), []);
 }

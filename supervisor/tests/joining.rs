@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use cluster_supervisor::{Budget, Release, Roll, RollOutcome, RollRefused};
+use cluster_supervisor::{Budget, Event, Release, Roll, RollOutcome, RollRefused};
 use common::{NEW, SECOND, SIGABRT, Stage, id, policy, serving};
 
 fn releases(stage: &Stage) -> Vec<u32> {
@@ -194,4 +194,16 @@ fn the_release_of_a_slot_that_was_given_up_is_kept_until_it_is_stopped() {
     assert_eq!(stage.supervisor.releases(), BTreeSet::from([Release::default(), NEW]));
     stage.supervisor.stop(id(0, 1), stage.now);
     assert_eq!(stage.supervisor.releases(), BTreeSet::from([NEW]));
+}
+
+#[test]
+fn a_slot_that_got_another_chance_is_told_of_when_it_is_not_wanted_any_more() {
+    let mut stage = serving(1, policy().budget(Budget::new(0, SECOND)));
+    stage.exit(id(0, 1), SIGABRT);
+    stage.roll(Roll::to(NEW));
+    stage.becomes_ready(id(0, 2));
+    stage.look_away();
+    stage.supervisor.stop(id(0, 2), stage.now);
+    let told = std::iter::from_fn(|| stage.supervisor.poll_event());
+    assert_eq!(told.filter(|event| *event == Event::Stopped { slot: 0 }).count(), 1);
 }

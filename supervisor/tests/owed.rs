@@ -139,3 +139,14 @@ fn a_vacated_worker_that_has_something_else_to_say_is_heard() {
     assert_eq!(stage.spawns(), [id(0, 2)]);
     assert_eq!(stage.supervisor.slots().next().unwrap().restarts(), 0);
 }
+
+#[test]
+fn nothing_is_owed_to_a_slot_whose_worker_lives() {
+    let mut stage = serving(1, policy().restart(Restart::Never));
+    stage.supervisor.replace(id(0, 1), stage.now);
+    stage.supervisor.handle_spawned(id(0, 2), stage.now);
+    stage.exit(id(0, 2), SIGABRT);
+    stage.look_away();
+    stage.exit(id(0, 1), SIGABRT);
+    assert_eq!(stage.spawns(), []);
+}

@@ -257,6 +257,43 @@ fn what_was_replaced_and_is_asked_to_stop_speaks_against_nobody() {
 }
 
 #[test]
+fn a_successor_that_does_not_serve_does_not_take_over_for_an_abort() {
+    for is_ready in [true, false] {
+        let mut stage = serving(1, policy());
+        stage.roll(Roll::to(NEW).bake(60 * SECOND));
+        stage.supervisor.handle_spawned(id(0, 2), stage.now);
+        if is_ready {
+            stage.supervisor.handle_ready(id(0, 2), stage.now);
+            stage.supervisor.handle_unhealthy(id(0, 2), stage.now);
+        }
+        stage.supervisor.handle_unhealthy(id(0, 1), stage.now);
+        stage.supervisor.abort_roll(stage.now);
+        assert_eq!(stage.outcomes()[0], "successor 0.2 did not take over: it was recalled");
+        stage.exit(id(0, 1), SIGKILL);
+        assert_eq!(stage.supervisor.release_of(id(0, 3)).unwrap().number(), 0);
+    }
+}
+
+#[test]
+fn what_goes_back_at_once_has_a_clean_record_whatever_failed_before() {
+    let mut stage = serving(3, policy());
+    stage.roll(Roll::to(NEW));
+    stage.supervisor.pause_roll();
+    stage.takes_over(id(0, 2));
+    stage.supervisor.replace(id(0, 2), stage.now);
+    stage.supervisor.handle_spawned(id(0, 3), stage.now);
+    stage.exit(id(0, 2), SIGABRT);
+    // The roll goes back when there is room for it, and that is taken.
+    stage.supervisor.replace(id(1, 1), stage.now);
+    stage.supervisor.handle_ready(id(0, 3), stage.now);
+    stage.look_away();
+    assert_eq!(stage.supervisor.slots().next().unwrap().failures(), 1);
+    stage.exit(id(0, 3), SIGABRT);
+    assert_eq!(stage.spawns(), [id(0, 4)]);
+    assert_eq!(stage.supervisor.release_of(id(0, 4)).unwrap().number(), 0);
+    assert_eq!(stage.supervisor.slots().next().unwrap().failures(), 0);
+}
+#[test]
 fn many_trials_that_end_at_once_need_no_stack() {
     const SLOTS: u32 = 1000;
     // As much as a thread has by default.

@@ -80,3 +80,13 @@ fn with_none_all_go_and_with_some_they_come_again() {
     stage.supervisor.scale(2, stage.now);
     assert_eq!(stage.spawns(), [id(0, 2)]);
 }
+
+#[test]
+fn a_slot_that_was_stopped_and_started_before_it_was_given_up_counts() {
+    let mut stage = serving(1, policy().budget(Budget::new(0, SECOND)));
+    stage.supervisor.stop(id(0, 1), stage.now);
+    stage.leaves(id(0, 1));
+    stage.supervisor.start(stage.now);
+    stage.exit(id(0, 2), SIGABRT);
+    assert_eq!((stage.supervisor.given_up().count(), stage.supervisor.size()), (1, 1));
+}

@@ -87,3 +87,30 @@ fn in_a_group_it_keeps_its_place_and_waits_for_its_turn() {
     stage.exit(again, SIGABRT);
     assert_eq!(stage.stops(), [ids[2]], "the one after it goes down with it, as before");
 }
+
+#[test]
+fn a_back_off_after_failed_spawns_begins_anew() {
+    let mut stage = Stage::new(policy());
+    let mut id = stage.spawning();
+    for _ in 0..3 {
+        stage.supervisor.handle_spawn_failed(id, stage.now);
+        id = stage.supervisor.start_again(0, stage.now).unwrap();
+    }
+    stage.supervisor.handle_spawn_failed(id, stage.now);
+    assert_eq!(stage.next_deadline(), SECOND);
+}
+
+#[test]
+fn a_start_brings_its_own_policy_and_a_start_again_the_one_there_was() {
+    let once = policy().restart(Restart::Never);
+    let mut stage = Stage::new(policy());
+    let first = stage.supervisor.start_with(once, stage.now);
+    stage.exit(first, SIGABRT);
+    let second = stage.supervisor.start_again(0, stage.now).unwrap();
+    stage.look_away();
+    stage.exit(second, SIGABRT);
+    assert_eq!(stage.spawns(), []);
+    let third = stage.spawning();
+    stage.exit(third, SIGABRT);
+    assert_eq!(stage.spawns(), [WorkerId::new(0, 4)]);
+}

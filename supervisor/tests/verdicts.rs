@@ -3,7 +3,7 @@
 mod common;
 
 use cluster_supervisor::{Budget, Exit, Figures, Group, Release, Roll, RollOutcome, Unfit, WorkerId};
-use common::{NEW, SECOND, SIGABRT, Stage, id, policy, serving};
+use common::{NEW, SECOND, SIGABRT, SIGKILL, Stage, id, policy, serving};
 
 /// Who was no good, if the roll has failed since the last look.
 fn blamed(stage: &mut Stage) -> Option<WorkerId> {
@@ -260,4 +260,18 @@ fn a_successor_that_somebody_stops_stops_the_roll() {
     let outcome = stage.outcome();
     let expected = RollOutcome::Failed { id: id(0, 2), reason: Unfit::Recalled };
     assert_eq!(outcome, Some(expected));
+}
+
+#[test]
+fn a_successor_that_is_being_killed_when_its_bake_time_is_over_does_not_take_over() {
+    let mut stage = serving(2, policy());
+    stage.roll(Roll::to(NEW).bake(SECOND));
+    stage.becomes_ready(id(0, 2));
+    stage.supervisor.handle_unhealthy(id(0, 2), stage.now);
+    stage.now += SECOND;
+    stage.supervisor.handle_timeout(stage.now);
+    assert_eq!(stage.outcomes(), [""; 0]);
+    stage.exit(id(0, 2), SIGKILL);
+    assert_eq!(blamed(&mut stage), Some(id(0, 2)));
+    assert_eq!(stage.releases(), [0, 0]);
 }
