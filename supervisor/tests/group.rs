@@ -272,3 +272,37 @@ fn one_in_back_off_has_nobody_who_has_to_go() {
     stage.becomes_ready(id(1, 3));
     assert_eq!(stage.stops(), []);
 }
+
+#[test]
+fn a_successor_that_came_to_a_vacated_slot_stops_in_its_turn() {
+    let mut stage = serving(2, policy().group(Group::RestForOne).max_surge(0).max_unavailable(1));
+    stage.roll(Roll::to(Release::new(1)));
+    stage.leaves(id(0, 1));
+    stage.supervisor.handle_spawned(id(0, 2), stage.now);
+    stage.look_away();
+    stage.supervisor.shutdown(stage.now);
+    for last in [id(1, 1), id(0, 2)] {
+        assert_eq!(stage.stops(), [last]);
+        stage.leaves(last);
+    }
+}
+
+#[test]
+fn a_roll_vacates_one_slot_of_a_group_at_a_time() {
+    let mut stage = serving(3, policy().group(Group::RestForOne).max_surge(0).max_unavailable(2));
+    stage.roll(Roll::to(Release::new(1)));
+    for slot in 0..3 {
+        assert_eq!(stage.stops(), [id(slot, 1)], "those after it need it");
+        stage.leaves(id(slot, 1));
+        stage.becomes_ready(id(slot, 2));
+    }
+}
+
+#[test]
+fn slots_of_a_group_that_are_added_come_in_order() {
+    let mut stage = Stage::new(policy().group(Group::OneForAll));
+    stage.supervisor.scale(2, stage.now);
+    assert_eq!(stage.spawns(), [id(0, 1)]);
+    stage.becomes_ready(id(0, 1));
+    assert_eq!(stage.spawns(), [id(1, 1)]);
+}

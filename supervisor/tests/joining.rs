@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use cluster_supervisor::{Budget, Event, Release, Roll, RollOutcome, RollRefused};
+use cluster_supervisor::{Budget, Event, Release, Restart, Roll, RollOutcome, RollRefused};
 use common::{NEW, SECOND, SIGABRT, Stage, id, policy, serving};
 
 fn releases(stage: &Stage) -> Vec<u32> {
@@ -206,4 +206,60 @@ fn a_slot_that_got_another_chance_is_told_of_when_it_is_not_wanted_any_more() {
     stage.supervisor.stop(id(0, 2), stage.now);
     let told = std::iter::from_fn(|| stage.supervisor.poll_event());
     assert_eq!(told.filter(|event| *event == Event::Stopped { slot: 0 }).count(), 1);
+}
+
+#[test]
+fn nobody_is_started_beside_a_successor_whose_slot_was_given_up() {
+    let mut stage = serving(1, policy().budget(Budget::new(0, SECOND)));
+    stage.supervisor.replace(id(0, 1), stage.now);
+    stage.exit(id(0, 1), SIGABRT);
+    assert_eq!(stage.supervisor.given_up().count(), 1);
+    assert_eq!(stage.supervisor.start(stage.now), id(1, 1), "0.2 was recalled and lives");
+}
+
+#[test]
+fn a_slot_whose_work_is_done_is_taken_out_of_the_roll() {
+    let mut stage = serving(3, policy().restart(Restart::OnFailure));
+    stage.roll(Roll::to(NEW));
+    stage.leaves(id(1, 1));
+    stage.takes_over(id(0, 2));
+    stage.takes_over(id(2, 2));
+    assert_eq!(stage.outcome(), Some(RollOutcome::Completed));
+}
+
+#[test]
+fn a_slot_that_is_given_up_meanwhile_gets_its_turn_again() {
+    let mut stage = serving(2, policy().budget(Budget::new(0, SECOND)));
+    stage.roll(Roll::same());
+    stage.supervisor.handle_spawned(id(0, 2), stage.now);
+    stage.look_away();
+    stage.exit(id(0, 1), SIGABRT);
+    assert_eq!(stage.stops(), [id(0, 2)], "it would go on as if nothing had happened");
+    stage.leaves(id(0, 2));
+    stage.takes_over(id(1, 2));
+    stage.becomes_ready(id(0, 3));
+    assert_eq!(stage.outcome(), Some(RollOutcome::Completed));
+    assert_eq!(stage.supervisor.given_up().count(), 0);
+}
+
+#[test]
+fn a_shutdown_after_the_first_were_replaced_aborts_the_roll() {
+    let mut stage = serving(2, policy());
+    stage.roll(Roll::to(NEW));
+    stage.takes_over(id(0, 2));
+    stage.supervisor.handle_spawned(id(1, 2), stage.now);
+    stage.supervisor.shutdown(stage.now);
+    assert_eq!(stage.outcomes().pop().unwrap(), "roll 1 aborted; replaced 1");
+    assert_eq!(stage.supervisor.release(), Release::default());
+}
+
+#[test]
+fn the_release_of_one_that_drains_is_kept() {
+    let mut stage = serving(1, policy());
+    stage.roll(Roll::to(NEW));
+    stage.becomes_ready(id(0, 2));
+    assert_eq!(stage.supervisor.current_roll(), None);
+    assert_eq!(releases(&stage), [0, 7]);
+    stage.leaves(id(0, 1));
+    assert_eq!(releases(&stage), [7]);
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use cluster_supervisor::{Budget, Roll};
+use cluster_supervisor::{Budget, Group, Roll};
 use common::{NEW, SECOND, SIGABRT, Stage, id, policy, serving};
 
 fn has_given_up(stage: &Stage) -> bool {
@@ -144,4 +144,46 @@ fn a_slot_that_was_given_up_and_gets_another_chance_has_its_whole_budget() {
     stage.supervisor.handle_spawned(id(0, 4), stage.now);
     stage.exit(id(0, 4), SIGABRT);
     assert!(has_given_up(&stage));
+}
+
+#[test]
+fn failures_beside_a_successor_and_its_own_are_failures_in_a_row() {
+    let mut stage = serving(1, policy());
+    stage.supervisor.replace(id(0, 1), stage.now);
+    stage.exit(id(0, 1), SIGABRT);
+    stage.becomes_ready(id(0, 2));
+    stage.exit(id(0, 2), SIGABRT);
+    assert_eq!(stage.supervisor.slots().next().unwrap().failures(), 2);
+    assert_eq!(stage.next_deadline(), SECOND);
+}
+
+#[test]
+fn what_a_predecessor_served_counts_also_when_its_successor_fails() {
+    let mut stage = serving(1, policy().budget(Budget::new(1, 60 * SECOND)));
+    stage.exit(id(0, 1), SIGABRT);
+    stage.becomes_ready(id(0, 2));
+    stage.jump(60 * SECOND);
+    stage.roll(Roll::to(NEW));
+    stage.exit(id(0, 2), SIGABRT);
+    stage.supervisor.handle_spawned(id(0, 3), stage.now);
+    stage.exit(id(0, 3), SIGABRT);
+    stage.becomes_ready(id(0, 4));
+    stage.exit(id(0, 4), SIGABRT);
+    assert!(!has_given_up(&stage), "the crash of 0.1 is a minute of service ago");
+}
+
+#[test]
+fn what_one_served_counts_that_has_to_go_for_its_group() {
+    let mut stage = serving(2, policy().group(Group::OneForAll).budget(Budget::new(1, 60 * SECOND)));
+    stage.exit(id(1, 1), SIGABRT);
+    stage.leaves(id(0, 1));
+    stage.becomes_ready(id(0, 2));
+    stage.becomes_ready(id(1, 2));
+    stage.jump(60 * SECOND);
+    stage.exit(id(0, 2), SIGABRT);
+    stage.leaves(id(1, 2));
+    stage.becomes_ready(id(0, 3));
+    stage.becomes_ready(id(1, 3));
+    stage.exit(id(1, 3), SIGABRT);
+    assert!(!has_given_up(&stage));
 }

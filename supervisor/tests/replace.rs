@@ -2,8 +2,8 @@
 
 mod common;
 
-use cluster_supervisor::{Event, Group, Roll, Unfit};
-use common::{NEW, SIGABRT, SIGKILL, Stage, id, policy, serving};
+use cluster_supervisor::{Event, Group, Roll, Unfit, WorkerState};
+use common::{NEW, SECOND, SIGABRT, SIGKILL, Stage, id, policy, serving};
 
 #[test]
 fn a_replacement_that_waits_dies_with_the_worker_it_was_for() {
@@ -105,6 +105,44 @@ fn it_goes_past_a_pause_and_an_abort_of_a_roll() {
     assert_eq!(stage.supervisor.release_of(id(2, 2)).map(|release| release.number()), Some(0));
     stage.supervisor.abort_roll(stage.now);
     assert_eq!(stage.stops(), [], "it is no part of the roll");
+}
+
+#[test]
+fn a_successor_that_could_not_be_spawned_is_no_trouble_of_its_predecessor() {
+    let mut stage = serving(1, policy());
+    stage.supervisor.replace(id(0, 1), stage.now);
+    stage.look_away();
+    stage.supervisor.handle_spawn_failed(id(0, 2), stage.now);
+    let (failed, line) = (Event::SpawnFailed { id: id(0, 2), retry_in: None }, "could not be started");
+    let events = stage.events();
+    assert_eq!(events[0], failed);
+    assert_eq!(events[1].to_string(), format!("successor 0.2 did not take over: it {line}"));
+    assert_eq!(stage.states(), [WorkerState::Ready]);
+    assert_eq!(stage.supervisor.poll_timeout(), None);
+}
+
+#[test]
+fn it_waits_until_the_one_before_has_gone() {
+    let mut stage = serving(1, policy().max_surge(9));
+    stage.supervisor.replace(id(0, 1), stage.now);
+    stage.becomes_ready(id(0, 2));
+    stage.look_away();
+    stage.supervisor.replace(id(0, 2), stage.now);
+    assert_eq!(stage.spawns(), []);
+    stage.leaves(id(0, 1));
+    assert_eq!(stage.spawns(), [id(0, 3)]);
+}
+
+#[test]
+fn a_successor_on_trial_cannot_be_replaced() {
+    let mut stage = serving(1, policy());
+    stage.roll(Roll::to(NEW).bake(SECOND));
+    stage.becomes_ready(id(0, 2));
+    stage.look_away();
+    stage.supervisor.replace(id(0, 2), stage.now);
+    stage.jump(SECOND);
+    stage.leaves(id(0, 1));
+    assert_eq!(stage.spawns(), []);
 }
 
 #[test]

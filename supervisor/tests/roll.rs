@@ -326,3 +326,16 @@ fn a_successor_that_somebody_stops_is_none() {
         .any(|event| matches!(event, Event::Exited { cause: ExitCause::Asked, .. }));
     assert!(exited);
 }
+
+#[test]
+fn a_predecessor_without_time_to_drain_is_terminated_in_the_same_breath() {
+    let at_once = cluster_supervisor::StopSequence::new().drain(std::time::Duration::ZERO);
+    let mut stage = serving(1, policy().stop(at_once));
+    stage.roll(Roll::to(NEW).bake(SECOND));
+    stage.becomes_ready(id(0, 2));
+    stage.look_away();
+    stage.jump(SECOND);
+    let old = id(0, 1);
+    let end = [Action::Withdraw(old), Action::AskStop(old), Action::Signal(old, StopSignal::Term)];
+    assert_eq!(stage.actions(), end);
+}

@@ -56,7 +56,10 @@ fn that_it_goes_back_is_told_once() {
     let told = |event: &Event| matches!(event, Event::RollingBack { .. });
     let recalled =
         |event: &Event| matches!(event, Event::ReplaceFailed { slot: 1, reason: Unfit::Recalled, .. });
-    assert!(events.iter().position(recalled) < events.iter().position(told), "{events:?}");
+    let goes_back = |event: &Event| matches!(event, Event::Replacing { slot: 0, .. });
+    let order =
+        [events.iter().position(recalled), events.iter().position(told), events.iter().position(goes_back)];
+    assert!(order.is_sorted(), "{events:?}");
 }
 
 #[test]
@@ -293,6 +296,40 @@ fn what_goes_back_at_once_has_a_clean_record_whatever_failed_before() {
     assert_eq!(stage.supervisor.release_of(id(0, 4)).unwrap().number(), 0);
     assert_eq!(stage.supervisor.slots().next().unwrap().failures(), 0);
 }
+#[test]
+fn one_that_crashes_on_the_way_back_leaves_its_slot_what_it_had() {
+    let mut stage = serving(2, policy().max_surge(0).max_unavailable(1));
+    stage.roll(Roll::to(NEW));
+    stage.leaves(id(0, 1));
+    stage.becomes_ready(id(0, 2));
+    stage.leaves(id(1, 1));
+    stage.supervisor.handle_spawned(id(1, 2), stage.now);
+    stage.exit(id(1, 2), SIGABRT);
+    stage.becomes_ready(id(1, 3));
+    stage.leaves(id(0, 2));
+    stage.supervisor.handle_spawned(id(0, 3), stage.now);
+    stage.look_away();
+    stage.exit(id(0, 3), SIGABRT);
+    assert_eq!(stage.spawns(), [id(0, 4)]);
+    assert_eq!(stage.supervisor.release_of(id(0, 4)), Some(NEW));
+    let line = stage.outcomes().pop().unwrap();
+    assert!(line.ends_with("; replaced 1, of which 1 could not go back"), "{line}");
+}
+
+#[test]
+fn what_was_replaced_and_makes_way_again_speaks_against_nobody() {
+    let mut stage = serving(2, policy().max_surge(0).max_unavailable(1));
+    stage.roll(Roll::to(NEW));
+    stage.supervisor.pause_roll();
+    stage.leaves(id(0, 1));
+    stage.becomes_ready(id(0, 2));
+    stage.supervisor.replace(id(0, 2), stage.now);
+    stage.look_away();
+    stage.leaves(id(0, 2));
+    assert_eq!(stage.spawns(), [id(0, 3)]);
+    assert_eq!(reasons(&stage.events()), []);
+}
+
 #[test]
 fn many_trials_that_end_at_once_need_no_stack() {
     const SLOTS: u32 = 1000;

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use cluster_supervisor::{
-    Action, Event, Exit, ExitCause, Policy, Restart, StopSequence, StopSignal, WorkerId, WorkerState,
+    Action, Budget, Event, Exit, ExitCause, Policy, Restart, StopSequence, StopSignal, WorkerId, WorkerState,
 };
 use common::{SECOND, SIGABRT, SIGKILL, Stage, policy};
 
@@ -216,4 +216,30 @@ fn after_a_shutdown_a_start_begins_anew() {
     stage.look_away();
     assert_eq!(stage.ready(), WorkerId::new(0, 2));
     assert!(!stage.supervisor.is_done());
+}
+
+#[test]
+fn that_a_slot_is_not_wanted_any_more_is_told_once() {
+    let told = |stage: &mut Stage| {
+        let events = std::iter::from_fn(|| stage.supervisor.poll_event());
+        events.filter(|event| matches!(event, Event::Stopped { .. })).count()
+    };
+    let mut stage = Stage::new(policy());
+    let id = stage.ready();
+    (0..2).for_each(|_| stage.supervisor.stop(id, stage.now));
+    assert_eq!(told(&mut stage), 1, "as soon as it is so");
+    stage.exit(id, Exit::Code(0));
+    stage.supervisor.shutdown(stage.now);
+    assert_eq!(told(&mut stage), 0);
+
+    let mut stage = Stage::new(policy().restart(Restart::OnFailure));
+    let id = stage.ready();
+    stage.exit(id, Exit::Code(0));
+    assert_eq!(told(&mut stage), 1, "its work is done");
+
+    let mut stage = Stage::new(policy().budget(Budget::new(0, SECOND)));
+    let id = stage.ready();
+    stage.exit(id, SIGABRT);
+    stage.supervisor.shutdown(stage.now);
+    assert_eq!(told(&mut stage), 0, "it was given up, which is told otherwise");
 }

@@ -275,3 +275,19 @@ fn a_successor_that_is_being_killed_when_its_bake_time_is_over_does_not_take_ove
     assert_eq!(blamed(&mut stage), Some(id(0, 2)));
     assert_eq!(stage.releases(), [0, 0]);
 }
+
+#[test]
+fn a_successor_that_is_no_part_of_the_roll_does_not_speak_against_it() {
+    let mut stage = serving(2, policy().max_surge(0).max_unavailable(1));
+    stage.roll(Roll::same());
+    stage.supervisor.pause_roll();
+    stage.leaves(id(0, 1));
+    stage.becomes_ready(id(0, 2));
+    stage.exit(id(0, 2), SIGABRT);
+    stage.becomes_ready(id(0, 3));
+    stage.supervisor.replace(id(0, 3), stage.now);
+    stage.leaves(id(0, 3));
+    stage.supervisor.handle_spawned(id(0, 4), stage.now);
+    stage.exit(id(0, 4), SIGABRT);
+    assert!(!stage.supervisor.roll_view().unwrap().is_rolling_back());
+}
