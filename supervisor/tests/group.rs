@@ -306,3 +306,40 @@ fn slots_of_a_group_that_are_added_come_in_order() {
     stage.becomes_ready(id(0, 1));
     assert_eq!(stage.spawns(), [id(1, 1)]);
 }
+
+#[test]
+fn a_slot_whose_replacement_was_interrupted_is_the_next_again() {
+    let mut stage = serving(2, immediately(Group::OneForAll));
+    stage.roll(Roll::to(Release::new(1)));
+    stage.supervisor.pause_roll();
+    stage.supervisor.handle_spawned(id(0, 2), stage.now);
+    stage.exit(id(1, 1), SIGABRT);
+    stage.ends_and_comes();
+    assert_eq!(stage.ready_count(), 2);
+    stage.supervisor.resume_roll(stage.now);
+    assert_eq!(stage.spawns(), [id(0, 4)]);
+}
+
+#[test]
+fn a_slot_whose_way_back_was_interrupted_goes_back_all_the_same() {
+    let mut stage = serving(3, immediately(Group::OneForAll));
+    stage.roll(Roll::to(Release::new(1)));
+    stage.takes_over(id(0, 2));
+    stage.supervisor.handle_spawn_failed(id(1, 2), stage.now);
+    stage.supervisor.handle_spawned(id(0, 3), stage.now);
+    stage.exit(id(2, 1), SIGABRT);
+    stage.ends_and_comes();
+    assert_eq!(stage.releases(), [0, 0, 0]);
+    let end = "roll 1 stopped, since successor 1.2 could not be started; replaced 1";
+    assert_eq!(stage.outcomes().pop().unwrap(), end);
+}
+
+#[test]
+fn a_slot_that_makes_way_for_what_it_had_needs_no_other_turn_after_an_interruption() {
+    let mut stage = serving(2, immediately(Group::OneForAll).max_surge(0).max_unavailable(1));
+    stage.roll(Roll::to(Release::new(1)));
+    stage.supervisor.abort_roll(stage.now);
+    assert_eq!(stage.outcomes(), [""; 0], "0.1 has to go first");
+    stage.exit(id(1, 1), SIGABRT);
+    assert_eq!(stage.outcomes().pop().unwrap(), "roll 1 aborted; replaced 0");
+}

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use cluster_supervisor::{Budget, Event, Release, Restart, Roll, RollOutcome, RollRefused};
+use cluster_supervisor::{Budget, Event, Release, Restart, Roll, RollOutcome, RollRefused, WorkerId};
 use common::{NEW, SECOND, SIGABRT, Stage, id, policy, serving};
 
 fn releases(stage: &Stage) -> Vec<u32> {
@@ -262,4 +262,40 @@ fn the_release_of_one_that_drains_is_kept() {
     assert_eq!(releases(&stage), [0, 7]);
     stage.leaves(id(0, 1));
     assert_eq!(releases(&stage), [7]);
+}
+
+/// The user starts a slot again out of its back-off.
+fn start_again_out_of_back_off(stage: &mut Stage, own: WorkerId) {
+    stage.exit(own, SIGABRT);
+    let next = id(own.slot(), own.generation() + 1);
+    stage.supervisor.handle_spawn_failed(next, stage.now);
+    let again = id(own.slot(), next.generation() + 1);
+    assert_eq!(stage.supervisor.start_again(own.slot(), stage.now), Some(again));
+}
+
+#[test]
+fn one_that_is_started_again_has_its_turn_once() {
+    for (roll, replaced) in [(Roll::same(), 1), (Roll::to(NEW), 2)] {
+        let mut stage = serving(2, policy());
+        stage.roll(roll.canaries(1, 10 * SECOND));
+        stage.becomes_ready(id(0, 2));
+        start_again_out_of_back_off(&mut stage, id(1, 1));
+        stage.becomes_ready(id(1, 3));
+        stage.jump(10 * SECOND);
+        stage.ends_and_comes();
+        let end = format!("roll 1 completed; replaced {replaced}");
+        assert_eq!(stage.outcomes().pop(), Some(end), "what was started in a roll of the same is new");
+    }
+}
+
+#[test]
+fn a_roll_does_not_wait_for_one_that_was_started_again_since_it_was_replaced() {
+    let mut stage = serving(2, policy());
+    stage.roll(Roll::same());
+    stage.supervisor.pause_roll();
+    stage.takes_over(id(0, 2));
+    start_again_out_of_back_off(&mut stage, id(0, 2));
+    stage.look_away();
+    stage.supervisor.resume_roll(stage.now);
+    assert_eq!(stage.spawns(), [id(1, 2)]);
 }

@@ -52,7 +52,7 @@ fn twice_is_once() {
     assert_eq!(stage.spawns(), [id(1, 2)]);
     stage.takes_over(id(1, 2));
     assert_eq!(stage.spawns(), [id(0, 2)]);
-    stage.takes_over(id(0, 2));
+    stage.supervisor.handle_spawn_failed(id(0, 2), stage.now);
     assert_eq!(stage.spawns(), []);
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cluster_supervisor::{Action, Event, Release, Roll, RollOutcome, Unfit};
+use cluster_supervisor::{Action, Budget, Event, Release, Roll, RollOutcome, Unfit};
 use common::{NEW, SECOND, SIGABRT, SIGKILL, Stage, id, policy, serving};
 
 /// Of three slots the first was replaced, and the successor of the second is spawned.
@@ -328,6 +328,22 @@ fn what_was_replaced_and_makes_way_again_speaks_against_nobody() {
     stage.leaves(id(0, 2));
     assert_eq!(stage.spawns(), [id(0, 3)]);
     assert_eq!(reasons(&stage.events()), []);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_slot_that_was_to_go_back_and_was_given_up() {
+    let mut stage = serving(1, policy().budget(Budget::new(0, SECOND)));
+    stage.supervisor.start(stage.now);
+    stage.becomes_ready(id(1, 1));
+    stage.roll(Roll::to(NEW));
+    stage.supervisor.pause_roll();
+    stage.takes_over(id(0, 2));
+    stage.supervisor.replace(id(0, 2), stage.now);
+    stage.exit(id(0, 2), SIGABRT);
+    assert_eq!(stage.supervisor.given_up().count(), 1);
+    assert!(stage.supervisor.roll_view().unwrap().is_rolling_back());
+    stage.supervisor.shutdown(stage.now);
+    assert!(stage.supervisor.current_roll().is_none());
 }
 
 #[test]

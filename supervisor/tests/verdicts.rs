@@ -291,3 +291,17 @@ fn a_successor_that_is_no_part_of_the_roll_does_not_speak_against_it() {
     stage.exit(id(0, 4), SIGABRT);
     assert!(!stage.supervisor.roll_view().unwrap().is_rolling_back());
 }
+
+#[test]
+fn a_successor_is_not_compared_with_those_that_leave() {
+    let mut stage = serving(2, policy().max_surge(2));
+    stage.supervisor.replace(id(1, 1), stage.now);
+    stage.becomes_ready(id(1, 2));
+    stage.roll(Roll::to(NEW).canaries(1, 60 * SECOND));
+    stage.becomes_ready(id(0, 2));
+    stage.supervisor.handle_figures(id(1, 1), Figures::new(1000, 1000), stage.now);
+    stage.supervisor.handle_figures(id(1, 2), Figures::new(30, 0), stage.now);
+    stage.look_away();
+    stage.supervisor.handle_figures(id(0, 2), Figures::new(30, 30), stage.now);
+    assert_eq!(stage.stops(), [id(0, 2)]);
+}
