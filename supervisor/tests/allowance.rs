@@ -111,13 +111,26 @@ fn where_both_are_allowed_some_come_beside_and_others_after() {
 }
 
 #[test]
-fn a_slot_that_is_given_up_and_comes_back_takes_no_surge() {
-    let mut stage = serving(2, policy().budget(Budget::new(0, SECOND)));
+fn a_slot_that_was_given_up_and_comes_back_is_none_too_many() {
+    let mut stage = serving(3, policy().budget(Budget::new(0, SECOND)));
     stage.exit(id(0, 1), SIGABRT);
     stage.look_away();
     stage.roll(Roll::to(NEW));
-    assert_eq!(stage.spawns(), [id(0, 2), id(1, 2)], "three live for two slots and one more");
-    assert_eq!(stage.supervisor.workers().count(), 3);
+    assert_eq!(stage.spawns(), [id(0, 2), id(1, 2)], "four for three slots and one more");
+}
+
+#[test]
+fn a_slot_that_was_given_up_and_comes_back_is_missing_until_it_is_ready() {
+    let one = policy().max_surge(0).max_unavailable(1).budget(Budget::new(0, SECOND));
+    for slot in [0, 2] {
+        let mut stage = serving(3, one.clone());
+        stage.exit(id(slot, 1), SIGABRT);
+        stage.look_away();
+        stage.roll(Roll::to(NEW));
+        assert_eq!(stage.spawns_and_stops(), [Action::Spawn(id(slot, 2))]);
+        stage.becomes_ready(id(slot, 2));
+        assert_eq!(stage.stops().len(), 1, "now the next");
+    }
 }
 
 #[test]

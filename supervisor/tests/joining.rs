@@ -299,3 +299,15 @@ fn a_roll_does_not_wait_for_one_that_was_started_again_since_it_was_replaced() {
     stage.supervisor.resume_roll(stage.now);
     assert_eq!(stage.spawns(), [id(1, 2)]);
 }
+
+#[test]
+fn what_was_replaced_may_go_back_to_a_release_that_nobody_else_runs() {
+    let mut stage = serving(1, policy());
+    stage.roll(Roll::to(NEW));
+    stage.supervisor.set_release(Release::new(9));
+    stage.supervisor.start(stage.now);
+    stage.becomes_ready(id(1, 1));
+    stage.takes_over(id(0, 2));
+    assert_eq!(stage.releases(), [7, 9]);
+    assert_eq!(releases(&stage), [0, 7, 9]);
+}

@@ -19,6 +19,30 @@ fn a_replacement_that_waits_dies_with_the_worker_it_was_for() {
 }
 
 #[test]
+fn a_replacement_that_waits_is_no_way_around_a_back_off() {
+    let mut stage = serving(2, policy());
+    stage.exit(id(1, 1), SIGABRT);
+    stage.becomes_ready(id(1, 2));
+    stage.supervisor.replace(id(0, 1), stage.now);
+    stage.supervisor.replace(id(1, 2), stage.now);
+    stage.look_away();
+    stage.exit(id(1, 2), SIGABRT);
+    assert_eq!(stage.spawns(), []);
+    stage.takes_over(id(0, 2));
+    assert_eq!(stage.spawns(), []);
+    assert_eq!(stage.next_deadline(), SECOND);
+}
+
+#[test]
+fn one_that_is_not_ready_holds_up_no_other() {
+    let mut stage = Stage::new(policy());
+    let (first, second) = (stage.starting(), stage.ready());
+    stage.supervisor.replace(first, stage.now);
+    stage.supervisor.replace(second, stage.now);
+    assert_eq!(stage.spawns(), [id(1, 2)]);
+}
+
+#[test]
 fn nothing_happens_for_one_that_is_on_its_way_out() {
     let mut stage = serving(1, policy());
     stage.supervisor.handle_unhealthy(id(0, 1), stage.now);

@@ -139,6 +139,18 @@ fn a_slot_that_ran_the_release_before_has_nothing_to_go_back_to() {
 }
 
 #[test]
+fn nobody_waits_on_the_way_back() {
+    let mut stage = serving(3, policy());
+    stage.roll(Roll::to(NEW));
+    stage.takes_over(id(0, 2));
+    stage.takes_over(id(1, 2));
+    stage.look_away();
+    stage.supervisor.handle_unhealthy(id(0, 2), stage.now);
+    stage.supervisor.handle_spawn_failed(id(2, 2), stage.now);
+    assert_eq!(stage.spawns(), [id(1, 3)], "0.2 has not gone yet");
+}
+
+#[test]
 fn an_abort_does_not_wait_for_the_bake_time() {
     let mut stage = serving(1, policy().max_surge(0).max_unavailable(1));
     stage.roll(Roll::to(NEW).bake(24 * 3600 * SECOND));

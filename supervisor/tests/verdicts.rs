@@ -128,16 +128,20 @@ fn a_roll_waits_for_those_it_has_replaced() {
 
 #[test]
 fn a_roll_does_not_wait_for_as_many_as_may_be_missing() {
-    let mut stage = serving(3, policy().max_surge(1).max_unavailable(1));
+    let mut stage = serving(4, policy().max_surge(2).max_unavailable(1));
     stage.roll(Roll::same());
-    stage.becomes_ready(id(0, 2));
-    stage.look_away();
-    stage.leaves(id(0, 1));
-    stage.leaves(id(1, 1));
-    stage.becomes_ready(id(1, 2));
-    stage.look_away();
+    stage.supervisor.pause_roll();
+    stage.takes_over(id(0, 2));
+    stage.takes_over(id(1, 2));
+    stage.leaves(id(2, 1));
+    stage.becomes_ready(id(2, 2));
     stage.exit(id(0, 2), SIGABRT);
-    assert!(stage.supervisor.slots().nth(2).unwrap().is_replacing(), "one of those replaced is missing");
+    stage.exit(id(1, 2), SIGABRT);
+    stage.look_away();
+    stage.supervisor.resume_roll(stage.now);
+    assert_eq!(stage.spawns(), [], "two of those that were replaced are missing");
+    stage.becomes_ready(id(0, 3));
+    assert_eq!(stage.spawns(), [id(3, 2)], "one is");
 }
 
 #[test]
