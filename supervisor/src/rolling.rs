@@ -252,7 +252,7 @@ impl Supervisor {
         let Some(Tried { roll, successor, result }) = tried else { return };
         match (result, successor) {
             (Ok(taken_over), Some(new)) => {
-                self.plan.handle_fit(slot, taken_over.before, taken_over.after, roll);
+                self.plan.handle_fit(new, taken_over.before, taken_over.after, roll);
                 self.outbox.push_event(Event::Replaced { old: taken_over.predecessor, new, roll });
                 if let Some(old) = taken_over.predecessor {
                     self.count_service(old, new, now);

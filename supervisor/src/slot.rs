@@ -27,7 +27,7 @@ use crate::roll::{Place, Release, RollId, Step, Trial, TrialState, Unfit};
 use crate::state::after;
 use crate::status::{GiveUpReason, GivenUp};
 use crate::worker::Ended;
-use crate::{Policy, Restart, WorkerId};
+use crate::{Exit, Policy, Restart, WorkerId};
 
 /// What the user wants of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,10 +363,10 @@ impl Slot {
         if owed == Owed::AtOnce && self.want == Want::Up {
             return Next::Spawn(self.next_generation());
         }
-        let is_owed = owed != Owed::Nothing;
-        if self.want == Want::Up && !is_owed && policy.hopeless.contains(exit) {
+        if self.want == Want::Up && policy.hopeless.contains(exit) {
             return self.give_up(GivenUp { id, reason: GiveUpReason::ExitCode, exit, cause });
         }
+        let is_owed = owed != Owed::Nothing;
         let restart = if is_owed { Restart::Always } else { policy.restart };
         match (self.want, restart, policy.success.contains(exit)) {
             (Want::Down, Restart::Always | Restart::OnFailure | Restart::Never, _)
@@ -377,10 +377,7 @@ impl Slot {
             }
             (Want::Up, Restart::OnFailure, false) | (Want::Up, Restart::Always, _) => {}
         }
-        if ready_for.is_some_and(|ready_for| ready_for >= policy.stable_after) {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
+        self.count_failure(ready_for);
         if let Some(next) = self.spend(ended) {
             return next;
         }
@@ -397,18 +394,35 @@ impl Slot {
     ///
     /// A crash counts as ever, or replacing it would be a way around the budget; but not against another release.
     fn handle_exit_beside(&mut self, ended: Ended, successor: WorkerId) -> Next {
+        let Ended { id, exit, cause, ready_for } = ended;
         let is_same = self.trial.as_ref().is_some_and(|trial| trial.release == self.release);
-        if is_same && !ended.cause.is_asked() {
+        if is_same && !cause.is_asked() && self.has_failed(exit) {
+            if self.policy.hopeless.contains(exit) {
+                return self.give_up(GivenUp { id, reason: GiveUpReason::ExitCode, exit, cause });
+            }
+            self.count_failure(ready_for);
             if let Some(next) = self.spend(ended) {
                 return next;
             }
-            self.failures = self.failures.saturating_add(1);
             self.restarts = self.restarts.saturating_add(1);
         } else {
-            self.serve(ended.ready_for.unwrap_or_default());
+            self.serve(ready_for.unwrap_or_default());
         }
         self.own = successor.generation();
         Next::Nothing
+    }
+
+    /// Whether a worker that ended so, unasked, has failed: a server's work is never done, a job's may be.
+    pub(crate) fn has_failed(&self, exit: Exit) -> bool {
+        self.policy.restart == Restart::Always || !self.policy.success.contains(exit)
+    }
+
+    /// One more in a row, or the first after a stable run.
+    fn count_failure(&mut self, ready_for: Option<Duration>) {
+        if ready_for.is_some_and(|ready_for| ready_for >= self.policy.stable_after) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// Takes a restart from the budget. Returns what follows if there is none left.

@@ -275,6 +275,7 @@ impl Supervisor {
         let mut turned_back = None;
         if had_proved_itself
             && !ended.cause.is_asked()
+            && slot.has_failed(exit)
             && let Some((roll, before)) = self.plan.handle_crash(id, reason.clone(), slot.trial().is_none())
         {
             turned_back = roll;

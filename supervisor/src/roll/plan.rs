@@ -232,9 +232,16 @@ impl Plan {
     }
 
     /// The successor of a slot took over, which changes what it runs.
-    pub(crate) fn handle_fit(&mut self, slot: u32, before: Release, after: Release, roll: Option<RollId>) {
-        // Whoever wanted it replaced has what he wanted.
-        self.singles.retain(|other| other.slot() != slot);
+    pub(crate) fn handle_fit(
+        &mut self,
+        new: WorkerId,
+        before: Release,
+        after: Release,
+        roll: Option<RollId>,
+    ) {
+        let slot = new.slot();
+        // Whoever wanted its predecessor replaced has what he wanted.
+        self.singles.retain(|other| other.slot() != slot || *other == new);
         let Some(running) = self.of(roll) else { return };
         running.on_trial.remove(&slot);
         let was_replaced = running.replaced.iter().any(|(other, _)| *other == slot);

@@ -10,10 +10,7 @@ use cluster_supervisor::{
     Restart, Roll, StopSequence, StopSignal, Supervisor, WorkerId,
 };
 
-use super::rules::{HOPELESS, Rules};
-
-/// A code that is a success, beside 0.
-const DONE_TOO: u8 = 3;
+use super::rules::{DONE_TOO, HOPELESS, Rules};
 
 /// What a schedule is drawn with. Everything else follows from the seed.
 #[derive(Clone, Debug)]

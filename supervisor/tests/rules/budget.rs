@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cluster_supervisor::{Event, Exit, GiveUpReason, GivenUp, Release, Supervisor, WorkerId};
+use cluster_supervisor::{Event, Exit, GiveUpReason, GivenUp, Release, Restart, Supervisor, WorkerId};
 
-use super::HOPELESS;
+use super::{HOPELESS, is_done};
 
 /// The restarts of one slot on a clock of its own, which runs while a worker of it is ready, and is read when that one has ended or was
 /// replaced. That is the definition of the budget's period.
@@ -47,14 +47,15 @@ enum Counts {
 #[derive(Debug)]
 pub(super) struct Budgets {
     budget: Option<(u32, Duration)>,
+    restart: Restart,
     slots: BTreeMap<u32, Clock>,
     /// Who has ended, until it is told; and how long it had been ready.
     ended: BTreeMap<WorkerId, (Counts, Duration)>,
 }
 
 impl Budgets {
-    pub(super) fn new(budget: Option<(u32, Duration)>) -> Self {
-        Self { budget, slots: BTreeMap::new(), ended: BTreeMap::new() }
+    pub(super) fn new(budget: Option<(u32, Duration)>, restart: Restart) -> Self {
+        Self { budget, restart, slots: BTreeMap::new(), ended: BTreeMap::new() }
     }
 
     /// The user starts the slot, or a roll gives it another chance.
@@ -89,7 +90,7 @@ impl Budgets {
         serves: impl Fn(WorkerId) -> Duration,
     ) {
         match event {
-            Event::Exited { id, cause, .. } => {
+            Event::Exited { id, exit, cause, .. } => {
                 let Some((counts, ready_for)) = self.ended.remove(id) else { return };
                 let clock = self.slots.entry(id.slot()).or_default();
                 clock.served += ready_for;
@@ -98,7 +99,8 @@ impl Budgets {
                     Counts::Restart => clock.owes_restart = true,
                     Counts::IfCrashed => {
                         let has_room = self.budget.is_none_or(|(limit, period)| clock.recent(period) < limit);
-                        if has_room && !cause.is_asked() {
+                        let is_done = is_done(self.restart, *exit);
+                        if has_room && !cause.is_asked() && !is_done {
                             clock.restarts.push(clock.served);
                         }
                     }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster_supervisor::{
-    Action, Event, Exit, GiveUpReason, Group, SlotView, StopSignal, Supervisor, WorkerId, WorkerState,
+    Action, Event, Exit, GiveUpReason, Group, Restart, SlotView, StopSignal, Supervisor, WorkerId,
+    WorkerState,
 };
 
 use self::budget::Budgets;
@@ -18,6 +19,9 @@ use super::machine::{Settings, first_word};
 
 /// The code by which a worker says that no restart will help.
 pub(crate) const HOPELESS: u8 = 78;
+
+/// A code that is a success, beside 0.
+pub(crate) const DONE_TOO: u8 = 3;
 
 /// What the driver knows of one life.
 #[derive(Debug, Default)]
@@ -71,14 +75,14 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            budgets: Budgets::new(settings.budget),
+            budgets: Budgets::new(settings.budget, settings.restart),
             // With neither it is as if a worker more were allowed.
             surge: if settings.unavailable == 0 { settings.surge.max(1) } else { settings.surge } as usize,
             unavailable: settings.unavailable,
             many_at_once: false,
             is_ordered: settings.group != Group::OneForOne,
             journal: Journal::default(),
-            rolls: Rolls::default(),
+            rolls: Rolls::new(settings.restart),
             lives: BTreeMap::new(),
             living: BTreeSet::new(),
             singles: BTreeSet::new(),
@@ -108,7 +112,7 @@ impl Rules {
                 self.met.insert("StartedAgain".to_owned());
                 self.wanted.insert(slot);
                 self.budgets.start(slot);
-                self.rolls.started(slot);
+                self.rolls.touched(slot);
             }
             None => {
                 assert!(is_alive || is_wanted, "a slot that nobody lives in and nobody wants can be started")
@@ -121,12 +125,13 @@ impl Rules {
         self.started.insert(slot, self.starts);
         self.wanted.insert(slot);
         self.budgets.start(slot);
-        self.rolls.started(slot);
+        self.rolls.touched(slot);
     }
 
     pub(crate) fn stopped(&mut self, id: WorkerId, supervisor: &Supervisor) {
         if supervisor.slots().any(|slot| slot.newest() == id) {
             self.wanted.remove(&id.slot());
+            self.rolls.touched(id.slot());
         }
     }
 
@@ -146,6 +151,7 @@ impl Rules {
         by_age.sort_unstable();
         for (_, _, slot) in by_age.into_iter().skip(slots) {
             self.wanted.remove(&slot);
+            self.rolls.touched(slot);
         }
     }
 
@@ -384,4 +390,10 @@ impl Life {
     fn has_ended(&self) -> bool {
         self.exit.is_some() || self.has_failed_to_spawn
     }
+}
+
+/// Whether one that ended so, unasked, has done its work: a server's is never done.
+fn is_done(restart: Restart, exit: Exit) -> bool {
+    let is_success = exit == Exit::Code(0) || exit == Exit::Code(DONE_TOO.into());
+    restart != Restart::Always && is_success
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_supervisor::{Event, Release, RollId, RollOutcome, Supervisor, Unfit, WorkerId};
+use cluster_supervisor::{Event, Release, Restart, RollId, RollOutcome, Supervisor, Unfit, WorkerId};
+
+use super::is_done;
 
 /// What is with the slots.
 #[derive(Debug, Default)]
@@ -75,8 +77,9 @@ impl Rolling {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rolls {
+    restart: Restart,
     /// Canaries, and whether it rolls back: of the roll that is asked for.
     asked: (u32, bool),
     running: Option<Rolling>,
@@ -86,12 +89,16 @@ pub(super) struct Rolls {
 }
 
 impl Rolls {
+    pub(super) fn new(restart: Restart) -> Self {
+        Self { restart, asked: (0, true), running: None, slots: Slots::default(), completed: None }
+    }
+
     pub(super) fn asks(&mut self, canaries: u32, rolls_back: bool) {
         self.asked = (canaries, rolls_back);
     }
 
-    /// The user starts a slot anew, perhaps one that was replaced.
-    pub(super) fn started(&mut self, slot: u32) {
+    /// The user starts a slot anew, or wants no more of it: perhaps one that was replaced.
+    pub(super) fn touched(&mut self, slot: u32) {
         if let Some(running) = &mut self.running {
             running.replaced.remove(&slot);
         }
@@ -122,7 +129,7 @@ impl Rolls {
             });
         }
         if let Some(running) = &mut self.running {
-            Self::follow(running, event, &self.slots, &release_of);
+            Self::follow(running, event, &self.slots, self.restart, &release_of);
         }
         self.slots.event(event, is_on_trial, release_of);
         if let Event::RollFinished { id, outcome, stranded, .. } = event {
@@ -133,7 +140,13 @@ impl Rolls {
         }
     }
 
-    fn follow(running: &mut Rolling, event: &Event, slots: &Slots, release_of: impl Fn(WorkerId) -> Release) {
+    fn follow(
+        running: &mut Rolling,
+        event: &Event,
+        slots: &Slots,
+        restart: Restart,
+        release_of: impl Fn(WorkerId) -> Release,
+    ) {
         match event {
             Event::RollingBack { .. } => running.is_back = true,
             Event::Replacing { slot, roll: Some(_), .. } => {
@@ -161,7 +174,9 @@ impl Rolls {
                 running.has_failed |= *reason != Unfit::Recalled;
             }
             // After a crash it goes back at once; not so while somebody is on trial there.
-            Event::Exited { id, cause, .. } if slots.own(*id) && !cause.is_asked() => {
+            Event::Exited { id, exit, cause, .. }
+                if slots.own(*id) && !cause.is_asked() && !is_done(restart, *exit) =>
+            {
                 let is_changed = |before: &Release| running.release.is_some_and(|wanted| wanted != *before);
                 let may = running.rolls_back && !slots.on_trial.contains_key(&id.slot());
                 if may && running.replaced.get(&id.slot()).is_some_and(is_changed) {
