@@ -343,3 +343,20 @@ fn a_slot_that_makes_way_for_what_it_had_needs_no_other_turn_after_an_interrupti
     stage.exit(id(1, 1), SIGABRT);
     assert_eq!(stage.outcomes().pop().unwrap(), "roll 1 aborted; replaced 0");
 }
+
+#[test]
+fn a_roll_brings_the_first_that_is_missing_and_nobody_after_it() {
+    let mut stage = serving(2, policy().group(Group::RestForOne).max_surge(2));
+    for generation in 1..=2 {
+        stage.exit(id(0, generation), SIGABRT);
+        stage.leaves(id(1, generation));
+        if generation == 1 {
+            stage.becomes_ready(id(0, 2));
+            stage.becomes_ready(id(1, 2));
+        }
+    }
+    stage.look_away();
+    assert_eq!(stage.states(), [WorkerState::Backoff, WorkerState::Held]);
+    stage.roll(Roll::to(Release::new(1)));
+    assert_eq!(stage.spawns(), [id(0, 3)]);
+}
