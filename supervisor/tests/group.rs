@@ -360,3 +360,13 @@ fn a_roll_brings_the_first_that_is_missing_and_nobody_after_it() {
     stage.roll(Roll::to(Release::new(1)));
     assert_eq!(stage.spawns(), [id(0, 3)]);
 }
+
+#[test]
+fn one_that_was_stopped_before_does_not_come_again_with_the_others() {
+    let mut stage = serving(2, immediately(Group::OneForAll));
+    stage.supervisor.stop(id(1, 1), stage.now);
+    stage.exit(id(0, 1), SIGABRT);
+    stage.leaves(id(1, 1));
+    assert_eq!(stage.states()[1], WorkerState::Stopped);
+    assert_eq!(stage.supervisor.slots().filter(|slot| slot.is_restarting()).count(), 0);
+}
