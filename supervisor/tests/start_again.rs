@@ -114,3 +114,14 @@ fn a_start_brings_its_own_policy_and_a_start_again_the_one_there_was() {
     stage.exit(third, SIGABRT);
     assert_eq!(stage.spawns(), [WorkerId::new(0, 4)]);
 }
+
+#[test]
+fn in_a_group_it_comes_at_once_where_it_is_its_turn() {
+    let mut stage = Stage::new(policy().group(Group::OneForAll));
+    let only = stage.ready();
+    stage.supervisor.stop(only, stage.now);
+    stage.exit(only, Exit::Code(0));
+    stage.look_away();
+    let again = stage.supervisor.start_again(0, stage.now).unwrap();
+    assert_eq!(stage.spawns(), [again]);
+}

@@ -309,3 +309,17 @@ fn a_successor_is_not_compared_with_those_that_leave() {
     stage.supervisor.handle_figures(id(0, 2), Figures::new(30, 30), stage.now);
     assert_eq!(stage.stops(), [id(0, 2)]);
 }
+
+#[test]
+fn a_slot_that_serves_while_its_worker_is_replaced_again_holds_up_nobody() {
+    let mut stage = serving(2, policy().max_surge(2));
+    stage.roll(Roll::same().canaries(1, SECOND));
+    stage.becomes_ready(id(0, 2));
+    stage.supervisor.pause_roll();
+    stage.jump(SECOND);
+    stage.leaves(id(0, 1));
+    stage.supervisor.replace(id(0, 2), stage.now);
+    stage.look_away();
+    stage.supervisor.resume_roll(stage.now);
+    assert_eq!(stage.spawns(), [id(1, 2)]);
+}
