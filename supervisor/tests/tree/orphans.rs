@@ -7,7 +7,7 @@ use cluster_supervisor::os::{Reaper, Tree, become_subreaper};
 
 use crate::processes::eventually;
 use crate::stop::LINKS;
-use crate::support::{Bystander, Shell, children};
+use crate::support::{Bystander, Shell, children, field};
 
 pub(crate) fn a_daemon_comes_to_the_subreaper_and_is_ended() {
     become_subreaper().unwrap();
@@ -20,6 +20,8 @@ pub(crate) fn a_daemon_comes_to_the_subreaper_and_is_ended() {
     assert_eq!(shell.reap(), Exit::Code(0));
     let reaper = Reaper::new();
     eventually("the daemon to come to us", || (reaper.living(owned).unwrap() == [daemon]).then_some(()));
+    // Its pid was told by the shell that forked it, which says nothing of its exec.
+    eventually("the daemon's program to begin", || (field(daemon, "Name")? == "sleep").then_some(()));
 
     assert!(!tree.claim(1).unwrap() && !tree.claim(std::process::id()).unwrap(), "neither is our child");
     assert!(tree.claim(daemon).unwrap());
