@@ -51,23 +51,30 @@ async fn chase(id: WorkerId, mut tree: Tree) -> Swept {
     let give_up = Instant::now() + CHASE;
     let mut swept = Swept::default();
     loop {
+        let is_last = Instant::now() >= give_up;
+        // In the end as they are: at least nobody is left standing still.
+        let act = move || (if is_last { tree.kill_all() } else { tree.kill_round() }, tree);
         // It reads all of `/proc`, which takes milliseconds on a busy machine.
-        let round = tokio::task::spawn_blocking(move || (tree.kill_round(), tree)).await;
-        let left = match round {
-            Ok((Ok(left), returned)) => {
-                tree = returned;
-                left
-            }
-            Ok((Err(error), _)) => {
-                tracing::warn!(slot = id.slot(), %error, "whom worker {id} left behind can't be seen");
-                return swept;
-            }
+        let Ok((left, returned)) = tokio::task::spawn_blocking(act).await else {
             // The runtime is ending.
-            Err(_) => return swept,
+            return swept;
         };
-        swept.found = swept.found.max(left.living());
-        swept.left = left.living();
-        if left.living() <= left.refused() || Instant::now() >= give_up {
+        tree = returned;
+        match left {
+            Ok(left) => {
+                swept.found = swept.found.max(left.living());
+                swept.left = left.living();
+                if left.living() <= left.refused() {
+                    return swept;
+                }
+            }
+            Err(error) if is_last => {
+                tracing::warn!(slot = id.slot(), %error, "whom worker {id} left behind can't all be seen");
+            }
+            // At the limit of open files, say. The next round does what was left.
+            Err(_) => {}
+        }
+        if is_last {
             return swept;
         }
         tokio::time::sleep(ROUND).await;
