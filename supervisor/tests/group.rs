@@ -370,3 +370,23 @@ fn one_that_was_stopped_before_does_not_come_again_with_the_others() {
     assert_eq!(stage.states()[1], WorkerState::Stopped);
     assert_eq!(stage.supervisor.slots().filter(|slot| slot.is_restarting()).count(), 0);
 }
+
+#[test]
+fn a_predecessor_that_drains_holds_up_no_shutdown() {
+    let mut stage = serving(2, policy().group(Group::RestForOne));
+    stage.supervisor.replace(id(1, 1), stage.now);
+    stage.becomes_ready(id(1, 2));
+    assert_eq!(stage.stops(), [id(1, 1)]);
+    stage.supervisor.shutdown(stage.now);
+    assert_eq!(stage.stops(), [id(1, 2)]);
+}
+
+#[test]
+fn a_roll_of_a_group_waits_for_those_that_leave() {
+    let mut stage = serving(2, policy().group(Group::RestForOne).max_surge(9));
+    stage.supervisor.stop(id(1, 1), stage.now);
+    stage.roll(Roll::to(Release::new(1)));
+    assert_eq!(stage.spawns(), []);
+    stage.leaves(id(1, 1));
+    assert_eq!(stage.spawns(), [id(0, 2)]);
+}

@@ -339,3 +339,14 @@ fn a_predecessor_without_time_to_drain_is_terminated_in_the_same_breath() {
     let end = [Action::Withdraw(old), Action::AskStop(old), Action::Signal(old, StopSignal::Term)];
     assert_eq!(stage.actions(), end);
 }
+
+#[test]
+fn its_beginning_and_its_pauses_are_told() {
+    let mut stage = serving(2, policy());
+    stage.roll(Roll::to(NEW));
+    assert_eq!([0; 2].map(|_| stage.supervisor.pause_roll()), [true, false]);
+    assert_eq!([0; 2].map(|_| stage.supervisor.resume_roll(stage.now)), [true, false]);
+    let lines: Vec<_> = stage.events().iter().map(Event::to_string).collect();
+    let begin = ["roll 1 of 2 workers to release 7 started", "slot 0 gets successor 0.2"];
+    assert_eq!(lines, [begin[0], begin[1], "roll 1 paused", "roll 1 resumed"]);
+}

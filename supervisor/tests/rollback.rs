@@ -63,6 +63,19 @@ fn that_it_goes_back_is_told_once() {
 }
 
 #[test]
+fn that_it_goes_back_is_told_before_anybody_goes_back() {
+    let mut stage = serving(2, policy());
+    stage.roll(Roll::to(NEW));
+    stage.takes_over(id(0, 2));
+    stage.look_away();
+    stage.supervisor.handle_spawn_failed(id(1, 2), stage.now);
+    let told = |event: &Event| matches!(event, Event::RollingBack { .. } | Event::Replacing { .. });
+    let lines: Vec<_> = stage.events().iter().filter(|event| told(event)).map(Event::to_string).collect();
+    let back = "roll 1 stopped, since successor 1.2 could not be started: it goes back";
+    assert_eq!(lines, [back, "slot 0 gets successor 0.3"]);
+}
+
+#[test]
 fn a_pause_ends_when_the_roll_turns_back() {
     let mut stage = halfway();
     stage.supervisor.pause_roll();

@@ -227,6 +227,7 @@ fn that_a_slot_is_not_wanted_any_more_is_told_once() {
     let mut stage = Stage::new(policy());
     let id = stage.ready();
     (0..2).for_each(|_| stage.supervisor.stop(id, stage.now));
+    stage.supervisor.stop(WorkerId::new(9, 1), stage.now);
     assert_eq!(told(&mut stage), 1, "as soon as it is so");
     stage.exit(id, Exit::Code(0));
     stage.supervisor.shutdown(stage.now);
