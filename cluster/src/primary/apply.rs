@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use cluster_health::VerdictKind;
 use cluster_ipc::{Frame, Kind};
-use cluster_supervisor::{Action, Event as Life, WorkerId, WorkerState};
+use cluster_supervisor::{Action, Event as Life, RollOutcome, WorkerId, WorkerState};
 use rustix::io::Errno;
 
 use super::Core;
@@ -219,6 +219,8 @@ fn log(life: &Life, pid: Option<u32>, event: &Event) {
         }
         Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{event}"),
         Life::SpawnFailed { id, .. } => tracing::error!(slot = id.slot(), "{event}"),
+        Life::ReplaceFailed { slot, .. } => tracing::warn!(slot, "{event}"),
+        Life::RollFinished { outcome, .. } if *outcome != RollOutcome::Completed => tracing::warn!("{event}"),
         Life::BackingOff { slot, .. } => tracing::info!(slot, "{event}"),
         Life::GaveUp(given_up) => tracing::error!(slot = given_up.slot(), "{event}"),
         Life::Spawned { id } | Life::Online { id } => tracing::debug!(slot = id.slot(), pid, "{event}"),
@@ -228,7 +230,7 @@ fn log(life: &Life, pid: Option<u32>, event: &Event) {
 }
 
 /// An error with its causes and, where there is one, the remedy, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()) {
         line = format!("{line}: {cause}");

@@ -53,7 +53,7 @@ fn warn_of_script(executable: &Executable) {
     if !executable.is_pinned() {
         let path = executable.path().display();
         tracing::warn!(
-            "{path} is a script: whatever stands in it when a worker starts is what it runs, also after a crash or a rollback"
+            "{path} can't be held open, as a program could: whatever stands in it when a worker starts is what it runs (a script?), also after a crash or a rollback"
         );
     }
 }

@@ -7,6 +7,7 @@ use cluster_supervisor::{Event as Life, Figures, Release, Roll, RollOutcome, Unf
 use tokio::sync::oneshot;
 
 use super::Core;
+use super::apply::chain;
 use super::handle::{Anew, RollReport};
 use crate::{Error, NotReplaced, Result};
 
@@ -40,7 +41,7 @@ impl Core {
     /// As if by a handle that nobody waits at.
     pub(super) fn handle_reload_signal(&mut self, now: Instant) {
         if let Err(error) = self.begin_roll(Anew::Yes, now) {
-            tracing::error!(%error, "the workers could not be replaced");
+            tracing::error!(error = chain(&error), "the workers could not be replaced");
         }
     }
 
