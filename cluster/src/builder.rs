@@ -292,8 +292,8 @@ impl Builder {
         self
     }
 
-    /// Whether the primary stops at SIGTERM and SIGINT (gracefully; at once at the second); default yes. Without, use
-    /// [`Handle::shutdown`](crate::Handle::shutdown).
+    /// Whether the primary hears signals: SIGTERM and SIGINT stop it (gracefully; at once at the second), SIGHUP reloads, SIGTTIN and
+    /// SIGTTOU start one worker more and stop one. Default: yes. Without, use the [`Handle`](crate::Handle).
     pub fn handle_signals(mut self, handle: bool) -> Self {
         self.signals = handle;
         self
