@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Detector;
+
 /// How often a member beats, and after how much silence it is suspect and dead.
 ///
 /// Fixed multiples of the interval, since nothing adaptive did better: on simulated traces at an equal
@@ -26,12 +28,13 @@ use std::time::Duration;
 /// assert_eq!(slow.suspect_after(), Duration::from_secs(3));
 /// assert_eq!(slow.dead_after(), Duration::from_secs(30));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heartbeat {
     interval: Duration,
     suspect_missed: u32,
     dead_missed: u32,
     dead_at_least: Duration,
+    detector: Detector,
 }
 
 /// Below it, a monitor would only heat the room.
@@ -45,7 +48,14 @@ impl Heartbeat {
             suspect_missed: 5,
             dead_missed: 30,
             dead_at_least: Duration::from_secs(10),
+            detector: Detector::Fixed,
         }
+    }
+
+    /// How a suspicion is come to. Default: [`Detector::Fixed`].
+    #[must_use]
+    pub fn detect_by(self, detector: Detector) -> Self {
+        Self { detector, ..self }
     }
 
     /// How often a member beats. Default: 200 ms; less than 1 ms counts as 1 ms.
@@ -74,6 +84,11 @@ impl Heartbeat {
     #[must_use]
     pub fn dead_at_least(self, silence: Duration) -> Self {
         Self { dead_at_least: silence, ..self }
+    }
+
+    /// How a suspicion is come to.
+    pub fn detector(&self) -> Detector {
+        self.detector
     }
 
     /// How often a member beats.

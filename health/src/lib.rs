@@ -48,15 +48,36 @@
 
 #![forbid(unsafe_code)]
 
-mod deadline;
-mod lateness;
-mod member;
 mod monitor;
+
+mod member;
 mod verdict;
 
+mod deadline;
+mod lateness;
+mod phi;
+mod silence;
+
+mod cpu;
+mod limit;
+mod quantity;
+mod sample;
+
+mod outliers;
+mod probe;
+
+mod checks;
+
+pub use checks::Checks;
 pub use deadline::Heartbeat;
+pub use limit::{Consequence, Excess, Limit};
 pub use monitor::Monitor;
-pub use verdict::{Liveness, Verdict, VerdictKind};
+pub use outliers::{Failures, Outliers};
+pub use phi::Detector;
+pub use probe::{InARow, Probe, ProbeFailure};
+pub use quantity::Quantity;
+pub use sample::Sample;
+pub use verdict::{Cause, Silence, Standing, Verdict, VerdictKind};
 
 /// Runs the example in the README.
 #[cfg(doctest)]

@@ -1,14 +1,15 @@
-//! The monitor: who has been silent for how long, and who is told about it.
+//! The monitor: all members, what comes in about them, and what is concluded.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use crate::lateness::Lateness;
-use crate::member::Member;
-use crate::{Heartbeat, Liveness, Verdict};
+use crate::member::{Finding, Member};
+use crate::outliers::Count;
+use crate::{Checks, Failures, Heartbeat, Probe, Quantity, Sample, Standing, Verdict};
 
-/// Watches the heartbeats of its members.
+/// Watches its members: their heartbeats, what they use, what they fail, how they answer.
 ///
 /// `K` names a member and should name one *life* of it (a worker and its generation), so that a late beat
 /// of a dead member finds nothing.
@@ -30,27 +31,38 @@ use crate::{Heartbeat, Liveness, Verdict};
 ///   before each suspicion and once before each death, so that a monitor that is late every time still
 ///   finds a member that hangs, after as many ticks as ever and a little.
 ///
+/// - It is no time over a limit, either, and a probe that was asked before it and failed says nothing.
+///
 /// So a stall of any length, of the monitor alone or of everyone, raises no suspicion. Calls that come
 /// early or more often than announced are free and change nothing of this.
 #[derive(Debug)]
 pub struct Monitor<K> {
-    heartbeat: Heartbeat,
+    checks: Checks,
     lateness: Lateness,
     /// In no order; `place_of` finds them.
     members: Vec<Member<K>>,
     place_of: HashMap<K, usize>,
     verdicts: VecDeque<Verdict<K>>,
+    rng: fastrand::Rng,
+    /// When members were last compared.
+    swept: Option<Instant>,
+    /// When the last stall ended.
+    stalled: Option<Instant>,
 }
 
 impl<K: Copy + Eq + Hash> Monitor<K> {
-    /// A monitor without members, which expects them to beat like this.
-    pub fn new(heartbeat: Heartbeat) -> Self {
+    /// A monitor without members, which checks them for this: [`Checks`], or nothing but a [`Heartbeat`].
+    pub fn new(checks: impl Into<Checks>) -> Self {
+        let checks = checks.into();
         Self {
-            heartbeat,
-            lateness: Lateness::new(heartbeat.tick()),
+            lateness: Lateness::new(checks.heartbeat.tick()),
+            rng: fastrand::Rng::with_seed(checks.seed),
+            checks,
             members: Vec::new(),
             place_of: HashMap::new(),
             verdicts: VecDeque::new(),
+            swept: None,
+            stalled: None,
         }
     }
 
@@ -61,7 +73,8 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     pub fn insert(&mut self, key: K, now: Instant) {
         self.remove(key);
         self.place_of.insert(key, self.members.len());
-        self.members.push(Member::new(key, now));
+        let chance = self.rng.f64();
+        self.members.push(Member::new(key, &self.checks, chance, now));
         self.lateness.start(now);
     }
 
@@ -70,7 +83,7 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         let Some(place) = self.place_of.remove(&key) else { return };
         self.members.swap_remove(place);
         if let Some(moved) = self.members.get(place) {
-            self.place_of.insert(moved.key(), place);
+            self.place_of.insert(moved.key, place);
         }
         self.verdicts.retain(|verdict| verdict.key != key);
         if self.members.is_empty() {
@@ -80,11 +93,9 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
 
     // Inputs: what happened.
 
-    /// The member gave a sign of life. Unknown members are ignored.
+    /// The member gave a sign of life. Unknown members are ignored, here and everywhere.
     pub fn handle_beat(&mut self, key: K, now: Instant) {
-        let heartbeat = self.heartbeat;
-        let verdict = self.member_mut(key).and_then(|member| member.beat(&heartbeat, now));
-        self.verdicts.extend(verdict);
+        self.with(key, |member, checks, found| member.handle_beat(checks, now).into_iter().for_each(found));
     }
 
     /// The member's own count of its beats reads so much now; if it changed, that is a beat.
@@ -92,22 +103,121 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     /// For counters in shared memory that a member raises without telling anyone. The first reading is
     /// only remembered, since it may be old. The value is not trusted: any change will do, backwards too.
     pub fn handle_counter(&mut self, key: K, value: u64, now: Instant) {
-        if self.member_mut(key).is_some_and(|member| member.counted(value)) {
+        if self.member_mut(key).is_some_and(|member| member.beats.counted(value)) {
             self.handle_beat(key, now);
         }
     }
 
-    /// Looks who has been silent for too long. Afterwards, [`poll_timeout`](Self::poll_timeout) is `None`
-    /// or later than `now`.
+    /// What a process uses, as it was measured now. What is missing in the sample changes nothing.
+    pub fn handle_sample(&mut self, key: K, sample: &Sample, now: Instant) {
+        self.with(key, |member, checks, found| {
+            if let Some(bytes) = sample.proportional_bytes() {
+                member.handle_confirmation(Some(bytes as f64), checks, now, found);
+            }
+            let window = checks.cpu_window;
+            let used = sample.cpu_time().and_then(|used| member.usage.handle_time(used, window, now));
+            let values = [
+                (Quantity::Memory, sample.resident_bytes().map(|bytes| bytes as f64)),
+                (Quantity::Cpu, used),
+                (Quantity::Files, sample.files().map(|files| files as f64)),
+                (Quantity::Threads, sample.threads().map(|threads| threads as f64)),
+            ];
+            for (quantity, value) in values {
+                if let Some(value) = value {
+                    member.handle_value(&quantity, value, checks, now, found);
+                }
+            }
+        });
+    }
+
+    /// One of a member's quantities has this value now: its lag, or a gauge of its own. Values that are no numbers exceed nothing.
+    pub fn handle_value(&mut self, key: K, quantity: &Quantity, value: f64, now: Instant) {
+        self.with(key, |member, checks, found| member.handle_value(quantity, value, checks, now, found));
+    }
+
+    /// The memory that [`poll_confirm`](Self::poll_confirm) asked for can't be measured more closely: what was measured first has to do.
+    pub fn handle_unconfirmed(&mut self, key: K, now: Instant) {
+        self.with(key, |member, checks, found| member.handle_confirmation(None, checks, now, found));
+    }
+
+    /// The member has answered so many requests so far, and so many of them with a failure.
+    pub fn handle_requests(&mut self, key: K, requests: u64, failed: u64) {
+        if let Some(member) = self.member_mut(key) {
+            member.handle_requests(requests, failed);
+        }
+    }
+
+    /// A probe that was begun at `began` was answered: well, or with what was wrong. A bad answer to one that was under way while
+    /// the monitor itself stood still is not counted.
+    pub fn handle_probe(
+        &mut self,
+        key: K,
+        probe: Probe,
+        answer: Result<(), &str>,
+        began: Instant,
+        now: Instant,
+    ) {
+        let is_excused = answer.is_err() && self.stalled.is_some_and(|stalled| began <= stalled);
+        if !is_excused {
+            self.with(key, |member, checks, found| {
+                member.handle_probe(probe, answer, checks, now).into_iter().for_each(found);
+            });
+        }
+    }
+
+    /// Looks who has been silent for too long, and who fails more than the others. Afterwards, [`poll_timeout`](Self::poll_timeout) is
+    /// `None` or later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         let late = self.lateness.take(now);
-        for member in &mut self.members {
+        if late > Duration::ZERO {
+            self.stalled = Some(now);
+        }
+        let Self { members, checks, verdicts, .. } = self;
+        for member in members {
             if late > Duration::ZERO {
-                member.forgive(late, &self.heartbeat, now);
+                member.forgive(checks, late, now);
             }
-            while let Some(verdict) = member.judge(&self.heartbeat, now) {
-                self.verdicts.push_back(verdict);
-            }
+            let key = member.key;
+            member.judge(checks, now, &mut |finding| verdicts.push_back(verdict(key, finding)));
+        }
+        self.sweep(now);
+    }
+
+    /// Compares what members fail, now and then.
+    fn sweep(&mut self, now: Instant) {
+        let Some(outliers) = self.checks.outliers else { return };
+        let is_due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= outliers.sweep());
+        if !is_due {
+            return;
+        }
+        self.swept = Some(now);
+        let counts: Vec<Count> =
+            self.members.iter_mut().map(|member| member.record.handle_sweep(outliers.window, now)).collect();
+        let all = counts.iter().copied().fold(Count::default(), Count::plus);
+        let ejected = self.members.iter().filter(|member| member.record.until.is_some()).count();
+        let room = outliers.allowed(self.members.len()).saturating_sub(ejected);
+        let mut worst: Vec<usize> = (0..counts.len())
+            .filter(|at| {
+                let (own, others) = (counts[*at], all.minus(counts[*at]));
+                self.members[*at].record.until.is_none()
+                    && own.requests >= outliers.min_requests
+                    && own.share() >= outliers.share
+                    && own.share() >= 2.0 * others.share()
+            })
+            .collect();
+        worst.sort_by(|a, b| counts[*b].share().total_cmp(&counts[*a].share()));
+        for at in worst.into_iter().take(room) {
+            let (own, others) = (counts[at], all.minus(counts[at]));
+            let failures = Failures {
+                requests: own.requests,
+                failed: own.failed,
+                others_requests: others.requests,
+                others_failed: others.failed,
+                lasting: Duration::ZERO,
+            };
+            let member = &mut self.members[at];
+            let finding = member.eject(failures, &self.checks, now);
+            self.verdicts.extend(finding.map(|finding| verdict(member.key, finding)));
         }
     }
 
@@ -118,6 +228,13 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         self.lateness.due()
     }
 
+    /// Whose memory is to be measured more closely, off the loop if that takes long: answer by a
+    /// [sample](Self::handle_sample) with the proportional share, or by [`handle_unconfirmed`](Self::handle_unconfirmed).
+    /// The same until it is answered.
+    pub fn poll_confirm(&self) -> Option<K> {
+        self.members.iter().find(|member| member.needs_confirmation()).map(|member| member.key)
+    }
+
     /// What was concluded, oldest first.
     pub fn poll_verdict(&mut self) -> Option<Verdict<K>> {
         self.verdicts.pop_front()
@@ -125,18 +242,36 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
 
     // Getters.
 
-    /// How a member stands; `None` if it is not watched.
-    pub fn state(&self, key: K) -> Option<Liveness> {
+    /// How a member stands, all in all; `None` if it is not watched.
+    pub fn standing(&self, key: K) -> Option<Standing> {
         let place = self.place_of.get(&key)?;
-        self.members.get(*place).map(Member::liveness)
+        self.members.get(*place).map(|member| member.standing(&self.checks))
     }
 
-    /// What is expected of the members.
+    /// What members are checked for.
+    pub fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// How members are expected to beat.
     pub fn heartbeat(&self) -> Heartbeat {
-        self.heartbeat
+        self.checks.heartbeat
     }
 
     fn member_mut(&mut self, key: K) -> Option<&mut Member<K>> {
         self.members.get_mut(*self.place_of.get(&key)?)
     }
+
+    /// Does something with a member, and concludes what it finds.
+    fn with(&mut self, key: K, act: impl FnOnce(&mut Member<K>, &Checks, &mut dyn FnMut(Finding))) {
+        let Some(member) = self.place_of.get(&key).and_then(|place| self.members.get_mut(*place)) else {
+            return;
+        };
+        let verdicts = &mut self.verdicts;
+        act(member, &self.checks, &mut |finding| verdicts.push_back(verdict(key, finding)));
+    }
+}
+
+fn verdict<K>(key: K, (kind, cause, since): Finding) -> Verdict<K> {
+    Verdict { key, kind, cause, since }
 }

@@ -58,5 +58,5 @@ fn one_member_s_silence_is_nobody_else_s() {
         verdicts.extend(tick_until(&mut monitor, now));
         (0..10).filter(|key| *key != 4).for_each(|key| monitor.handle_beat(key, now));
     }
-    assert_eq!(kinds(&verdicts), [(4, VerdictKind::Suspect), (4, VerdictKind::Dead)]);
+    assert_eq!(kinds(&verdicts), [(4, VerdictKind::Suspect), (4, VerdictKind::Unhealthy)]);
 }

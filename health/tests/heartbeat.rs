@@ -2,11 +2,11 @@
 
 mod clock;
 
-use clock::{kinds, ms, start, tick_until};
-use cluster_health::{Heartbeat, Liveness, Monitor, VerdictKind};
+use clock::{kinds, ms, silence, start, tick_until};
+use cluster_health::{Heartbeat, Monitor, Standing, VerdictKind};
 
 const SUSPECT: VerdictKind = VerdictKind::Suspect;
-const DEAD: VerdictKind = VerdictKind::Dead;
+const DEAD: VerdictKind = VerdictKind::Unhealthy;
 const RECOVERED: VerdictKind = VerdictKind::Recovered;
 
 #[test]
@@ -19,7 +19,7 @@ fn a_member_that_beats_is_never_blamed() {
         assert_eq!(kinds(&tick_until(&mut monitor, now)), []);
         monitor.handle_beat(1, now);
     }
-    assert_eq!(monitor.state(1), Some(Liveness::Well));
+    assert_eq!(monitor.standing(1), Some(Standing::Well));
 }
 
 #[test]
@@ -30,15 +30,15 @@ fn a_silent_member_is_suspect_after_5_missed_and_dead_after_10_seconds_each_once
     let verdicts = tick_until(&mut monitor, begin + ms(60_000));
     assert_eq!(kinds(&verdicts), [(1, SUSPECT), (1, DEAD)]);
 
-    let (when, suspect) = verdicts[0];
-    assert_eq!(when, begin + ms(1_000));
-    assert_eq!((suspect.silent_for(), suspect.since(), suspect.missed()), (ms(1_000), begin, 5));
+    let (when, suspect) = &verdicts[0];
+    assert_eq!(*when, begin + ms(1_000));
+    assert_eq!((silence(suspect).lasted, suspect.since(), silence(suspect).missed()), (ms(1_000), begin, 5));
     assert_eq!(suspect.to_string(), "no heartbeat for 1.0 s (5 missed at 200 ms)");
 
-    let (when, dead) = verdicts[1];
-    assert_eq!(when, begin + ms(10_000));
+    let (when, dead) = &verdicts[1];
+    assert_eq!(*when, begin + ms(10_000));
     assert_eq!(dead.to_string(), "no heartbeat for 10.0 s (50 missed at 200 ms)");
-    assert_eq!(monitor.state(1), Some(Liveness::Dead));
+    assert_eq!(monitor.standing(1), Some(Standing::Unhealthy));
 }
 
 #[test]
@@ -79,15 +79,18 @@ fn a_beat_after_suspicion_or_death_is_a_recovery_and_starts_anew() {
     let mut monitor = Monitor::new(Heartbeat::new());
     monitor.insert(1, begin);
     let mut now = begin;
-    for (silence, expected) in [(1_500, &[(1, SUSPECT)][..]), (12_300, &[(1, SUSPECT), (1, DEAD)])] {
+    for (silent, expected) in [(1_500, &[(1, SUSPECT)][..]), (12_300, &[(1, SUSPECT), (1, DEAD)])] {
         let last = now;
-        now += ms(silence);
+        now += ms(silent);
         assert_eq!(kinds(&tick_until(&mut monitor, now)), expected);
         monitor.handle_beat(1, now);
         let verdict = monitor.poll_verdict().expect("it recovered");
-        assert_eq!((verdict.kind(), verdict.silent_for(), verdict.since()), (RECOVERED, ms(silence), last));
+        assert_eq!(
+            (verdict.kind(), silence(&verdict).lasted, verdict.since()),
+            (RECOVERED, ms(silent), last)
+        );
         assert_eq!(monitor.poll_verdict(), None);
-        assert_eq!(monitor.state(1), Some(Liveness::Well));
+        assert_eq!(monitor.standing(1), Some(Standing::Well));
     }
     assert_eq!(kinds(&tick_until(&mut monitor, now + ms(999))), []);
     monitor.handle_beat(1, now + ms(1_000));
@@ -160,7 +163,7 @@ fn a_removed_member_is_not_spoken_of() {
     monitor.handle_beat(1, now);
     monitor.handle_counter(1, 1, now);
     monitor.handle_counter(1, 2, now);
-    assert_eq!(monitor.state(1), None);
+    assert_eq!(monitor.standing(1), None);
     let mut spoken: Vec<_> =
         std::iter::from_fn(|| monitor.poll_verdict()).map(|v| (v.key(), v.kind())).collect();
     spoken.sort_unstable();
@@ -176,7 +179,7 @@ fn inserting_a_member_again_starts_it_anew() {
     monitor.handle_timeout(begin + ms(1_000));
     monitor.insert(1, begin + ms(1_000));
     assert_eq!(monitor.poll_verdict(), None);
-    assert_eq!(monitor.state(1), Some(Liveness::Well));
+    assert_eq!(monitor.standing(1), Some(Standing::Well));
     let verdicts = tick_until(&mut monitor, begin + ms(5_000));
     assert_eq!(verdicts[0].0, begin + ms(2_000));
 }
@@ -192,7 +195,7 @@ fn extreme_times_do_not_panic() {
         // Time that goes backwards stands still.
         monitor.handle_beat(1, begin);
         monitor.handle_timeout(begin);
-        assert_ne!(monitor.state(1), None);
+        assert_ne!(monitor.standing(1), None);
         while monitor.poll_verdict().is_some_and(|verdict| !verdict.to_string().is_empty()) {}
     }
 }

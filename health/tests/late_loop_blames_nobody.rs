@@ -5,7 +5,7 @@ mod clock;
 use std::time::{Duration, Instant};
 
 use clock::{kinds, ms, start, tick_until};
-use cluster_health::{Heartbeat, Liveness, Monitor, VerdictKind};
+use cluster_health::{Heartbeat, Monitor, Standing, VerdictKind};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -53,7 +53,7 @@ fn after_a_stall_everyone_has_the_full_grace_again() {
         let now = begin + ms(900) + stall;
         monitor.handle_timeout(now);
         let verdicts = tick_until(&mut monitor, now + HOUR);
-        assert_eq!(kinds(&verdicts), [(1, VerdictKind::Suspect), (1, VerdictKind::Dead)]);
+        assert_eq!(kinds(&verdicts), [(1, VerdictKind::Suspect), (1, VerdictKind::Unhealthy)]);
         assert_eq!((verdicts[0].0, verdicts[1].0), (now + ms(1_000), now + ms(10_000)));
         assert_eq!(verdicts[0].1.to_string(), "no heartbeat for 1.0 s (5 missed at 200 ms)");
         assert_eq!(verdicts[0].1.since(), now);
@@ -71,7 +71,7 @@ fn a_second_stall_in_one_silence_moves_the_deadlines_by_its_length() {
     monitor.handle_timeout(anew + ms(900));
     let verdicts = tick_until(&mut monitor, begin + HOUR);
     assert_eq!((verdicts[0].0, verdicts[1].0), (anew + ms(1_300), anew + ms(10_300)));
-    assert_eq!(verdicts[0].1.silent_for(), ms(1_000), "the stall does not count");
+    assert_eq!(clock::silence(&verdicts[0].1).lasted, ms(1_000), "the stall does not count");
 }
 
 #[test]
@@ -79,11 +79,11 @@ fn a_stall_puts_off_death_as_well() {
     let begin = start();
     // Announced for 10,000 ms: without the stall, this tick would have been its last.
     let mut monitor = silent_for(begin, ms(9_900));
-    assert_eq!(monitor.state(1), Some(Liveness::Suspect));
+    assert_eq!(monitor.standing(1), Some(Standing::Suspect));
     monitor.handle_timeout(begin + HOUR);
-    assert_eq!(monitor.state(1), Some(Liveness::Suspect), "nothing was heard: suspect it stays");
+    assert_eq!(monitor.standing(1), Some(Standing::Suspect), "nothing was heard: suspect it stays");
     let verdicts = tick_until(&mut monitor, begin + 2 * HOUR);
-    assert_eq!(kinds(&verdicts), [(1, VerdictKind::Dead)]);
+    assert_eq!(kinds(&verdicts), [(1, VerdictKind::Unhealthy)]);
     assert_eq!(verdicts[0].0, begin + HOUR + ms(1_000), "long enough to prove that it lives");
 }
 
@@ -104,7 +104,7 @@ fn a_tick_up_to_half_an_interval_late_counts_as_on_time() {
     // Announced for 1,000 ms.
     monitor.handle_timeout(begin + ms(1_100));
     let verdict = monitor.poll_verdict().expect("it is silent for long enough");
-    assert_eq!(verdict.silent_for(), ms(1_100));
+    assert_eq!(clock::silence(&verdict).lasted, ms(1_100));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_monitor_that_is_late_every_time_still_finds_a_hang() {
         let begin = start();
         let mut monitor = silent_for(begin, ms(0));
         let mut ticks = 0;
-        while monitor.state(1) != Some(Liveness::Dead) {
+        while monitor.standing(1) != Some(Standing::Unhealthy) {
             let due = monitor.poll_timeout().expect("a member is watched");
             monitor.handle_timeout(due + stall);
             ticks += 1;
@@ -150,7 +150,7 @@ fn only_lateness_against_the_announced_tick_is_a_stall() {
     monitor.handle_timeout(begin + ms(950));
     assert_eq!(monitor.poll_timeout(), Some(begin + ms(1_000)));
     monitor.handle_timeout(begin + ms(1_090));
-    assert_eq!(monitor.state(1), Some(Liveness::Suspect));
+    assert_eq!(monitor.standing(1), Some(Standing::Suspect));
 }
 
 #[test]

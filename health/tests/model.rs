@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use clock::{ms, start};
-use cluster_health::{Heartbeat, Liveness, Monitor, VerdictKind};
+use cluster_health::{Heartbeat, Monitor, Standing, VerdictKind};
 use fastrand::Rng;
 
 const STEPS: usize = 2_000;
@@ -45,7 +45,7 @@ struct Member {
     beats: bool,
     counter: u64,
     read: Option<u64>,
-    liveness: Liveness,
+    liveness: Standing,
     heard: Instant,
     /// From when to when the monitor stood still, since the last beat.
     stalls: Vec<(Instant, Instant)>,
@@ -60,7 +60,7 @@ impl Member {
             beats: true,
             counter: 0,
             read: None,
-            liveness: Liveness::Well,
+            liveness: Standing::Well,
             heard: now,
             stalls: Vec::new(),
             grace: ms(0),
@@ -79,15 +79,15 @@ impl Member {
         (self.beats, self.counter, self.read) = kept;
     }
 
-    fn fall(&mut self, to: Liveness) {
+    fn fall(&mut self, to: Standing) {
         (self.liveness, self.graced) = (to, false);
     }
 
     /// How much silence may be left after a stall: none, or so much that death is not near.
     fn silence_after_stall(&self, heartbeat: &Heartbeat) -> Duration {
         match self.liveness {
-            Liveness::Well => ms(0),
-            Liveness::Suspect => heartbeat.dead_after() - heartbeat.suspect_after(),
+            Standing::Well => ms(0),
+            Standing::Suspect => heartbeat.dead_after() - heartbeat.suspect_after(),
             _ => Duration::MAX,
         }
     }
@@ -181,7 +181,7 @@ impl Run {
                 false => self.monitor.handle_counter(*key, member.counter, self.now),
             }
             if heard {
-                if member.liveness != Liveness::Well {
+                if member.liveness != Standing::Well {
                     self.expected.push((*key, VerdictKind::Recovered, silence));
                 }
                 member.beat(self.now);
@@ -239,13 +239,13 @@ impl Run {
         }
         for (key, member) in &mut self.members {
             let silence = member.silence(now);
-            if member.liveness == Liveness::Well && silence >= heartbeat.suspect_after() {
-                member.fall(Liveness::Suspect);
+            if member.liveness == Standing::Well && silence >= heartbeat.suspect_after() {
+                member.fall(Standing::Suspect);
                 self.expected.push((*key, VerdictKind::Suspect, silence));
             }
-            if member.liveness == Liveness::Suspect && silence >= heartbeat.dead_after() {
-                member.fall(Liveness::Dead);
-                self.expected.push((*key, VerdictKind::Dead, silence));
+            if member.liveness == Standing::Suspect && silence >= heartbeat.dead_after() {
+                member.fall(Standing::Unhealthy);
+                self.expected.push((*key, VerdictKind::Unhealthy, silence));
             }
         }
         self.monitor.handle_timeout(now);
@@ -267,13 +267,13 @@ impl Run {
                     assert!(real >= self.heartbeat.suspect_after());
                 }
                 VerdictKind::Recovered => self.seen[1] += 1,
-                VerdictKind::Dead => {
+                VerdictKind::Unhealthy => {
                     self.seen[2] += 1;
                     assert!(real >= self.heartbeat.dead_after());
                 }
                 other => panic!("a verdict that the model does not know: {other:?}"),
             }
-            verdicts.push((verdict.key(), verdict.kind(), verdict.silent_for()));
+            verdicts.push((verdict.key(), verdict.kind(), clock::silence(&verdict).lasted));
         }
         // The order of members within one tick is open; that of one member's verdicts is not.
         verdicts.sort_by_key(|(key, ..)| *key);
@@ -281,7 +281,7 @@ impl Run {
         assert_eq!(verdicts, self.expected);
         self.expected.clear();
         for key in 0..6 {
-            assert_eq!(self.monitor.state(key), self.members.get(&key).map(|member| member.liveness));
+            assert_eq!(self.monitor.standing(key), self.members.get(&key).map(|member| member.liveness));
         }
     }
 }

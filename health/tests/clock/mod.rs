@@ -1,10 +1,10 @@
 //! Simulated time: it starts at some instant, and moves only when told to.
 
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, clippy::panic, reason = "each test uses a part, and may panic")]
 
 use std::time::{Duration, Instant};
 
-use cluster_health::{Monitor, Verdict, VerdictKind};
+use cluster_health::{Cause, Monitor, Silence, Verdict, VerdictKind};
 
 /// Where all simulated time begins.
 pub(crate) fn start() -> Instant {
@@ -33,4 +33,12 @@ pub(crate) fn tick_until(monitor: &mut Monitor<u8>, until: Instant) -> Vec<(Inst
 /// What happened, without the when and why.
 pub(crate) fn kinds(verdicts: &[(Instant, Verdict<u8>)]) -> Vec<(u8, VerdictKind)> {
     verdicts.iter().map(|(_, verdict)| (verdict.key(), verdict.kind())).collect()
+}
+
+/// The silence that a verdict is about.
+pub(crate) fn silence(verdict: &Verdict<u8>) -> Silence {
+    match verdict.cause() {
+        Cause::Silence(silence) => *silence,
+        other => panic!("not about a silence: {other}"),
+    }
 }
