@@ -115,12 +115,12 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
                 member.handle_confirmation(Some(bytes as f64), checks, now, found);
             }
             let window = checks.cpu_window;
-            let used = sample.cpu_time().and_then(|used| member.usage.handle_time(used, window, now));
+            let used = sample.processor_time().and_then(|used| member.usage.handle_time(used, window, now));
             let values = [
                 (Quantity::Memory, sample.resident_bytes().map(|bytes| bytes as f64)),
                 (Quantity::Cpu, used),
-                (Quantity::Files, sample.files().map(|files| files as f64)),
-                (Quantity::Threads, sample.threads().map(|threads| threads as f64)),
+                (Quantity::Files, sample.open_descriptors().map(|open| open as f64)),
+                (Quantity::Threads, sample.thread_count().map(|threads| threads as f64)),
             ];
             for (quantity, value) in values {
                 if let Some(value) = value {
