@@ -68,6 +68,9 @@ mod probe;
 
 mod checks;
 
+#[cfg(feature = "os")]
+pub mod os;
+
 pub use checks::Checks;
 pub use deadline::Heartbeat;
 pub use limit::{Consequence, Excess, Limit};
