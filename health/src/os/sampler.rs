@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::files;
 use super::text::{number, words};
-use super::{Error, Proportional, Rollup, Roots};
+use super::{Error, Proportional, Report, Rollup, Roots};
 use crate::Sample;
 
 /// Takes the figures of one process, again and again, at five system calls and no allocation each time.
@@ -218,6 +218,25 @@ impl Sampler {
     /// As [`rollup`](Self::rollup) and [`Rollup::read`].
     pub fn proportional(&self) -> Result<Proportional, Error> {
         self.rollup()?.read()
+    }
+
+    /// What it looks like now, with the last sample: for people, before it is replaced. See [`Report::of`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Report::of`].
+    pub fn report(&self) -> Result<Report, Error> {
+        let folder = files::open_folder_at(&self.task, "..");
+        let report = folder
+            .map_err(|errno| Error::of_living("open", self.pid, &self.folder, errno))
+            .and_then(|folder| Report::from_folder(self.pid, &self.folder, &folder));
+        match (report, self.last) {
+            (Ok(report), Some(last)) => Ok(report.sample(last)),
+            (Ok(report), None) => Ok(report),
+            // As long as it has not been reaped there is something to say, if only that it has ended.
+            (Err(_), _) if has_ended(&self.pidfd) => Err(Error::Gone { pid: self.pid }),
+            (Err(error), _) => Err(error),
+        }
     }
 }
 
