@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster_balancer::Strategy;
-use cluster_health::Heartbeat;
+use cluster_health::{Checks, Heartbeat, InARow, Limit, Probe, Quantity};
 use cluster_supervisor::{Budget, Policy, Roll};
 
 use crate::{Key, Mode, Output, Peek, Primary, Result, Role, Worker};
@@ -41,7 +41,10 @@ pub struct Builder {
     pub(crate) key: Key,
     pub(crate) peek: Peek,
     pub(crate) policy: Policy,
-    pub(crate) heartbeat: Heartbeat,
+    pub(crate) checks: Checks,
+    pub(crate) sample_every: Duration,
+    /// What the strategy wants to know of the workers.
+    pub(crate) gauge: Option<Gauge>,
     pub(crate) limits: Limits,
     pub(crate) window: u16,
     pub(crate) batch: usize,
@@ -76,6 +79,15 @@ pub enum WhenFull {
     Reject,
 }
 
+/// What a strategy may balance by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gauge {
+    Memory,
+    Cpu,
+}
+
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+
 /// A strategy by name or by value.
 #[derive(Debug)]
 pub(crate) enum Choice {
@@ -109,7 +121,10 @@ impl Builder {
             peek: Peek::new(),
             limits: Limits::default(),
             policy: Policy::new(),
-            heartbeat: Heartbeat::new(),
+            // What the application says of its readiness counts at once.
+            checks: Checks::new().probe(Probe::Readiness, InARow::new(1, 1)),
+            sample_every: Duration::from_secs(1),
+            gauge: None,
             window: 32,
             batch: ACCEPT_BATCH,
             linger: Duration::from_secs(1),
@@ -136,7 +151,13 @@ impl Builder {
     /// Who gets the next connection, by name: `least-loaded` (the default), `round-robin`, or [another](crate::balancer::strategy::names).
     /// An unknown name is reported by [`role`](Self::role), with all that exist.
     pub fn strategy(mut self, name: impl Into<String>) -> Self {
-        self.strategy = Choice::Named(name.into());
+        let name = name.into();
+        self.gauge = match name.as_str() {
+            "least-memory" => Some(Gauge::Memory),
+            "least-cpu" => Some(Gauge::Cpu),
+            _ => None,
+        };
+        self.strategy = Choice::Named(name);
         self
     }
 
@@ -196,6 +217,8 @@ impl Builder {
 
     /// Who gets the next connection, by a strategy of your own.
     pub fn strategy_with(mut self, strategy: impl Strategy + 'static) -> Self {
+        // Whatever it may balance by: of the two that can be measured, the one that lasts.
+        self.gauge = Some(Gauge::Memory);
         self.strategy = Choice::Custom(Box::new(strategy));
         self
     }
@@ -216,7 +239,47 @@ impl Builder {
     /// How often workers beat, and for how long they may be silent. By default they beat every 200 ms, get no more
     /// connections after 5 missed beats, and are replaced after 10 s or 30 missed beats, whichever is longer.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
-        self.heartbeat = heartbeat;
+        self.checks = self.checks.heartbeat(heartbeat);
+        self
+    }
+
+    /// What the workers are checked for, and what follows: limits of memory, CPU use, descriptors, loop lag and gauges of the application,
+    /// failed requests, and what [`Checks`] has more. Default: the heartbeat alone. It replaces what was set by [`heartbeat`](Self::heartbeat)
+    /// and the methods below.
+    pub fn health(mut self, checks: Checks) -> Self {
+        self.checks = checks;
+        self
+    }
+
+    /// A worker whose memory is above this for half a minute is replaced when convenient, its successor first. Default: no limit.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        let limit = Limit::over(bytes as f64).lasting(HALF_A_MINUTE).recycle();
+        self.checks = self.checks.limit(Quantity::Memory, limit);
+        self
+    }
+
+    /// A worker that uses more than this share of a core for half a minute is told of by an [event](crate::Event::Health): 0.8 is 80 %.
+    /// Default: no limit. For another consequence use [`health`](Self::health).
+    pub fn max_cpu(mut self, share: f64) -> Self {
+        self.checks = self.checks.limit(Quantity::Cpu, Limit::over(share).lasting(HALF_A_MINUTE));
+        self
+    }
+
+    /// After so many requests, less up to a tenth, a worker is replaced when convenient. Default: never.
+    pub fn max_requests(mut self, requests: u64) -> Self {
+        self.checks = self.checks.max_requests(requests);
+        self
+    }
+
+    /// After so long, less up to a tenth, a worker is replaced when convenient. Default: never.
+    pub fn max_lifetime(mut self, time: Duration) -> Self {
+        self.checks = self.checks.max_lifetime(time);
+        self
+    }
+
+    /// How often what the workers use is measured. Default: each second; at least 10 ms. It costs some microseconds a worker.
+    pub fn sample_every(mut self, time: Duration) -> Self {
+        self.sample_every = time.max(Duration::from_millis(10));
         self
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use cluster_health::{Cause, VerdictKind};
 use cluster_supervisor::WorkerId;
 use futures_core::Stream;
 use tokio::sync::broadcast;
@@ -19,7 +19,7 @@ use crate::post_mortem::PostMortem;
 const BACKLOG: usize = 256;
 
 /// Something that happened, as the primary sees it. The order is the order in which it happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// In a worker's life: spawned, online, ready, stopping, exited, backing off, given up.
@@ -56,17 +56,16 @@ pub enum Event {
         /// How many workers.
         workers: usize,
     },
-    /// A worker has missed heartbeats: it gets no connections until it recovers.
-    Suspect {
+    /// A verdict on a worker's health.
+    Health {
         /// Which worker.
         id: WorkerId,
-        /// For how long nothing was heard.
-        silent_for: Duration,
-    },
-    /// A suspected worker has been heard of again.
-    Recovered {
-        /// Which worker.
-        id: WorkerId,
+        /// What follows: nothing, no connections until it recovers, a replacement when convenient, or now.
+        kind: VerdictKind,
+        /// Why, with the figures.
+        cause: Cause,
+        /// What its process looked like, if it is to be replaced now: for people.
+        report: Option<Arc<str>>,
     },
     /// The cluster was asked to stop.
     ShuttingDown,
@@ -94,10 +93,18 @@ impl fmt::Display for Event {
             }
             Self::Listening { id, address } => write!(f, "worker {id} listens on {address}"),
             Self::Serving { workers, .. } => write!(f, "all {workers} workers are ready"),
-            Self::Suspect { id, silent_for } => {
-                write!(f, "worker {id} has not been heard of for {silent_for:.1?}: it gets no connections")
+            Self::Health { id, kind, cause, report } => {
+                match kind {
+                    VerdictKind::Suspect => write!(f, "worker {id} gets no connections: {cause}")?,
+                    VerdictKind::Recovered => write!(f, "worker {id} has recovered: {}", cause.recovered())?,
+                    VerdictKind::Recycle => {
+                        write!(f, "worker {id} is to be replaced when convenient: {cause}")?
+                    }
+                    VerdictKind::Unhealthy => write!(f, "worker {id} is replaced: {cause}")?,
+                    _ => write!(f, "worker {id}: {cause}")?,
+                }
+                report.as_ref().map_or(Ok(()), |report| write!(f, "\n{}", report.trim_end()))
             }
-            Self::Recovered { id } => write!(f, "worker {id} has been heard of again"),
             Self::ShuttingDown => f.write_str("shutting down"),
             Self::Missed(missed) => write!(f, "{missed} events were missed"),
         }

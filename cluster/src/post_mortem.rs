@@ -1,6 +1,7 @@
 //! What is known of a worker's death.
 
 use std::fmt;
+use std::sync::Arc;
 
 use cluster_supervisor::os::Death;
 
@@ -14,6 +15,8 @@ use crate::status::WorkerStatus;
 pub struct PostMortem {
     /// Whether the kernel killed it for want of memory, whether its memory was dumped, and whether the signal was ours.
     pub death: Death,
+    /// The verdict on its health for which it had to go, if one did.
+    pub reason: Option<Arc<str>>,
     /// Its figures at the end: connections, requests, errors, age.
     pub figures: WorkerStatus,
     /// What it printed last, a line for each, after the name of its stream. Empty if its output is not
@@ -24,6 +27,9 @@ pub struct PostMortem {
 impl fmt::Display for PostMortem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.death)?;
+        if let Some(reason) = &self.reason {
+            write!(f, ": {reason}")?;
+        }
         if !self.last_words.is_empty() {
             write!(f, "; its last words:\n{}", self.last_words.trim_end())?;
         }

@@ -77,6 +77,12 @@ pub struct WorkerStatus {
     pub requests: u64,
     /// Requests answered with a server error.
     pub errors: u64,
+    /// Resident memory when it was last measured, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The share of one core that it used lately, in thousandths: 1000 is one core all the time.
+    pub cpu_permille: Option<u32>,
+    /// Open descriptors when they were last counted.
+    pub open_files: Option<u64>,
     /// How late the worker's loop ran at its last beat, in microseconds.
     pub lag_us: u64,
 }
@@ -97,6 +103,9 @@ impl WorkerStatus {
             taken: figures.taken,
             requests: figures.requests,
             errors: figures.errors,
+            memory_bytes: None,
+            cpu_permille: None,
+            open_files: None,
             lag_us: figures.lag_micros,
         }
     }

@@ -51,6 +51,10 @@ pub(crate) enum ToPrimary {
     },
     /// The application is ready.
     Ready,
+    /// The application can take work now, or can't.
+    Readiness(bool),
+    /// What the application counts, by its names: those that have changed.
+    Gauges(Vec<(String, f64)>),
     /// The worker was told to leave by somebody else, or can receive no more: it drains and ends.
     Leaving,
 }

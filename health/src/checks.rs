@@ -69,6 +69,11 @@ impl Checks {
         Self { heartbeat, ..self }
     }
 
+    /// How members are expected to beat.
+    pub fn heartbeat_expected(&self) -> Heartbeat {
+        self.heartbeat
+    }
+
     /// Adds a limit. There may be several for one quantity: a soft one and a hard one, say.
     pub fn limit(mut self, quantity: Quantity, limit: Limit) -> Self {
         self.limits.push((quantity, limit));

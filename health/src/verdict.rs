@@ -151,6 +151,11 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
+    /// The same as people read it once it is over: `heartbeat again after 2.3 s of silence`.
+    pub fn recovered(&self) -> impl fmt::Display + '_ {
+        Over(self)
+    }
+
     fn recovery(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silence(silence) => write!(f, "heartbeat again after {} of silence", Short(silence.lasted)),
@@ -165,6 +170,15 @@ impl Cause {
             }
             Self::Requests { .. } | Self::Lifetime { .. } => fmt::Display::fmt(self, f),
         }
+    }
+}
+
+/// A cause that is over.
+struct Over<'a>(&'a Cause);
+
+impl fmt::Display for Over<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.recovery(f)
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Admit { worker: WorkerId, capacity: u32, listeners: Classes },
     /// The worker gets no more, and what it has not taken is claimed back. It may be dead, hung or leaving.
     Withdraw { worker: WorkerId },
+    /// The worker uses so much of what is balanced by.
+    Gauge { worker: WorkerId, used: u64 },
     /// The worker is dead and withdrawn.
     Forget { worker: WorkerId },
     /// Accept what waits in the kernel's queues, close the listening sockets, hand out the rest; answer when

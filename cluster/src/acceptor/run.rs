@@ -208,6 +208,7 @@ impl Run {
                 }
             }
             Command::Withdraw { worker } => self.withdraw(worker),
+            Command::Gauge { worker, used } => self.dispatcher.handle_gauge(worker, used),
             Command::Forget { worker } => {
                 self.withdraw(worker);
                 drop(self.dispatcher.remove(worker));

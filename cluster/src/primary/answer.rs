@@ -60,6 +60,8 @@ impl Core {
                 }
             }
             ToPrimary::Ready => self.supervisor.handle_ready(id, now),
+            ToPrimary::Readiness(is_ready) => self.handle_readiness(id, *is_ready, now),
+            ToPrimary::Gauges(gauges) => self.handle_gauges(id, gauges, now),
             ToPrimary::Leaving => {
                 link.listeners = Classes::none();
                 self.acceptor.command(Command::Withdraw { worker: id });

@@ -26,11 +26,12 @@ impl Core {
             } else if let Some(event) = self.supervisor.poll_event() {
                 self.handle_life(event);
             } else if let Some(verdict) = self.monitor.poll_verdict() {
-                self.judge(verdict.key(), verdict.kind(), verdict.silent_for(), now);
+                self.judge(&verdict, now);
             } else {
                 break;
             }
         }
+        self.confirm();
         self.steer();
     }
 
@@ -109,33 +110,6 @@ impl Core {
         }
     }
 
-    fn judge(&mut self, id: WorkerId, verdict: VerdictKind, silent_for: std::time::Duration, now: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        match verdict {
-            VerdictKind::Suspect => {
-                link.suspect = true;
-                self.acceptor.command(Command::Withdraw { worker: id });
-                self.announce(Event::Suspect { id, silent_for });
-            }
-            VerdictKind::Recovered => {
-                link.suspect = false;
-                self.readmit(id);
-                self.announce(Event::Recovered { id });
-            }
-            // Whoever stands at a breakpoint beats no heart and is not hung.
-            VerdictKind::Dead if link.child.is_traced() => {
-                tracing::info!(
-                    slot = id.slot(),
-                    "worker {id} is silent, but a debugger holds it: left alone"
-                );
-                // Watched anew, for when the debugger lets go.
-                self.monitor.insert(id, now);
-            }
-            VerdictKind::Dead => self.supervisor.handle_unhealthy(id, now),
-            other => tracing::warn!(slot = id.slot(), verdict = ?other, "a verdict nothing is done about"),
-        }
-    }
-
     /// Gives connections to a worker again that was withdrawn while it went on being ready.
     pub(super) fn readmit(&self, id: WorkerId) {
         let Some(link) = self.links.get(&id) else { return };
@@ -197,9 +171,11 @@ impl Core {
     pub(super) fn announce(&self, event: Event) {
         match &event {
             Event::Lifecycle { event: life, pid, .. } => log(life, *pid, &event),
+            Event::Health { id, kind, .. } if *kind != VerdictKind::Recovered => {
+                tracing::warn!(slot = id.slot(), pid = self.pid(*id), "{event}");
+            }
             Event::LeftBehind { id, .. } => tracing::warn!(slot = id.slot(), "{event}"),
-            Event::Suspect { id, .. } => tracing::warn!(slot = id.slot(), pid = self.pid(*id), "{event}"),
-            Event::Recovered { id } | Event::Listening { id, .. } => {
+            Event::Health { id, .. } | Event::Listening { id, .. } => {
                 tracing::info!(slot = id.slot(), pid = self.pid(*id), "{event}");
             }
             _ => tracing::info!("{event}"),

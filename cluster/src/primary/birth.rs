@@ -56,7 +56,7 @@ impl Cradle {
         let greeting = Greeting {
             slot: 0,
             generation: 0,
-            heartbeat: config.heartbeat.beats_every(),
+            heartbeat: config.checks.heartbeat_expected().beats_every(),
             linger: config.linger,
             orphan_timeout: config.orphan_timeout,
             open_files,

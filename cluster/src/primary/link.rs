@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::birth::Newborn;
 use super::remains::{Remains, Swept};
+use super::vitals::Vitals;
 use crate::Result;
 
 /// Frames that may wait for one worker's task: answers to at most [`UNANSWERED`] requests, and the wish that it drains.
@@ -41,6 +42,8 @@ pub(super) enum Report {
     ChannelLost(WorkerId, Error),
     /// It has exited; all it had sent was reported before. It has yet to be reaped.
     Exited(WorkerId),
+    /// Its memory was measured closely; `None` if that can't be had.
+    Confirmed(WorkerId, Option<u64>),
     /// It was reaped, and whom it left behind was looked after.
     Swept(WorkerId, Swept),
 }
@@ -58,6 +61,10 @@ pub(super) struct Link {
     /// How many connections it can hold, once it said so.
     pub(super) capacity: u32,
     pub(super) suspect: bool,
+    /// What it uses.
+    pub(super) vitals: Vitals,
+    /// Why it has to go, if a verdict says so.
+    pub(super) reason: Option<Arc<str>>,
     /// The listeners that it accepts on, as far as it said.
     pub(super) listeners: Classes,
     outgoing: mpsc::Sender<Frame<OwnedFd>>,
@@ -85,9 +92,11 @@ impl Link {
     ) -> Result<(Self, cluster_ipc::Channel)> {
         let Newborn { child, autopsy, tree, control, data, board } = newborn;
         let watched = || -> Result<_> {
-            Ok((Readable::new(child.try_clone_pidfd()?)?, Channel::new(control.max_frame(MAX_FRAME))?))
+            let vitals = Vitals::of(child.pid(), child.try_clone_pidfd()?);
+            let pidfd = Readable::new(child.try_clone_pidfd()?)?;
+            Ok((pidfd, Channel::new(control.max_frame(MAX_FRAME))?, vitals))
         };
-        let (pidfd, control) = match watched() {
+        let (pidfd, control, vitals) = match watched() {
             Ok(watched) => watched,
             Err(error) => {
                 child.kill_and_reap()?;
@@ -105,6 +114,8 @@ impl Link {
             started: now,
             capacity: 1,
             suspect: false,
+            vitals,
+            reason: None,
             listeners: Classes::none(),
             outgoing,
             _task: task,

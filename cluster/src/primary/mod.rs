@@ -20,6 +20,8 @@ mod remains;
 mod report;
 mod rolls;
 mod turns;
+mod vitals;
+mod wellbeing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,6 +125,8 @@ struct Core {
     config: Builder,
     supervisor: Supervisor,
     monitor: Monitor<WorkerId>,
+    /// When the workers are measured next.
+    next_sample: Option<Instant>,
     acceptor: Acceptor,
     cradle: Cradle,
     listeners: Listeners,
@@ -165,7 +169,8 @@ impl Core {
         let (acceptor, ended) = Acceptor::start(settings)?;
         let core = Self {
             supervisor: Supervisor::new(config.policy.clone(), seed()),
-            monitor: Monitor::new(config.heartbeat),
+            monitor: Monitor::new(config.checks.clone().seed(seed())),
+            next_sample: None,
             acceptor,
             cradle: Cradle::new(&mut config, limit_before.soft())?,
             listeners: Listeners::new(config.mode),
@@ -202,6 +207,7 @@ impl Core {
         for _ in 0..self.config.workers {
             self.supervisor.start(now);
         }
+        self.next_sample = now.checked_add(self.config.sample_every);
     }
 
     fn is_done(&self) -> bool {
@@ -224,6 +230,7 @@ impl Core {
             }
             Report::Exited(id) => self.handle_exited(id, now),
             Report::Swept(id, swept) => self.handle_swept(id, swept),
+            Report::Confirmed(id, bytes) => self.handle_confirmed(id, bytes, now),
         }
     }
 
@@ -256,7 +263,8 @@ impl Core {
         let figures = self.links.get(&id).map(|link| self.status_of(id, link, now));
         if let Some(figures) = figures {
             let last_words = self.cradle.last_words(id);
-            self.post_mortems.insert(id, PostMortem { death, figures, last_words });
+            let reason = self.links.get(&id).and_then(|link| link.reason.clone());
+            self.post_mortems.insert(id, PostMortem { death, reason, figures, last_words });
         }
         self.supervisor.handle_exit(id, death.exit(), now);
     }
@@ -309,6 +317,9 @@ impl Core {
             self.monitor.handle_counter(*id, link.board.figures().beats, now);
         }
         self.monitor.handle_timeout(now);
+        if self.next_sample.is_none_or(|at| at <= now) {
+            self.sample(now);
+        }
         // First: a successor whose time is over is judged by what it did in that time.
         self.report_figures(now);
         self.supervisor.handle_timeout(now);
@@ -336,7 +347,8 @@ impl Core {
 
     fn next_deadline(&self) -> Option<Instant> {
         let orphans = self.orphans.as_ref().and_then(Orphans::poll_timeout);
-        [self.supervisor.poll_timeout(), self.monitor.poll_timeout(), orphans].into_iter().flatten().min()
+        let own = [self.supervisor.poll_timeout(), self.monitor.poll_timeout(), self.next_sample];
+        own.into_iter().chain([orphans]).flatten().min()
     }
 }
 

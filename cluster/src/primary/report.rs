@@ -57,6 +57,9 @@ impl Core {
             state: if suspect { "suspect" } else { state.as_str() }.to_owned(),
             restarts: view.as_ref().map_or(0, |view| view.restarts()),
             release: view.map_or(0, |view| view.release().number()),
+            memory_bytes: link.vitals.last().resident_bytes(),
+            cpu_permille: link.vitals.cpu_permille(),
+            open_files: link.vitals.last().open_descriptors(),
             uptime_ms: u64::try_from((now - link.started).as_millis()).unwrap_or(u64::MAX),
             ..WorkerStatus::of(&link.board.figures())
         }

@@ -11,6 +11,7 @@ mod beat;
 mod control;
 mod direct;
 mod drain;
+mod gauges;
 mod guard;
 mod intake;
 mod io;
@@ -32,6 +33,7 @@ use tokio::net::ToSocketAddrs;
 use self::control::Control;
 use self::direct::Direct;
 pub(crate) use self::drain::{Gate, Phase};
+use self::gauges::Gauges;
 use self::intake::Intake;
 pub use self::listener::Listener;
 pub use self::stream::Stream;
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     own: Option<Mutex<Listeners>>,
     /// How many connections there may be at a time.
     most: Option<u32>,
+    /// What the application counts.
+    gauges: Arc<Gauges>,
     started: Instant,
 }
 
@@ -173,10 +177,10 @@ impl Worker {
         drop(channel.try_send(Online::frame([])));
         let control = Control::start(channel, Arc::clone(&gate), Arc::clone(&intake), greeting.linger);
         let data = cluster_ipc::tokio::Channel::new(Channel::new(Socket::from_fd(data)))?;
-        tokio::spawn(beat::beat(Arc::clone(&board), greeting.heartbeat));
-
         let id = WorkerId::new(greeting.slot, greeting.generation);
+        let beats = (Arc::clone(&board), control.clone());
         let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), most, started));
+        tokio::spawn(beat::beat(beats.0, beats.1, Arc::clone(&inner.gauges), greeting.heartbeat));
         tokio::spawn(run_intake(Arc::clone(&inner), data, greeting.linger));
         let mut signals = Signals::worker()?;
         let leaving = Arc::clone(&inner);
@@ -348,6 +352,22 @@ impl Worker {
         self.inner.say_ready().await;
     }
 
+    /// Says whether this worker can take work now. While it can't it gets no connections; those it has go on. A worker that has said
+    /// nothing can. In inline mode it has no effect.
+    pub async fn set_ready(&self, ready: bool) {
+        if let Some(control) = &self.inner.control {
+            // Without a primary there is nobody to tell.
+            let _ = control.send(&ToPrimary::Readiness(ready)).await;
+        }
+    }
+
+    /// Reports a value of the application, under a name of its choice: for [limits](crate::health::Limit) that the primary checks it
+    /// against ([`Builder::health`](crate::Builder::health)). Of one name only the last value of each heartbeat is sent. Up to 64 names, of up
+    /// to 64 bytes, are kept; others have no effect, nor has it in inline mode.
+    pub fn gauge(&self, name: &str, value: f64) {
+        self.inner.gauges.set(name, value);
+    }
+
     /// Resolves when the server should shut down gracefully: finish what it is doing, close idle connections, accept no more.
     ///
     /// This is the second phase of a drain. In the first, no new connections come, every response says `Connection:
@@ -423,6 +443,7 @@ impl Inner {
             claims: Mutex::default(),
             own: is_alone.then(|| Mutex::new(Listeners::new(Mode::Shared))),
             most,
+            gauges: Arc::default(),
             started,
         }
     }

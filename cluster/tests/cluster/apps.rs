@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::http::header::CONNECTION;
 use axum::routing::get;
@@ -52,6 +53,7 @@ pub(crate) fn run(app: &str) {
             "second-never-ready" => second_never_ready(worker).await,
             "behave" => behave(worker).await,
             "daemon-maker" => daemon_maker(worker).await,
+            "patient" => patient(worker).await,
             "unlucky" => unlucky(worker).await,
             "parent" => parent(worker, "exec sleep 1000").await,
             "stubborn-parent" => stubborn_parent(worker).await,
@@ -105,6 +107,64 @@ async fn stubborn_parent(worker: Worker) {
         terminated.recv().await;
         let _ = shell.try_wait();
     }
+}
+
+/// Does to itself what it is asked for.
+async fn patient(worker: Worker) {
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
+    let id = format!("{} {}", worker.id(), std::process::id());
+    let says = move || std::future::ready(id.clone());
+    let (counts, readies) = (worker.clone(), worker.clone());
+    let app = axum::Router::new()
+        .route("/", get(says.clone()))
+        .route("/spin", get(spin))
+        .route("/deadlock", get(deadlock))
+        .route(
+            "/eat",
+            get(|| std::future::ready(std::hint::black_box(vec![1_u8; 200 << 20].leak()).len().to_string())),
+        )
+        .route("/open", get(|| std::future::ready(open_many())))
+        .route(
+            "/burn",
+            get(move || {
+                std::thread::spawn(|| {
+                    loop {
+                        std::hint::spin_loop()
+                    }
+                });
+                says()
+            }),
+        )
+        .route(
+            "/gauge",
+            get(move |RawQuery(value): RawQuery| {
+                counts.gauge("queue", value.unwrap().parse().unwrap());
+                std::future::ready("")
+            }),
+        )
+        .route(
+            "/ready",
+            get(move |RawQuery(ready): RawQuery| async move {
+                readies.set_ready(ready.unwrap() == "true").await;
+            }),
+        )
+        .layer(worker.layer());
+    axum::serve(listener, app).with_graceful_shutdown(worker.draining()).await.unwrap();
+}
+
+/// Locks what it holds.
+async fn deadlock() {
+    let lock = std::sync::Mutex::new(());
+    let _held = lock.lock().unwrap();
+    drop(lock.lock());
+}
+
+/// Opens files and forgets them.
+fn open_many() -> &'static str {
+    for _ in 0..200 {
+        std::mem::forget(std::fs::File::open("/dev/null").unwrap());
+    }
+    ""
 }
 
 /// A handler that never yields.

@@ -17,6 +17,7 @@ mod reuseport;
 mod rolls;
 #[path = "../support/mod.rs"]
 mod support;
+mod wellbeing;
 
 use std::time::Duration;
 
@@ -56,6 +57,13 @@ fn main() {
         ),
         ("a_plain_server_ends_after_its_connections", drain::a_plain_server_ends_after_its_connections),
         ("a_silent_worker_is_replaced", health::a_worker_that_never_yields_is_suspected_then_replaced),
+        ("a_leak", wellbeing::a_leak_is_recycled),
+        ("a_leak_of_descriptors", wellbeing::a_leak_of_descriptors_is_recycled),
+        ("enough_requests", wellbeing::a_worker_that_has_served_enough_is_recycled),
+        ("a_hog", wellbeing::a_hog_is_noticed),
+        ("gauges_and_readiness", wellbeing::gauges_and_readiness_steer),
+        ("hangs_by_their_looks", wellbeing::a_hang_is_told_by_what_it_looks_like),
+        ("recycles_never_coincide", wellbeing::recycles_never_coincide),
         ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
         ("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),
         ("both_families", listening::one_socket_may_take_both_families),

@@ -1,0 +1,65 @@
+//! What one worker uses, as it was last measured.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use cluster_health::Sample;
+use cluster_health::os::{Rollup, Roots, Sampler};
+
+use crate::builder::Gauge;
+
+/// A worker's figures, off `/proc`.
+#[derive(Debug)]
+pub(super) struct Vitals {
+    /// `None` if it can't be looked at: then the board is all that is known.
+    sampler: Option<Sampler>,
+    last: Option<(Instant, Sample)>,
+    /// The share of a core that it used between the last two samples, in thousandths.
+    cpu_permille: Option<u32>,
+    pub(super) is_confirming: bool,
+}
+
+impl Vitals {
+    /// Of a child that has not been reaped.
+    pub(super) fn of(pid: u32, pidfd: OwnedFd) -> Self {
+        let sampler = Sampler::with_pidfd(&Roots::new(), pid, pidfd);
+        let sampler = sampler.inspect_err(|error| tracing::warn!(pid, %error, "a worker can't be measured"));
+        Self { sampler: sampler.ok(), last: None, cpu_permille: None, is_confirming: false }
+    }
+
+    pub(super) fn sample(&mut self, now: Instant) -> Option<Sample> {
+        let sample = self.sampler.as_mut()?.sample().ok()?;
+        if let Some((at, before)) = self.last {
+            self.cpu_permille = share(before, sample, now.saturating_duration_since(at));
+        }
+        self.last = Some((now, sample));
+        Some(sample)
+    }
+
+    /// What it used when it was last measured.
+    pub(super) fn last(&self) -> Sample {
+        self.last.map_or_else(Sample::new, |(_, sample)| sample)
+    }
+
+    pub(super) fn cpu_permille(&self) -> Option<u32> {
+        self.cpu_permille
+    }
+
+    /// What the strategy balances by.
+    pub(super) fn used(&self, gauge: Gauge) -> Option<u64> {
+        match gauge {
+            Gauge::Memory => self.last().resident_bytes(),
+            Gauge::Cpu => self.cpu_permille.map(u64::from),
+        }
+    }
+
+    pub(super) fn rollup(&self) -> Option<Rollup> {
+        self.sampler.as_ref()?.rollup().ok()
+    }
+}
+
+fn share(before: Sample, now: Sample, passed: Duration) -> Option<u32> {
+    let used = now.processor_time()?.saturating_sub(before.processor_time()?);
+    let permille = 1000 * used.as_micros() / passed.as_micros().max(1);
+    u32::try_from(permille).ok()
+}

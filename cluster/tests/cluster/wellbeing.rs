@@ -1,0 +1,212 @@
+//! Workers that are not well, each named by its own cause, and replaced without a failed request where that can wait.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cluster::health::{Cause, Checks, Heartbeat, InARow, Limit, Probe, Quantity, VerdictKind};
+use cluster::supervisor::{Event as Life, ExitCause};
+use cluster::{Builder, Event, WorkerId};
+use rustix::process::Signal;
+
+use crate::support::client::{self, Connection};
+use crate::support::{eventually, process};
+use crate::{Running, builder};
+
+const MEBIBYTE: f64 = 1_048_576.0;
+
+/// Beats that a busy test machine doesn't miss, and that are soon enough missed for a test.
+fn heartbeat() -> Heartbeat {
+    Heartbeat::new().interval(Duration::from_millis(50)).dead_at_least(Duration::from_millis(1500))
+}
+
+fn checks() -> Checks {
+    Checks::new().heartbeat(heartbeat()).probe(Probe::Readiness, InARow::new(1, 1)).confirm_memory(false)
+}
+
+fn patients(workers: usize, checks: Checks) -> Builder {
+    builder("patient").workers(workers).health(checks).sample_every(Duration::from_millis(20))
+}
+
+/// Waits for a verdict of this kind, and returns whose it is and how it reads.
+fn wait_for_verdict(running: &mut Running, kind: VerdictKind) -> (WorkerId, Cause, String) {
+    running.wait_for("a verdict", |event| match event {
+        Event::Health { id, kind: told, cause, .. } if *told == kind => {
+            Some((*id, cause.clone(), event.to_string()))
+        }
+        _ => None,
+    })
+}
+
+fn limit_of(cause: &Cause) -> &Quantity {
+    match cause {
+        Cause::Limit(excess) => &excess.quantity,
+        other => panic!("not about a limit: {other}"),
+    }
+}
+
+/// Asks one worker to do something to itself, while clients ask all of them: nobody's request fails until it is replaced.
+fn is_replaced_without_loss(
+    running: &mut Running,
+    path: &str,
+    kind: VerdictKind,
+) -> (WorkerId, Cause, String) {
+    let address = running.wait_serving()[0];
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !over.load(Ordering::SeqCst) {
+                        assert_eq!(client::get(address, "/").unwrap().status, 200);
+                    }
+                })
+            })
+            .collect();
+        assert_eq!(client::get(address, path).unwrap().status, 200);
+        let verdict = wait_for_verdict(running, kind);
+        let sick = verdict.0;
+        running.wait_for("it to leave", |event| match event {
+            Event::Lifecycle { event: Life::Exited { id, cause, .. }, post_mortem, .. } if *id == sick => {
+                assert_eq!(*cause, ExitCause::Asked, "its successor first");
+                let reason = post_mortem.as_ref().unwrap().reason.clone();
+                assert_eq!(reason.as_deref(), Some(verdict.1.to_string().as_str()));
+                Some(())
+            }
+            _ => None,
+        });
+        over.store(true, Ordering::SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        verdict
+    })
+}
+
+pub(crate) fn a_leak_is_recycled() {
+    let limit = Limit::over(100.0 * MEBIBYTE).recycle();
+    let mut running = Running::start(patients(2, checks().limit(Quantity::Memory, limit)));
+    let (_, cause, line) = is_replaced_without_loss(&mut running, "/eat", VerdictKind::Recycle);
+    assert_eq!(limit_of(&cause), &Quantity::Memory);
+    assert!(
+        line.contains("is to be replaced when convenient: memory at ") && line.contains(", over 100 MiB"),
+        "{line}"
+    );
+    running.stop();
+}
+
+pub(crate) fn a_leak_of_descriptors_is_recycled() {
+    let limit = Limit::over(150.0).recycle();
+    let mut running = Running::start(patients(2, checks().limit(Quantity::Files, limit)));
+    let (_, cause, line) = is_replaced_without_loss(&mut running, "/open", VerdictKind::Recycle);
+    assert_eq!(limit_of(&cause), &Quantity::Files);
+    assert!(line.contains("open descriptors at "), "{line}");
+    running.stop();
+}
+
+pub(crate) fn a_worker_that_has_served_enough_is_recycled() {
+    let mut running = Running::start(patients(2, checks().max_requests(500)));
+    let (_, cause, _) = is_replaced_without_loss(&mut running, "/", VerdictKind::Recycle);
+    assert!(matches!(cause, Cause::Requests { .. }), "{cause}");
+    running.stop();
+}
+
+pub(crate) fn a_hog_is_noticed() {
+    let limit = Limit::over(0.2).lasting(Duration::from_millis(200));
+    let mut running = Running::start(patients(
+        2,
+        checks().limit(Quantity::Cpu, limit).cpu_window(Duration::from_millis(500)),
+    ));
+    let address = running.wait_serving()[0];
+    let hog = client::get(address, "/burn").unwrap();
+    let (id, cause, line) = wait_for_verdict(&mut running, VerdictKind::Noticed);
+    assert!(hog.body.starts_with(&id.to_string()), "{} was asked, {line}", hog.body);
+    assert_eq!(limit_of(&cause), &Quantity::Cpu);
+    assert!(line.contains("CPU use at ") && line.contains("% of a core, over 20 % of a core for "), "{line}");
+    // It goes on.
+    eventually("figures in the status", || {
+        let status = running.status();
+        let worker = status.workers.iter().find(|worker| worker.slot == id.slot())?;
+        (worker.cpu_permille? > 200 && worker.memory_bytes? > 0 && worker.open_files? > 0).then_some(())
+    });
+    running.stop();
+}
+
+/// Asks until everybody, or nobody but the others, answers.
+fn who_answers(address: SocketAddr, expected: impl Fn(&[String]) -> bool) {
+    eventually("the right ones to answer", || {
+        let who: Vec<String> = (0..20)
+            .map(|_| client::get(address, "/").unwrap().body.split('.').next().unwrap().to_owned())
+            .collect();
+        expected(&who).then_some(())
+    });
+}
+
+pub(crate) fn gauges_and_readiness_steer() {
+    let limit = Limit::over(1000.0).suspect();
+    let checks = checks().limit(Quantity::gauge("queue"), limit);
+    let mut running = Running::start(patients(2, checks).strategy("round-robin"));
+    let address = running.wait_serving()[0];
+    for (sick, well, what) in [
+        ("/gauge?1001", "/gauge?10", "queue at 1001, over 1000"),
+        ("/ready?false", "/ready?true", "the application says so"),
+    ] {
+        // On the same connection, since it gets no new ones.
+        let mut connection = Connection::open(address).unwrap();
+        connection.request("GET", sick, true).unwrap();
+        let (id, _, line) = wait_for_verdict(&mut running, VerdictKind::Suspect);
+        assert!(line.contains("gets no connections: ") && line.contains(what), "{line}");
+        who_answers(address, |who| who.iter().all(|slot| *slot != id.slot().to_string()));
+        connection.request("GET", well, true).unwrap();
+        let (recovered, _, line) = wait_for_verdict(&mut running, VerdictKind::Recovered);
+        assert_eq!(recovered, id, "{line}");
+        who_answers(address, |who| who.iter().any(|slot| *slot == id.slot().to_string()));
+    }
+    running.stop();
+}
+
+/// Each is replaced now, and the event says what it looked like.
+pub(crate) fn a_hang_is_told_by_what_it_looks_like() {
+    for (path, looks) in [("/spin", "spin"), ("/deadlock", "lock"), ("", "stopped")] {
+        let mut running = Running::start(patients(2, checks()));
+        let address = running.wait_serving()[0];
+        let mut stuck = Connection::open(address).unwrap();
+        if path.is_empty() {
+            process::signal(running.status().workers[0].pid.unwrap(), Signal::STOP);
+        } else {
+            stuck.send("GET", path, false).unwrap();
+        }
+        let (id, line) = running.wait_for("it to be unhealthy", |event| match event {
+            Event::Health { id, kind: VerdictKind::Unhealthy, report: Some(_), .. } => {
+                Some((*id, event.to_string()))
+            }
+            _ => None,
+        });
+        assert!(line.contains("is replaced: no heartbeat for 1."), "{line}");
+        let (_, report) = line.split_once('\n').unwrap();
+        assert!(report.to_lowercase().contains(looks), "{report}");
+        running.wait_ready(WorkerId::new(id.slot(), 2));
+        running.stop();
+    }
+}
+
+/// All are too large at once, and one after the other is replaced.
+pub(crate) fn recycles_never_coincide() {
+    let limit = Limit::over(1.0).recycle().again_after(Duration::from_millis(100));
+    let mut running = Running::start(patients(3, checks().limit(Quantity::Memory, limit)));
+    let address = running.wait_serving()[0];
+    let mut on_trial = 0;
+    let mut replaced = 0;
+    running.wait_for("six to be replaced", |event| {
+        assert_eq!(client::get(address, "/").unwrap().status, 200);
+        match event {
+            Event::Lifecycle { event: Life::Replacing { .. }, .. } => on_trial += 1,
+            Event::Lifecycle { event: Life::Replaced { .. }, .. } => {
+                on_trial -= 1;
+                replaced += 1;
+            }
+            _ => {}
+        }
+        assert!(on_trial <= 1, "one at a time");
+        (replaced == 6).then_some(())
+    });
+    running.stop();
+}
