@@ -15,6 +15,12 @@ use crate::event::Event;
 /// Gauges of one worker that are listened to.
 const GAUGES: usize = 64;
 
+/// What a sick process looks like, for people. The thread that only waits for the primary's end says nothing about it.
+fn look(link: &link::Link) -> Option<Arc<str>> {
+    let report = Report::of(link.child.pid()).ok()?.without_threads(crate::worker::GUARD);
+    Some(Arc::from(report.sample(link.vitals.last()).to_string()))
+}
+
 impl Core {
     /// Looks how the workers are that are watched.
     pub(super) fn sample(&mut self, now: Instant) {
@@ -107,7 +113,7 @@ impl Core {
                 return;
             }
             VerdictKind::Unhealthy => {
-                report = Report::of(link.child.pid()).ok().map(|report| Arc::from(report.to_string()));
+                report = look(link);
                 link.reason = Some(Arc::from(verdict.to_string()));
                 self.supervisor.handle_unhealthy(id, now);
             }

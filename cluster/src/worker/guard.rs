@@ -9,6 +9,9 @@ use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_sig
 
 use crate::{Error, Result};
 
+/// The thread's name.
+pub(crate) const NAME: &str = "orphan-guard";
+
 /// The thread polls and sleeps; it needs next to no stack.
 const STACK: usize = 64 << 10;
 
@@ -23,7 +26,7 @@ pub(super) fn watch(lifeline: OwnedFd, timeout: Duration) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::CONT))
         .map_err(Error::os("ask to be woken at the primary's death"))?;
     thread::Builder::new()
-        .name("orphan-guard".to_owned())
+        .name(NAME.to_owned())
         .stack_size(STACK)
         .spawn(move || {
             wait_for_end(&lifeline);

@@ -34,6 +34,7 @@ use self::control::Control;
 use self::direct::Direct;
 pub(crate) use self::drain::{Gate, Phase};
 use self::gauges::Gauges;
+pub(crate) use self::guard::NAME as GUARD;
 use self::intake::Intake;
 pub use self::listener::Listener;
 pub use self::stream::Stream;

@@ -117,6 +117,14 @@ impl Report {
         self
     }
 
+    /// Leaves threads of this name out: those that say nothing about the work, such as one that only watches. The kernel keeps 15 bytes of a
+    /// name.
+    #[must_use]
+    pub fn without_threads(mut self, name: &str) -> Self {
+        self.threads.retain(|thread| thread.name() != name);
+        self
+    }
+
     /// The process.
     pub fn pid(&self) -> u32 {
         self.pid
