@@ -3,7 +3,8 @@
 //! A *round* takes a sample of every worker: real children that sleep. Gate: at most 5 µs a worker and round, so that 64
 //! workers, each looked at every second, take less than 0.04 % of a processor. *Bare* is what nobody can go below: only
 //! reading `statm` of each, kept open, on the same machine in the same run. A sample is two to three of
-//! these. What is expensive beside it, of one child that sleeps, is for comparison: a report, and the share of the
+//! these. A *beat* is what a worker pays each time on its board (gate: 50 ns), a *tick* what the monitor pays to look at 64 members.
+//! What is expensive beside it, of one child that sleeps, is for comparison: a report, and the share of the
 //! memory, which grows with the memory.
 #![allow(missing_docs, reason = "what criterion's macros make")]
 
@@ -11,8 +12,11 @@ use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cluster_health::os::{Pressure, Report, Sampler};
+use cluster_health::{Heartbeat, Monitor};
+use cluster_ipc::board::{PrimaryBoard, WorkerBoard};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const WORKERS: [usize; 3] = [1, 16, 64];
@@ -90,5 +94,26 @@ fn beside(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, rounds, beside);
+fn beats(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("beat");
+    let (_primary, memory) = PrimaryBoard::create().unwrap_or_else(|error| panic!("{error}"));
+    let worker = WorkerBoard::open(memory).unwrap_or_else(|error| panic!("{error}"));
+    group.bench_function("on the board", |bencher| bencher.iter(|| worker.beat()));
+    let mut monitor = Monitor::new(Heartbeat::new());
+    let mut now = Instant::now();
+    (0..64_u32).for_each(|member| monitor.insert(member, now));
+    let mut beats = 0;
+    group.bench_function("a tick of 64 members", |bencher| {
+        bencher.iter(|| {
+            now += Duration::from_millis(100);
+            beats += 1;
+            (0..64_u32).for_each(|member| monitor.handle_counter(member, beats, now));
+            monitor.handle_timeout(now);
+            assert!(monitor.poll_verdict().is_none());
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, rounds, beside, beats);
 criterion_main!(benches);

@@ -39,10 +39,13 @@ pub(crate) fn a_worker_that_never_yields_is_suspected_then_replaced() {
     running.stop();
 }
 
-/// The primary runs as a process of its own here: this test's must not stop.
+/// The primary runs as a process of its own here: this test's must not stop. With `CLUSTER_TEST_LONG=1` the heartbeat is the default, and the
+/// pause as much longer.
 pub(crate) fn the_primarys_own_pause_blames_nobody() {
-    let heartbeat =
+    let is_long = std::env::var_os("CLUSTER_TEST_LONG").is_some_and(|long| long == "1");
+    let quick =
         Heartbeat::new().interval(Duration::from_millis(50)).dead_at_least(Duration::from_millis(1500));
+    let (heartbeat, seconds) = if is_long { (Heartbeat::new(), 15) } else { (quick, 2) };
     let mut running = Running::start(builder("http").workers(2).heartbeat(heartbeat));
     running.wait_serving();
     let pids: Vec<u32> = running.status().workers.iter().filter_map(|worker| worker.pid).collect();
@@ -51,7 +54,7 @@ pub(crate) fn the_primarys_own_pause_blames_nobody() {
     for victims in [vec![], pids.clone()] {
         let list = victims.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
         let me = std::process::id();
-        let script = format!("kill -STOP {list} {me}; sleep 2; kill -CONT {list} {me}");
+        let script = format!("kill -STOP {list} {me}; sleep {seconds}; kill -CONT {list} {me}");
         assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
         let uptime = running.status().workers[0].uptime_ms;
         eventually("a while to pass after the pause", || {
