@@ -14,6 +14,7 @@
 mod cgroup;
 mod error;
 mod pressure;
+mod probe;
 mod report;
 mod rollup;
 mod roots;
@@ -25,6 +26,7 @@ mod text;
 pub use self::cgroup::Cgroup;
 pub use self::error::Error;
 pub use self::pressure::{Pressure, Stall, Stalls};
+pub use self::probe::{Due, Schedule, Ticket, Timing};
 pub use self::report::{Condition, Report, State, Switches, SystemCall, ThreadReport};
 pub use self::rollup::{Proportional, Rollup};
 pub use self::roots::Roots;

@@ -1,0 +1,17 @@
+//! Asking members whether they are well: foreign programs, mostly, that don't beat.
+//!
+//! ```text
+//!  insert / remove ──▶ ┌──────────┐  due   ┌─────────────┐  answers, a descriptor
+//!                      │ Schedule │───────▶│ n threads:  │──────────────────────▶ driver ─▶ Monitor::handle_probe
+//!                      │ (no I/O) │◀───────│ Target::ask │
+//!                      └──────────┘  done  └─────────────┘
+//! ```
+//!
+//! `schedule` and `timing` decide and do no I/O; `connect`, `http` and `command` ask, with one `wait` for all of it; `prober` has
+//! the threads.
+
+mod schedule;
+mod timing;
+
+pub use self::schedule::{Due, Schedule, Ticket};
+pub use self::timing::Timing;
