@@ -1,4 +1,4 @@
-//! Why nothing can be read of a process.
+//! Why nothing can be read of a process, or asked of it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,6 +88,28 @@ pub enum Error {
     Malformed {
         /// The file.
         path: PathBuf,
+    },
+    /// That can't stand in an HTTP request.
+    #[error(
+        "could not make a request with the {part} {given}: it takes visible ASCII characters, not too many, and a path \
+         begins with a slash"
+    )]
+    MalformedRequest {
+        /// Which part of the request.
+        part: &'static str,
+        /// What was given, escaped and cut.
+        given: String,
+    },
+    /// The threads that ask could not be started.
+    #[error(
+        "could not make {what} for probes: raise the limit (`RLIMIT_NOFILE`, `RLIMIT_NPROC`, `ulimit -n -u`)"
+    )]
+    Start {
+        /// What could not be made.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
     },
     /// Another call failed.
     #[error("could not {operation} {}", path.display())]

@@ -26,7 +26,7 @@ mod text;
 pub use self::cgroup::Cgroup;
 pub use self::error::Error;
 pub use self::pressure::{Pressure, Stall, Stalls};
-pub use self::probe::{Due, Schedule, Ticket, Timing};
+pub use self::probe::{CommandLine, Due, HttpGet, Outcome, Schedule, Target, Ticket, Timing};
 pub use self::report::{Condition, Report, State, Switches, SystemCall, ThreadReport};
 pub use self::rollup::{Proportional, Rollup};
 pub use self::roots::Roots;

@@ -11,7 +11,17 @@
 //! the threads.
 
 mod schedule;
+mod target;
 mod timing;
 
+mod command;
+mod connect;
+mod http;
+mod reason;
+mod wait;
+
+pub use self::command::CommandLine;
+pub use self::http::HttpGet;
 pub use self::schedule::{Due, Schedule, Ticket};
+pub use self::target::{Outcome, Target};
 pub use self::timing::Timing;
