@@ -8,6 +8,7 @@
 
 mod children;
 mod fake;
+mod probes;
 mod reports;
 mod roles;
 mod sampling;
@@ -32,6 +33,8 @@ const TESTS: &[(&str, fn())] = &[
     ("a_zombie_is_told", reports::a_zombie_is_told),
     ("more_than_64_threads_are_counted", reports::more_than_64_threads_are_counted),
     ("names_are_escaped", reports::names_are_escaped),
+    ("a_prober_leaves_nothing_behind", probes::a_prober_leaves_nothing_behind),
+    ("want_of_descriptors_is_nobodys_fault", probes::want_of_descriptors_is_nobodys_fault),
     ("a_fake_tree_is_read", fake::a_fake_tree_is_read),
     ("nonsense_is_refused", fake::nonsense_is_refused),
     ("without_proc_the_remedy_is_told", fake::without_proc_the_remedy_is_told),

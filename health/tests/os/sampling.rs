@@ -166,12 +166,12 @@ pub(crate) fn a_child_of_another_user_has_figures() {
 }
 
 /// The descriptors of a process; of this one, that of the folder too.
-fn descriptors(process: &str) -> impl Iterator<Item = i32> {
+pub(crate) fn descriptors(process: &str) -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
     entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
 }
 
-fn open_of(process: &str) -> u64 {
+pub(crate) fn open_of(process: &str) -> u64 {
     descriptors(process).count() as u64
 }
 

@@ -4,6 +4,7 @@
 
 mod commands;
 mod network;
+mod prober;
 mod servers;
 
 use std::thread::park_timeout;

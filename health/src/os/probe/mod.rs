@@ -10,6 +10,7 @@
 //! `schedule` and `timing` decide and do no I/O; `connect`, `http` and `command` ask, with one `wait` for all of it; `prober` has
 //! the threads.
 
+mod prober;
 mod schedule;
 mod target;
 mod timing;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use self::command::CommandLine;
 pub use self::http::HttpGet;
+pub use self::prober::{Answer, Prober};
 pub use self::schedule::{Due, Schedule, Ticket};
 pub use self::target::{Outcome, Target};
 pub use self::timing::Timing;

@@ -24,7 +24,7 @@ use crate::Probe;
 /// [`poll_due`](Self::poll_due) until it returns `None`, carry out what it returned, and tell
 /// [`handle_done`](Self::handle_done).
 ///
-/// A `Prober` does all that in threads; this is for those who have I/O of their own.
+/// A [`Prober`](super::Prober) does all that in threads; this is for those who have I/O of their own.
 ///
 /// ```
 /// use std::time::Instant;
