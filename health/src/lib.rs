@@ -60,6 +60,7 @@ mod silence;
 
 mod cpu;
 mod limit;
+mod limits;
 mod quantity;
 mod sample;
 

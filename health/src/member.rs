@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::cpu::Usage;
-use crate::limit::{Change, Consequence, Tracker};
+use crate::limits::Limits;
 use crate::outliers::{Failures, Record};
 use crate::probe::{Answers, Turned};
 use crate::silence::{Beats, Rung};
-use crate::{Cause, Checks, Limit, Probe, ProbeFailure, Quantity, Standing, VerdictKind};
+use crate::{Cause, Checks, Probe, ProbeFailure, Quantity, Standing, VerdictKind};
 
 /// Something to tell of a member.
 pub(crate) type Finding = (VerdictKind, Cause, Instant);
@@ -19,8 +19,7 @@ pub(crate) struct Member<K> {
     /// It has not given its first good answer to the startup probe, and is one that has to.
     is_starting: bool,
     pub(crate) beats: Beats,
-    /// One for each limit of the checks, in their order.
-    limits: Vec<Tracker>,
+    pub(crate) limits: Limits,
     pub(crate) usage: Usage,
     pub(crate) record: Record,
     /// What was told of its being ejected.
@@ -31,21 +30,10 @@ pub(crate) struct Member<K> {
     max_lifetime: Option<Duration>,
     /// When it was last told that its life is over.
     told_old: Option<Instant>,
-    memory: Confirmation,
 }
 
-/// Whether memory over a limit is what it seems.
-#[derive(Clone, Copy, Debug, Default)]
-struct Confirmation {
-    /// A limit is exceeded by this, and has been since then, which has yet to be confirmed.
-    asked: Option<(f64, Instant)>,
-    /// It was not confirmed, then, at this value.
-    refuted: Option<(Instant, f64)>,
-}
-
-/// A refuted excess is looked at again after this time, or when it has grown by [`GROWTH`].
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
-const GROWTH: f64 = 1.1;
+/// That a life is over is told again after this time, for whoever could not act on it.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 impl<K: Copy> Member<K> {
     /// `chance` is between 0 and 1: how much of the jitter is its.
@@ -56,7 +44,7 @@ impl<K: Copy> Member<K> {
             began: now,
             is_starting: checks.starts,
             beats: Beats::new(&checks.heartbeat, now),
-            limits: checks.limits.iter().map(|_| Tracker::new()).collect(),
+            limits: Limits::new(checks),
             usage: Usage::default(),
             record: Record::default(),
             ejection: None,
@@ -65,7 +53,6 @@ impl<K: Copy> Member<K> {
             max_requests: checks.max_requests.map(|requests| ((requests as f64 * part) as u64).max(1)),
             max_lifetime: checks.max_lifetime.map(|time| time.mul_f64(part)),
             told_old: None,
-            memory: Confirmation::default(),
         }
     }
 
@@ -75,19 +62,14 @@ impl<K: Copy> Member<K> {
             Rung::Suspect => Standing::Suspect,
             Rung::Dead => Standing::Unhealthy,
         };
-        let exceeded = checks.limits.iter().zip(&self.limits).filter(|(_, tracker)| tracker.is_breached());
-        let of_limits = exceeded.map(|((_, limit), _)| match limit.consequence() {
-            Consequence::Report | Consequence::Recycle => Standing::Well,
-            Consequence::Suspect => Standing::Suspect,
-            Consequence::Replace => Standing::Unhealthy,
-        });
         let failed = Probe::ALL.into_iter().filter(|probe| self.probes[probe.index()].0.is_bad());
         let of_probes = failed.map(|probe| match probe.verdict() {
             VerdictKind::Unhealthy => Standing::Unhealthy,
             _ => Standing::Suspect,
         });
         let of_record = if self.record.until.is_some() { Standing::Suspect } else { Standing::Well };
-        let worst = of_limits.chain(of_probes).fold(of_rung.max(of_record), Standing::max);
+        let without_probes = of_rung.max(of_record).max(self.limits.standing(checks));
+        let worst = of_probes.fold(without_probes, Standing::max);
         if self.is_starting && worst < Standing::Unhealthy { Standing::Starting } else { worst }
     }
 
@@ -100,7 +82,7 @@ impl<K: Copy> Member<K> {
     /// The monitor came late: that is nobody's time.
     pub(crate) fn forgive(&mut self, checks: &Checks, late: Duration, now: Instant) {
         self.beats.forgive(late, &checks.heartbeat, now);
-        self.limits.iter_mut().for_each(|tracker| tracker.forgive(late, now));
+        self.limits.forgive(late, now);
     }
 
     /// Time has passed.
@@ -119,7 +101,7 @@ impl<K: Copy> Member<K> {
         {
             found((VerdictKind::Recovered, Cause::Failures(failures), since));
         }
-        let was_told = |told: Instant| now.saturating_duration_since(told) < LOOK_AGAIN;
+        let was_told = |told: Instant| now.saturating_duration_since(told) < AGAIN_AFTER;
         if !self.told_old.is_some_and(was_told)
             && let Some(cause) = self.is_old(now)
         {
@@ -157,58 +139,8 @@ impl<K: Copy> Member<K> {
         now: Instant,
         found: &mut dyn FnMut(Finding),
     ) {
-        if self.is_starting {
-            return;
-        }
-        let limits = checks.limits.iter().zip(&mut self.limits).filter(|((of, _), _)| of == quantity);
-        for ((_, limit), tracker) in limits {
-            let Some(change) = tracker.handle_value(limit, value, now) else { continue };
-            let leads_away = limit.consequence() >= Consequence::Recycle;
-            let has_doubts = *quantity == Quantity::Memory && checks.confirm_memory && leads_away;
-            match change {
-                // Told when it is confirmed.
-                Change::Breached(since) if has_doubts && self.memory.is_worth_asking(value, now) => {
-                    self.memory.asked = Some((value, since));
-                }
-                Change::Breached(_) if has_doubts => tracker.reset(),
-                Change::Breached(since) => {
-                    found((kind(limit), limit.cause(quantity, value, since, now), since))
-                }
-                Change::Recovered(_) if has_doubts && self.memory.asked.is_some() => self.memory.asked = None,
-                Change::Recovered(since) => {
-                    found((VerdictKind::Recovered, limit.cause(quantity, value, since, now), since));
-                }
-            }
-        }
-    }
-
-    /// Whether its memory is to be looked at closely.
-    pub(crate) fn needs_confirmation(&self) -> bool {
-        self.memory.asked.is_some()
-    }
-
-    /// What memory comes to by the look that was asked for; `None` if that can't be had, and the first look has to do.
-    pub(crate) fn handle_confirmation(
-        &mut self,
-        bytes: Option<f64>,
-        checks: &Checks,
-        now: Instant,
-        found: &mut dyn FnMut(Finding),
-    ) {
-        let Some((asked, since)) = self.memory.asked.take() else { return };
-        let value = bytes.unwrap_or(asked);
-        let limits = checks.limits.iter().zip(&mut self.limits);
-        let in_doubt = limits.filter(|((quantity, limit), tracker)| {
-            let leads_away = limit.consequence() >= Consequence::Recycle;
-            *quantity == Quantity::Memory && leads_away && tracker.is_breached()
-        });
-        for ((quantity, limit), tracker) in in_doubt {
-            if limit.is_over(value) {
-                found((kind(limit), limit.cause(quantity, value, since, now), since));
-            } else {
-                tracker.reset();
-                self.memory.refuted = Some((now, asked));
-            }
+        if !self.is_starting {
+            self.limits.handle_value(quantity, value, checks, now, found);
         }
     }
 
@@ -244,23 +176,5 @@ impl<K: Copy> Member<K> {
             }
         };
         Some((kind, Cause::Probe(failure), began))
-    }
-}
-
-impl Confirmation {
-    fn is_worth_asking(&self, value: f64, now: Instant) -> bool {
-        let is_known = |(at, refuted): (Instant, f64)| {
-            now.saturating_duration_since(at) < LOOK_AGAIN && value < GROWTH * refuted
-        };
-        self.asked.is_none() && !self.refuted.is_some_and(is_known)
-    }
-}
-
-fn kind(limit: &Limit) -> VerdictKind {
-    match limit.consequence() {
-        Consequence::Report => VerdictKind::Noticed,
-        Consequence::Suspect => VerdictKind::Suspect,
-        Consequence::Recycle => VerdictKind::Recycle,
-        Consequence::Replace => VerdictKind::Unhealthy,
     }
 }

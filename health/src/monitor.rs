@@ -112,7 +112,7 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     pub fn handle_sample(&mut self, key: K, sample: &Sample, now: Instant) {
         self.with(key, |member, checks, found| {
             if let Some(bytes) = sample.proportional_bytes() {
-                member.handle_confirmation(Some(bytes as f64), checks, now, found);
+                member.limits.handle_confirmation(Some(bytes as f64), checks, now, found);
             }
             let window = checks.cpu_window;
             let used = sample.processor_time().and_then(|used| member.usage.handle_time(used, window, now));
@@ -130,14 +130,15 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         });
     }
 
-    /// One of a member's quantities has this value now: its lag, or a gauge of its own. Values that are no numbers exceed nothing.
+    /// One of a member's quantities has this value now: its lag, or a gauge of its own.
+    /// A value that is no number changes nothing.
     pub fn handle_value(&mut self, key: K, quantity: &Quantity, value: f64, now: Instant) {
         self.with(key, |member, checks, found| member.handle_value(quantity, value, checks, now, found));
     }
 
     /// The memory that [`poll_confirm`](Self::poll_confirm) asked for can't be measured more closely: what was measured first has to do.
     pub fn handle_unconfirmed(&mut self, key: K, now: Instant) {
-        self.with(key, |member, checks, found| member.handle_confirmation(None, checks, now, found));
+        self.with(key, |member, checks, found| member.limits.handle_confirmation(None, checks, now, found));
     }
 
     /// The member has answered so many requests so far, and so many of them with a failure.
@@ -232,7 +233,7 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     /// [sample](Self::handle_sample) with the proportional share, or by [`handle_unconfirmed`](Self::handle_unconfirmed).
     /// The same until it is answered.
     pub fn poll_confirm(&self) -> Option<K> {
-        self.members.iter().find(|member| member.needs_confirmation()).map(|member| member.key)
+        self.members.iter().find(|member| member.limits.needs_confirmation()).map(|member| member.key)
     }
 
     /// What was concluded, oldest first.

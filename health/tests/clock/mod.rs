@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_health::{Cause, Monitor, Silence, Verdict, VerdictKind};
+use cluster_health::{Cause, Heartbeat, Monitor, Silence, Verdict, VerdictKind};
 
 /// Where all simulated time begins.
 pub(crate) fn start() -> Instant {
@@ -41,4 +41,14 @@ pub(crate) fn silence(verdict: &Verdict<u8>) -> Silence {
         Cause::Silence(silence) => *silence,
         other => panic!("not about a silence: {other}"),
     }
+}
+
+/// What happened since it was polled last, without the when and why.
+pub(crate) fn polled(monitor: &mut Monitor<u8>) -> Vec<(u8, VerdictKind)> {
+    std::iter::from_fn(|| monitor.poll_verdict()).map(|verdict| (verdict.key(), verdict.kind())).collect()
+}
+
+/// A heartbeat that finds nobody, for tests of everything else: it ticks twice a second.
+pub(crate) fn patient() -> Heartbeat {
+    Heartbeat::new().interval(ms(1_000)).suspect_missed(1_000_000)
 }
