@@ -119,7 +119,7 @@ impl Checks {
         Self { confirm_memory: confirm, ..self }
     }
 
-    /// Over which time the use of processors is counted.
+    /// Over which time the use of processors is counted; there is none before samples span it.
     pub fn cpu_window(self, window: Duration) -> Self {
         Self { cpu_window: window, ..self }
     }

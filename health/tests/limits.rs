@@ -5,7 +5,7 @@ mod clock;
 use std::time::Duration;
 
 use clock::{ms, patient, polled, start, tick_until};
-use cluster_health::{Cause, Checks, Limit, Monitor, Quantity, Standing, VerdictKind};
+use cluster_health::{Cause, Checks, Limit, Monitor, Quantity, Sample, Standing, VerdictKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -177,4 +177,31 @@ fn each_limit_of_a_quantity_speaks_for_itself_and_the_worst_is_the_standing() {
     }
     let both = [VerdictKind::Suspect, VerdictKind::Unhealthy, VerdictKind::Recovered, VerdictKind::Recovered];
     assert_eq!(limits, both.into_iter().zip([10.0, 20.0, 20.0, 10.0]).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_use_of_processors_is_that_of_the_whole_window() {
+    let begin = start();
+    let mut monitor = Monitor::new(
+        Checks::new().limit(Quantity::Cpu, Limit::over(0.8)).cpu_window(10 * SECOND).heartbeat(patient()),
+    );
+    monitor.insert(1, begin);
+    let mut give = |at: u64, used: u64| {
+        monitor.handle_sample(1, &Sample::new().processor(ms(used)), begin + ms(at));
+        polled(&mut monitor)
+    };
+    // It is busy for a second as it starts, and that is a tenth of the window.
+    assert_eq!(give(0, 0), []);
+    assert_eq!(give(1, 1), []);
+    for second in 1..=30 {
+        assert_eq!(give(second * 1_000, 1_000), [], "after {second} s");
+    }
+    // Now it spins.
+    let told: Vec<_> =
+        (31..60).filter(|second| !give(second * 1_000, 1_000 + (second - 30) * 1_000).is_empty()).collect();
+    assert_eq!(told, [39], "nine seconds of ten");
+    // Somebody else under its name, and a time that goes backwards.
+    assert_eq!(give(60_000, 0), []);
+    assert_eq!(give(59_000, 900_000), []);
+    assert_eq!(give(60_000, 900_000), []);
 }

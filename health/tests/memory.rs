@@ -4,7 +4,7 @@ mod clock;
 
 use std::time::{Duration, Instant};
 
-use clock::{ms, patient, polled, start};
+use clock::{patient, polled, start};
 use cluster_health::{Cause, Checks, Limit, Monitor, Quantity, Sample, Standing, VerdictKind};
 
 const SECOND: Duration = Duration::from_secs(1);
