@@ -74,6 +74,9 @@ impl<K: Copy> Member<K> {
     }
 
     pub(crate) fn handle_beat(&mut self, checks: &Checks, now: Instant) -> Option<Finding> {
+        if self.is_starting {
+            self.beats.begin(now);
+        }
         let since = self.beats.heard();
         let silence = self.beats.beat(&checks.heartbeat, now)?;
         Some((VerdictKind::Recovered, Cause::Silence(silence), since))
@@ -89,7 +92,7 @@ impl<K: Copy> Member<K> {
     pub(crate) fn judge(&mut self, checks: &Checks, now: Instant, found: &mut dyn FnMut(Finding)) {
         if self.is_starting {
             // Silence begins when it has begun.
-            self.beats.beat(&checks.heartbeat, now);
+            self.beats.begin(now);
             return;
         }
         while let Some(rung) = self.beats.judge(&checks.heartbeat, now) {

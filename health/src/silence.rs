@@ -1,12 +1,12 @@
 //! When a member was last heard, and how it stands for that.
 //!
-//! | state \ input | beat       | silent for suspect_after | silent for dead_after |
-//! |---------------|------------|--------------------------|-----------------------|
-//! | Heard         | -          | Suspect                  | Suspect, then Dead    |
-//! | Suspect       | Heard    R | -                        | Dead                  |
-//! | Dead          | Heard    R | -                        | -                     |
+//! | state \ input | beat    | silent for suspect_after | silent for dead_after |
+//! |---------------|---------|--------------------------|-----------------------|
+//! | Heard         | -       | Suspect S                | Dead S D              |
+//! | Suspect       | Heard R | -                        | Dead D                |
+//! | Dead          | Heard R | -                        | -                     |
 //!
-//! Entering Suspect and Dead is a verdict of that name; R is the verdict Recovered; - changes nothing.
+//! S, D, R are the verdicts that it is suspect, dead, recovered; - changes nothing.
 //! With a phi detector its threshold stands for suspect_after, once it knows enough gaps.
 
 use std::time::{Duration, Instant};
@@ -58,12 +58,17 @@ impl Beats {
         let noticed = self.rung != Rung::Heard;
         let silence = noticed.then(|| self.silence(heartbeat, now));
         if let Some(gaps) = &mut self.gaps {
-            gaps.handle_gap(now.saturating_duration_since(self.heard));
+            gaps.handle_gap(now.saturating_duration_since(self.heard), heartbeat.dead_after());
         }
+        self.begin(now);
+        silence
+    }
+
+    /// Silence begins now, if any: nothing is known of the time before.
+    pub(crate) fn begin(&mut self, now: Instant) {
         self.rung = Rung::Heard;
         self.heard = self.heard.max(now);
         self.graced = false;
-        silence
     }
 
     /// Whether this reading of its counter proves that it beat. The first one does not: it may be old.
@@ -115,7 +120,7 @@ impl Beats {
 
     fn is_suspicious(&self, silent_for: Duration, heartbeat: &Heartbeat) -> bool {
         let detector = heartbeat.detector();
-        let phi = self.gaps.as_ref().and_then(|gaps| gaps.phi(silent_for, detector));
+        let phi = self.gaps.as_ref().and_then(|gaps| gaps.phi(silent_for, heartbeat.beats_every(), detector));
         match phi {
             // Whatever the gaps were: who is dead was suspect.
             Some(phi) => detector.is_suspicious(phi) || silent_for >= heartbeat.dead_after(),
@@ -125,5 +130,57 @@ impl Beats {
 
     pub(crate) fn silence(&self, heartbeat: &Heartbeat, now: Instant) -> Silence {
         Silence { lasted: now.saturating_duration_since(self.heard), interval: heartbeat.beats_every() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_state(state: &str, heartbeat: &Heartbeat, begin: Instant) -> Beats {
+        let mut beats = Beats::new(heartbeat, begin);
+        let silent = match state {
+            "Heard" => Duration::ZERO,
+            "Suspect" => heartbeat.suspect_after(),
+            "Dead" => heartbeat.dead_after(),
+            _ => panic!("unknown state {state}"),
+        };
+        while beats.judge(heartbeat, begin + silent).is_some() {}
+        assert_eq!(format!("{:?}", beats.rung()), state);
+        beats
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests need one instant to count from")]
+    fn every_pair_of_the_table_is_as_it_says() {
+        let (begin, heartbeat) = (Instant::now(), Heartbeat::new());
+        let lines = include_str!("silence.rs").lines().filter_map(|line| line.strip_prefix("//! |"));
+        let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        let rows: Vec<_> = lines.filter(|line| !line.starts_with("--")).map(cells).collect();
+        let (head, rows) = rows.split_first().unwrap();
+        let mut pairs = 0;
+        for row in rows {
+            for (input, cell) in head.iter().zip(row).skip(1).filter(|(input, _)| !input.is_empty()) {
+                let state = row[0].as_str();
+                let mut beats = in_state(state, &heartbeat, begin);
+                let silent = match input.as_str() {
+                    "beat" | "silent for dead_after" => heartbeat.dead_after(),
+                    "silent for suspect_after" => heartbeat.suspect_after(),
+                    _ => panic!("unknown input {input}"),
+                };
+                let mut letters = String::new();
+                if input == "beat" {
+                    letters.extend(beats.beat(&heartbeat, begin + silent).map(|_| " R"));
+                } else {
+                    while let Some(rung) = beats.judge(&heartbeat, begin + silent) {
+                        letters += if rung == Rung::Dead { " D" } else { " S" };
+                    }
+                }
+                let expected = if cell == "-" { state } else { cell };
+                assert_eq!(format!("{:?}{letters}", beats.rung()), expected, "{input} in {state}");
+                pairs += 1;
+            }
+        }
+        assert_eq!(pairs, 3 * 3);
     }
 }
