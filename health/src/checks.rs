@@ -91,7 +91,7 @@ impl Checks {
         self
     }
 
-    /// Members begin by starting: until the first good answer to [`Probe::Startup`] nothing else is held against them. How long that
+    /// Members begin by starting: until they answer [`Probe::Startup`] well, nothing else is held against them. How long that
     /// may take is for the number of bad answers to say, or for whoever has started them.
     pub fn starts(self) -> Self {
         Self { starts: true, ..self }

@@ -29,13 +29,21 @@ impl Lateness {
         self.due = None;
     }
 
-    /// Takes a tick, announces the next one, and returns by how much this one was too late: zero up to
-    /// one tick's length. An early one changes nothing, so that looking more often is free.
-    pub(crate) fn take(&mut self, now: Instant) -> Duration {
-        let Some(due) = self.due.filter(|due| *due <= now) else { return Duration::ZERO };
-        self.announce(now);
-        let late = now.saturating_duration_since(due);
-        if late > self.tick { late } else { Duration::ZERO }
+    /// By how much the announced tick is too late, if it is: more than one tick's length. Nobody is told of this lateness again.
+    pub(crate) fn take_stall(&mut self, now: Instant) -> Option<Duration> {
+        let late = now.saturating_duration_since(self.due?);
+        let is_stall = late > self.tick;
+        if is_stall {
+            self.announce(now);
+        }
+        is_stall.then_some(late)
+    }
+
+    /// Takes a tick, and announces the next one. An early one changes nothing, so that looking more often is free.
+    pub(crate) fn take(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| due <= now) {
+            self.announce(now);
+        }
     }
 
     fn announce(&mut self, now: Instant) {

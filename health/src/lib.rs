@@ -51,6 +51,7 @@
 mod monitor;
 
 mod member;
+mod pending;
 mod verdict;
 
 mod deadline;

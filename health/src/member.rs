@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::outliers::{Failures, Record};
 use crate::probe::{Answers, Turned};
 use crate::silence::{Beats, Rung};
-use crate::{Cause, Checks, Probe, ProbeFailure, Quantity, Standing, VerdictKind};
+use crate::{Cause, Checks, Probe, Quantity, Standing, VerdictKind};
 
 /// Something to tell of a member.
 pub(crate) type Finding = (VerdictKind, Cause, Instant);
@@ -15,6 +15,12 @@ pub(crate) type Finding = (VerdictKind, Cause, Instant);
 #[derive(Clone, Debug)]
 pub(crate) struct Member<K> {
     pub(crate) key: K,
+    /// Which life under this key it is, of all that the monitor has seen.
+    pub(crate) life: u64,
+    /// Its place among those whose memory is to be looked at.
+    pub(crate) doubt: Option<u64>,
+    inserted: Instant,
+    /// When its life began, moved on by the monitor's own stalls.
     began: Instant,
     /// It has not given its first good answer to the startup probe, and is one that has to.
     is_starting: bool,
@@ -24,7 +30,7 @@ pub(crate) struct Member<K> {
     pub(crate) record: Record,
     /// What was told of its being ejected.
     ejection: Option<(Failures, Instant)>,
-    probes: [(Answers, Option<Instant>); 3],
+    probes: [Answers; 3],
     served: u64,
     max_requests: Option<u64>,
     max_lifetime: Option<Duration>,
@@ -37,10 +43,14 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 impl<K: Copy> Member<K> {
     /// `chance` is between 0 and 1: how much of the jitter is its.
-    pub(crate) fn new(key: K, checks: &Checks, chance: f64, now: Instant) -> Self {
+    pub(crate) fn new(key: K, life: u64, checks: &Checks, chance: f64, now: Instant) -> Self {
         let part = 1.0 - checks.jitter * chance;
+        let shorter = |time: Duration| Duration::try_from_secs_f64(time.as_secs_f64() * part).unwrap_or(time);
         Self {
             key,
+            life,
+            doubt: None,
+            inserted: now,
             began: now,
             is_starting: checks.starts,
             beats: Beats::new(&checks.heartbeat, now),
@@ -48,12 +58,16 @@ impl<K: Copy> Member<K> {
             usage: Usage::default(),
             record: Record::default(),
             ejection: None,
-            probes: Probe::ALL.map(|_| (Answers::new(), None)),
+            probes: Probe::ALL.map(|_| Answers::new()),
             served: 0,
             max_requests: checks.max_requests.map(|requests| ((requests as f64 * part) as u64).max(1)),
-            max_lifetime: checks.max_lifetime.map(|time| time.mul_f64(part)),
+            max_lifetime: checks.max_lifetime.map(shorter),
             told_old: None,
         }
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        self.is_starting
     }
 
     pub(crate) fn standing(&self, checks: &Checks) -> Standing {
@@ -62,7 +76,7 @@ impl<K: Copy> Member<K> {
             Rung::Suspect => Standing::Suspect,
             Rung::Dead => Standing::Unhealthy,
         };
-        let failed = Probe::ALL.into_iter().filter(|probe| self.probes[probe.index()].0.is_bad());
+        let failed = Probe::ALL.into_iter().filter(|probe| self.probes[probe.index()].is_bad());
         let of_probes = failed.map(|probe| match probe.verdict() {
             VerdictKind::Unhealthy => Standing::Unhealthy,
             _ => Standing::Suspect,
@@ -86,6 +100,9 @@ impl<K: Copy> Member<K> {
     pub(crate) fn forgive(&mut self, checks: &Checks, late: Duration, now: Instant) {
         self.beats.forgive(late, &checks.heartbeat, now);
         self.limits.forgive(late, now);
+        self.probes.iter_mut().for_each(|answers| answers.forgive(late, now));
+        self.record.forgive();
+        self.began = self.began.checked_add(late).map_or(now, |began| began.min(now));
     }
 
     /// Time has passed.
@@ -152,32 +169,23 @@ impl<K: Copy> Member<K> {
         &mut self,
         probe: Probe,
         answer: Result<(), &str>,
+        began: Instant,
         checks: &Checks,
         now: Instant,
     ) -> Option<Finding> {
-        if self.is_starting && probe != Probe::Startup {
+        // Each has its time; and what was asked of another life under this key is not for this one.
+        if self.is_starting != (probe == Probe::Startup) || began < self.inserted {
             return None;
         }
-        if probe == Probe::Startup && answer.is_ok() {
+        let (answers, in_a_row) = (&mut self.probes[probe.index()], checks.probes[probe.index()]);
+        let turned = answers.handle(probe, answer, in_a_row, now);
+        if self.is_starting && answers.are_good(in_a_row) {
             self.is_starting = false;
+            self.beats.begin(now);
         }
-        let (answers, since) = &mut self.probes[probe.index()];
-        let turned = answers.handle(answer, checks.probes[probe.index()])?;
-        let began = *since.get_or_insert(now);
-        let failure = ProbeFailure {
-            probe,
-            failures: answers.failures,
-            reason: answers.reason.clone(),
-            lasted: now.saturating_duration_since(began),
-        };
-        let kind = match turned {
-            Turned::Bad => probe.verdict(),
-            Turned::Good => {
-                *since = None;
-                answers.clear();
-                VerdictKind::Recovered
-            }
-        };
-        Some((kind, Cause::Probe(failure), began))
+        Some(match turned? {
+            Turned::Bad(failure, since) => (probe.verdict(), Cause::Probe(failure), since),
+            Turned::Good(failure, since) => (VerdictKind::Recovered, Cause::Probe(failure), since),
+        })
     }
 }

@@ -1,12 +1,13 @@
 //! The monitor: all members, what comes in about them, and what is concluded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use crate::lateness::Lateness;
 use crate::member::{Finding, Member};
 use crate::outliers::Count;
+use crate::pending::Pending;
 use crate::{Checks, Failures, Heartbeat, Probe, Quantity, Sample, Standing, Verdict};
 
 /// Watches its members: their heartbeats, what they use, what they fail, how they answer.
@@ -31,9 +32,10 @@ use crate::{Checks, Failures, Heartbeat, Probe, Quantity, Sample, Standing, Verd
 ///   before each suspicion and once before each death, so that a monitor that is late every time still
 ///   finds a member that hangs, after as many ticks as ever and a little.
 ///
-/// - It is no time over a limit, either, and a probe that was asked before it and failed says nothing.
+/// - It is no time over a limit, either, and makes nobody older. A probe that was asked before its end and failed, requests that failed
+///   until it was noticed, and lag that reaches back into it say nothing.
 ///
-/// So a stall of any length, of the monitor alone or of everyone, raises no suspicion. Calls that come
+/// It is noticed by whatever comes first after it, with its time: the tick, a beat, a value. So a stall of any length, of the monitor alone or of everyone, raises no suspicion. Calls that come
 /// early or more often than announced are free and change nothing of this.
 #[derive(Debug)]
 pub struct Monitor<K> {
@@ -42,7 +44,13 @@ pub struct Monitor<K> {
     /// In no order; `place_of` finds them.
     members: Vec<Member<K>>,
     place_of: HashMap<K, usize>,
-    verdicts: VecDeque<Verdict<K>>,
+    verdicts: Pending<K>,
+    /// How many lives there were.
+    lives: u64,
+    /// Whose memory is to be looked at, in the order in which that came up.
+    doubts: BTreeMap<u64, K>,
+    /// How often that came up.
+    doubted: u64,
     rng: fastrand::Rng,
     /// When members were last compared.
     swept: Option<Instant>,
@@ -60,7 +68,10 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
             checks,
             members: Vec::new(),
             place_of: HashMap::new(),
-            verdicts: VecDeque::new(),
+            verdicts: Pending::new(),
+            lives: 0,
+            doubts: BTreeMap::new(),
+            doubted: 0,
             swept: None,
             stalled: None,
         }
@@ -73,19 +84,20 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     pub fn insert(&mut self, key: K, now: Instant) {
         self.remove(key);
         self.place_of.insert(key, self.members.len());
+        self.lives += 1;
         let chance = self.rng.f64();
-        self.members.push(Member::new(key, &self.checks, chance, now));
+        self.members.push(Member::new(key, self.lives, &self.checks, chance, now));
         self.lateness.start(now);
     }
 
     /// Watches a member no more, and forgets verdicts about it that were not polled. Idempotent.
     pub fn remove(&mut self, key: K) {
         let Some(place) = self.place_of.remove(&key) else { return };
-        self.members.swap_remove(place);
+        let gone = self.members.swap_remove(place);
+        gone.doubt.and_then(|doubt| self.doubts.remove(&doubt));
         if let Some(moved) = self.members.get(place) {
             self.place_of.insert(moved.key, place);
         }
-        self.verdicts.retain(|verdict| verdict.key != key);
         if self.members.is_empty() {
             self.lateness.stop();
         }
@@ -95,7 +107,9 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
 
     /// The member gave a sign of life. Unknown members are ignored, here and everywhere.
     pub fn handle_beat(&mut self, key: K, now: Instant) {
-        self.with(key, |member, checks, found| member.handle_beat(checks, now).into_iter().for_each(found));
+        self.with(key, now, |member, checks, found| {
+            member.handle_beat(checks, now).into_iter().for_each(found);
+        });
     }
 
     /// The member's own count of its beats reads so much now; if it changed, that is a beat.
@@ -103,14 +117,16 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     /// For counters in shared memory that a member raises without telling anyone. The first reading is
     /// only remembered, since it may be old. The value is not trusted: any change will do, backwards too.
     pub fn handle_counter(&mut self, key: K, value: u64, now: Instant) {
-        if self.member_mut(key).is_some_and(|member| member.beats.counted(value)) {
-            self.handle_beat(key, now);
-        }
+        self.with(key, now, |member, checks, found| {
+            if member.beats.counted(value) {
+                member.handle_beat(checks, now).into_iter().for_each(found);
+            }
+        });
     }
 
     /// What a process uses, as it was measured now. What is missing in the sample changes nothing.
     pub fn handle_sample(&mut self, key: K, sample: &Sample, now: Instant) {
-        self.with(key, |member, checks, found| {
+        self.with(key, now, |member, checks, found| {
             if let Some(bytes) = sample.proportional_bytes() {
                 member.limits.handle_confirmation(Some(bytes as f64), checks, now, found);
             }
@@ -133,12 +149,21 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     /// One of a member's quantities has this value now: its lag, or a gauge of its own.
     /// A value that is no number changes nothing.
     pub fn handle_value(&mut self, key: K, quantity: &Quantity, value: f64, now: Instant) {
-        self.with(key, |member, checks, found| member.handle_value(quantity, value, checks, now, found));
+        self.notice_stall(now);
+        // Lag reaches back into the past, and may be told of a little later.
+        let reaches = value + self.checks.heartbeat.suspect_after().as_secs_f64();
+        let ago = self.stalled.map(|stalled| now.saturating_duration_since(stalled).as_secs_f64());
+        if *quantity == Quantity::Lag && ago.is_some_and(|ago| ago <= reaches) {
+            return;
+        }
+        self.with(key, now, |member, checks, found| member.handle_value(quantity, value, checks, now, found));
     }
 
     /// The memory that [`poll_confirm`](Self::poll_confirm) asked for can't be measured more closely: what was measured first has to do.
     pub fn handle_unconfirmed(&mut self, key: K, now: Instant) {
-        self.with(key, |member, checks, found| member.limits.handle_confirmation(None, checks, now, found));
+        self.with(key, now, |member, checks, found| {
+            member.limits.handle_confirmation(None, checks, now, found)
+        });
     }
 
     /// The member has answered so many requests so far, and so many of them with a failure.
@@ -158,10 +183,11 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         began: Instant,
         now: Instant,
     ) {
+        self.notice_stall(now);
         let is_excused = answer.is_err() && self.stalled.is_some_and(|stalled| began <= stalled);
         if !is_excused {
-            self.with(key, |member, checks, found| {
-                member.handle_probe(probe, answer, checks, now).into_iter().for_each(found);
+            self.with(key, now, |member, checks, found| {
+                member.handle_probe(probe, answer, began, checks, now).into_iter().for_each(found);
             });
         }
     }
@@ -169,19 +195,24 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     /// Looks who has been silent for too long, and who fails more than the others. Afterwards, [`poll_timeout`](Self::poll_timeout) is
     /// `None` or later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let late = self.lateness.take(now);
-        if late > Duration::ZERO {
-            self.stalled = Some(now);
-        }
+        self.notice_stall(now);
+        self.lateness.take(now);
         let Self { members, checks, verdicts, .. } = self;
         for member in members {
-            if late > Duration::ZERO {
-                member.forgive(checks, late, now);
-            }
-            let key = member.key;
-            member.judge(checks, now, &mut |finding| verdicts.push_back(verdict(key, finding)));
+            let (key, life) = (member.key, member.life);
+            member.judge(checks, now, &mut |finding| verdicts.push(life, verdict(key, finding)));
         }
         self.sweep(now);
+        self.bound();
+    }
+
+    /// If the monitor itself stood still until now, that is nobody's fault.
+    fn notice_stall(&mut self, now: Instant) {
+        let Some(late) = self.lateness.take_stall(now) else { return };
+        self.stalled = Some(now);
+        for member in &mut self.members {
+            member.forgive(&self.checks, late, now);
+        }
     }
 
     /// Compares what members fail, now and then.
@@ -195,20 +226,25 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         let counts: Vec<Count> =
             self.members.iter_mut().map(|member| member.record.handle_sweep(outliers.window, now)).collect();
         let all = counts.iter().copied().fold(Count::default(), Count::plus);
-        let ejected = self.members.iter().filter(|member| member.record.until.is_some()).count();
-        let room = outliers.allowed(self.members.len()).saturating_sub(ejected);
-        let mut worst: Vec<usize> = (0..counts.len())
-            .filter(|at| {
-                let (own, others) = (counts[*at], all.minus(counts[*at]));
-                self.members[*at].record.until.is_none()
-                    && own.requests >= outliers.min_requests
-                    && own.share() >= outliers.share
-                    && own.share() >= 2.0 * others.share()
-            })
-            .collect();
-        worst.sort_by(|a, b| counts[*b].share().total_cmp(&counts[*a].share()));
-        for at in worst.into_iter().take(room) {
-            let (own, others) = (counts[at], all.minus(counts[at]));
+        let is_ejected = |member: &&Member<K>| member.record.until.is_some();
+        let ejected = self.members.iter().filter(is_ejected).count();
+        let mut room = outliers.allowed(self.members.len()).saturating_sub(ejected);
+        let is_well = |member: &Member<K>| member.standing(&self.checks) == Standing::Well;
+        let mut well = self.members.iter().filter(|member| is_well(member)).count();
+        let worst = self.members.iter().zip(&counts).enumerate().filter(|(_, (member, own))| {
+            let may_go = member.record.until.is_none() && !member.is_starting();
+            may_go && outliers.is_one(**own, all.minus(**own))
+        });
+        let mut worst: Vec<_> = worst.map(|(at, (member, own))| (at, *own, is_well(member))).collect();
+        worst.sort_by(|(_, a, _), (_, b, _)| b.share().total_cmp(&a.share()));
+        for (at, own, was_well) in worst {
+            // Some are left, and so is the last one that is well.
+            if room == 0 || (was_well && well == 1) {
+                continue;
+            }
+            room -= 1;
+            well -= usize::from(was_well);
+            let others = all.minus(own);
             let failures = Failures {
                 requests: own.requests,
                 failed: own.failed,
@@ -217,8 +253,9 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
                 lasting: Duration::ZERO,
             };
             let member = &mut self.members[at];
-            let finding = member.eject(failures, &self.checks, now);
-            self.verdicts.extend(finding.map(|finding| verdict(member.key, finding)));
+            if let Some(finding) = member.eject(failures, &self.checks, now) {
+                self.verdicts.push(member.life, verdict(member.key, finding));
+            }
         }
     }
 
@@ -233,12 +270,16 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     /// [sample](Self::handle_sample) with the proportional share, or by [`handle_unconfirmed`](Self::handle_unconfirmed).
     /// The same until it is answered.
     pub fn poll_confirm(&self) -> Option<K> {
-        self.members.iter().find(|member| member.limits.needs_confirmation()).map(|member| member.key)
+        self.doubts.first_key_value().map(|(_, key)| *key)
     }
 
     /// What was concluded, oldest first.
+    ///
+    /// Whoever polls seldom may miss that a member recovered and fell ill of the same again in between; nothing else, and never how
+    /// that ended.
     pub fn poll_verdict(&mut self) -> Option<Verdict<K>> {
-        self.verdicts.pop_front()
+        let (members, place_of) = (&self.members, &self.place_of);
+        self.verdicts.pop(|key, life| lives(members, place_of, key, life))
     }
 
     // Getters.
@@ -263,14 +304,42 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         self.members.get_mut(*self.place_of.get(&key)?)
     }
 
-    /// Does something with a member, and concludes what it finds.
-    fn with(&mut self, key: K, act: impl FnOnce(&mut Member<K>, &Checks, &mut dyn FnMut(Finding))) {
-        let Some(member) = self.place_of.get(&key).and_then(|place| self.members.get_mut(*place)) else {
-            return;
-        };
-        let verdicts = &mut self.verdicts;
-        act(member, &self.checks, &mut |finding| verdicts.push_back(verdict(key, finding)));
+    /// Does something with a member at this time, and concludes what it finds.
+    fn with(
+        &mut self,
+        key: K,
+        now: Instant,
+        act: impl FnOnce(&mut Member<K>, &Checks, &mut dyn FnMut(Finding)),
+    ) {
+        self.notice_stall(now);
+        let Self { members, place_of, verdicts, checks, doubts, doubted, .. } = self;
+        let Some(member) = place_of.get(&key).and_then(|place| members.get_mut(*place)) else { return };
+        let life = member.life;
+        act(member, checks, &mut |finding| verdicts.push(life, verdict(key, finding)));
+        match (member.doubt, member.limits.needs_confirmation()) {
+            (None, true) => {
+                *doubted += 1;
+                doubts.insert(*doubted, key);
+                member.doubt = Some(*doubted);
+            }
+            (Some(doubt), false) => {
+                doubts.remove(&doubt);
+                member.doubt = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        self.bound();
     }
+
+    fn bound(&mut self) {
+        let (members, place_of) = (&self.members, &self.place_of);
+        self.verdicts.bound(|key, life| lives(members, place_of, key, life));
+    }
+}
+
+/// Whether the member with this key is still the one that lived this life.
+fn lives<K: Eq + Hash>(members: &[Member<K>], place_of: &HashMap<K, usize>, key: K, life: u64) -> bool {
+    place_of.get(&key).and_then(|place| members.get(*place)).is_some_and(|member| member.life == life)
 }
 
 fn verdict<K>(key: K, (kind, cause, since): Finding) -> Verdict<K> {

@@ -27,6 +27,7 @@ pub struct Outliers {
 }
 
 const LONGEST: Duration = Duration::from_secs(300);
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// How often the members are compared.
 const SWEEPS_PER_WINDOW: u32 = 10;
@@ -58,14 +59,23 @@ impl Outliers {
         Self { share: failed, ..self }
     }
 
-    /// For how long it gets nothing, the first time.
+    /// For how long it gets nothing, the first time; at most a year.
     pub fn for_at_least(self, time: Duration) -> Self {
-        Self { base: time, ..self }
+        Self { base: time.min(A_YEAR), ..self }
     }
 
-    /// Which part of the members may be suspect for this at a time; one in any case, and never all.
+    /// Which part of the members may be suspect for this at a time; one in any case, and never the last that is well.
     pub fn at_most(self, part: f64) -> Self {
         Self { at_most: part, ..self }
+    }
+
+    /// Whether one who has done this fails more than all the others, who have done that. Nobody does where there are no others.
+    pub(crate) fn is_one(&self, own: Count, others: Count) -> bool {
+        own.requests >= self.min_requests
+            && own.failed > 0
+            && others.requests > 0
+            && own.share() >= self.share
+            && own.share() >= 2.0 * others.share()
     }
 
     pub(crate) fn sweep(&self) -> Duration {
@@ -135,7 +145,8 @@ impl Count {
 /// What one member has answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
-    now: Count,
+    /// `None` until the first reading, which says nothing of the time before it; and again after the monitor stood still.
+    now: Option<Count>,
     /// What it was at the sweeps of the last window.
     past: VecDeque<(Instant, Count)>,
     /// Until when it is ejected.
@@ -148,24 +159,32 @@ pub(crate) struct Record {
 impl Record {
     /// It has answered so many so far. Counts that go backwards begin anew.
     pub(crate) fn handle_counts(&mut self, requests: u64, failed: u64) {
-        if requests < self.now.requests || failed < self.now.failed {
+        let failed = failed.min(requests);
+        if self.now.is_some_and(|before| requests < before.requests || failed < before.failed) {
             self.past.clear();
         }
-        self.now = Count { requests, failed };
+        self.now = Some(Count { requests, failed });
+    }
+
+    /// The monitor stood still: what failed then is nobody's fault, and comes with the next reading.
+    pub(crate) fn forgive(&mut self) {
+        self.now = None;
+        self.past.clear();
     }
 
     /// Those of the window that ends now.
     pub(crate) fn handle_sweep(&mut self, window: Duration, now: Instant) -> Count {
+        let Some(count) = self.now else { return Count::default() };
         while self.past.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= window) {
             self.past.pop_front();
         }
-        let before = self.past.front().map_or(self.now, |(_, count)| *count);
-        self.past.push_back((now, self.now));
+        let before = self.past.front().map_or(count, |(_, count)| *count);
+        self.past.push_back((now, count));
         // A sweep a window's tenth: no more than that and what is at its edges.
         while self.past.len() > 2 * SWEEPS_PER_WINDOW as usize {
             self.past.pop_front();
         }
-        self.now.minus(before)
+        count.minus(before)
     }
 
     /// It gets no more for a while, which is returned.

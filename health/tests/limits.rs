@@ -4,8 +4,8 @@ mod clock;
 
 use std::time::Duration;
 
-use clock::{ms, patient, polled, start, tick_until};
-use cluster_health::{Cause, Checks, Limit, Monitor, Quantity, Sample, Standing, VerdictKind};
+use clock::{drowsy, kinds, ms, patient, polled, start, tick_until};
+use cluster_health::{Cause, Checks, Heartbeat, Limit, Monitor, Quantity, Sample, Standing, VerdictKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -15,7 +15,7 @@ fn queue() -> Quantity {
 
 /// A monitor of member 1 with this limit of its queue.
 fn watch(limit: Limit) -> Monitor<u8> {
-    let mut monitor = Monitor::new(Checks::new().heartbeat(patient()).limit(queue(), limit));
+    let mut monitor = Monitor::new(Checks::new().heartbeat(drowsy()).limit(queue(), limit));
     monitor.insert(1, start());
     monitor
 }
@@ -183,7 +183,7 @@ fn each_limit_of_a_quantity_speaks_for_itself_and_the_worst_is_the_standing() {
 fn the_use_of_processors_is_that_of_the_whole_window() {
     let begin = start();
     let mut monitor = Monitor::new(
-        Checks::new().limit(Quantity::Cpu, Limit::over(0.8)).cpu_window(10 * SECOND).heartbeat(patient()),
+        Checks::new().limit(Quantity::Cpu, Limit::over(0.8)).cpu_window(10 * SECOND).heartbeat(drowsy()),
     );
     monitor.insert(1, begin);
     let mut give = |at: u64, used: u64| {
@@ -204,4 +204,54 @@ fn the_use_of_processors_is_that_of_the_whole_window() {
     assert_eq!(give(60_000, 0), []);
     assert_eq!(give(59_000, 900_000), []);
     assert_eq!(give(60_000, 900_000), []);
+}
+
+#[test]
+fn the_time_in_which_the_monitor_stood_still_is_no_time_over_a_limit_whatever_is_handled_first() {
+    for value_first in [true, false] {
+        let begin = start();
+        let mut monitor = Monitor::new(
+            Checks::new()
+                .heartbeat(patient())
+                .limit(queue(), Limit::over(100.0).lasting(10 * SECOND).replace()),
+        );
+        monitor.insert(1, begin);
+        monitor.handle_value(1, &queue(), 150.0, begin);
+        let now = begin + 3_600 * SECOND;
+        if value_first {
+            monitor.handle_value(1, &queue(), 150.0, now);
+            monitor.handle_timeout(now);
+        } else {
+            monitor.handle_timeout(now);
+            monitor.handle_value(1, &queue(), 150.0, now);
+        }
+        assert_eq!(polled(&mut monitor), [], "value first: {value_first}");
+        assert_eq!(kinds(&tick_until(&mut monitor, now + 10 * SECOND)), []);
+        monitor.handle_value(1, &queue(), 150.0, now + 10 * SECOND);
+        assert_eq!(polled(&mut monitor), [(1, VerdictKind::Unhealthy)]);
+    }
+}
+
+#[test]
+fn lag_in_which_the_monitor_itself_stood_still_is_nobody_s() {
+    let begin = start();
+    let heartbeat = Heartbeat::new().interval(SECOND).suspect_missed(30).dead_missed(1_000);
+    let mut monitor =
+        Monitor::new(Checks::new().limit(Quantity::Lag, Limit::over(0.5).replace()).heartbeat(heartbeat));
+    monitor.insert(1, begin);
+    // Everybody was stopped for 15 s.
+    let now = begin + 15 * SECOND;
+    monitor.handle_value(1, &Quantity::Lag, 14.9, now);
+    assert_eq!(polled(&mut monitor), []);
+    monitor.handle_timeout(now);
+    tick_until(&mut monitor, now + SECOND);
+    monitor.handle_value(1, &Quantity::Lag, 14.9, now + SECOND);
+    assert_eq!(polled(&mut monitor), []);
+    // This is its own.
+    monitor.handle_beat(1, now + 20 * SECOND);
+    tick_until(&mut monitor, now + 40 * SECOND);
+    monitor.handle_beat(1, now + 40 * SECOND);
+    tick_until(&mut monitor, now + 60 * SECOND);
+    monitor.handle_value(1, &Quantity::Lag, 2.0, now + 60 * SECOND);
+    assert_eq!(polled(&mut monitor), [(1, VerdictKind::Unhealthy)]);
 }

@@ -4,7 +4,7 @@ mod clock;
 
 use std::time::{Duration, Instant};
 
-use clock::{patient, polled, start};
+use clock::{drowsy, polled, start};
 use cluster_health::{Cause, Checks, Limit, Monitor, Quantity, Sample, Standing, VerdictKind};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn watch(begin: Instant, limits: &[Limit]) -> Monitor<u8> {
     let checks = limits
         .iter()
-        .fold(Checks::new().heartbeat(patient()), |checks, limit| checks.limit(Quantity::Memory, *limit));
+        .fold(Checks::new().heartbeat(drowsy()), |checks, limit| checks.limit(Quantity::Memory, *limit));
     let mut monitor = Monitor::new(checks);
     monitor.insert(1, begin);
     monitor
@@ -153,7 +153,8 @@ fn a_limit_that_only_reports_is_not_confirmed_and_neither_is_one_of_a_monitor_th
     resident(&mut monitor, 150, begin);
     assert_eq!((monitor.poll_confirm(), polled(&mut monitor)), (None, vec![(1, VerdictKind::Noticed)]));
 
-    let checks = Checks::new().limit(Quantity::Memory, Limit::over(100.0).replace()).confirm_memory(false);
+    let limit = Limit::over(100.0).replace();
+    let checks = Checks::new().limit(Quantity::Memory, limit).confirm_memory(false);
     let mut monitor = Monitor::new(checks);
     monitor.insert(1, begin);
     resident(&mut monitor, 150, begin);

@@ -163,8 +163,28 @@ impl Run {
         }
     }
 
+    /// A stall is noticed by whatever comes first after it, and once.
+    fn notice_stall(&mut self) {
+        let (now, heartbeat) = (self.now, self.heartbeat);
+        let Some(due) = self.monitor.poll_timeout().filter(|due| now > *due + heartbeat.beats_every() / 2)
+        else {
+            return;
+        };
+        for member in self.members.values_mut() {
+            member.stalls.push((due, now));
+            let excess = member.silence(now).saturating_sub(member.silence_after_stall(&heartbeat));
+            if excess > ms(0) && !member.graced {
+                member.grace += excess;
+                member.graced = true;
+            }
+        }
+    }
+
     /// Those in the mood beat: by an event, or by a counter that is read whether it changed or not.
     fn beat(&mut self) {
+        // Somebody else's, whom nobody knows.
+        self.notice_stall();
+        self.monitor.handle_beat(99, self.now);
         for (key, member) in &mut self.members {
             let by_event = key % 2 == 0;
             if member.beats {
@@ -225,18 +245,7 @@ impl Run {
     fn handle_timeout(&mut self) {
         let (now, heartbeat) = (self.now, self.heartbeat);
         let half = heartbeat.beats_every() / 2;
-        if let Some(due) = self.monitor.poll_timeout()
-            && now > due + half
-        {
-            for member in self.members.values_mut() {
-                member.stalls.push((due, now));
-                let excess = member.silence(now).saturating_sub(member.silence_after_stall(&heartbeat));
-                if excess > ms(0) && !member.graced {
-                    member.grace += excess;
-                    member.graced = true;
-                }
-            }
-        }
+        self.notice_stall();
         for (key, member) in &mut self.members {
             let silence = member.silence(now);
             if member.liveness == Standing::Well && silence >= heartbeat.suspect_after() {

@@ -52,3 +52,8 @@ pub(crate) fn polled(monitor: &mut Monitor<u8>) -> Vec<(u8, VerdictKind)> {
 pub(crate) fn patient() -> Heartbeat {
     Heartbeat::new().interval(ms(1_000)).suspect_missed(1_000_000)
 }
+
+/// A heartbeat that finds nobody and hardly ever ticks, for tests that don't either.
+pub(crate) fn drowsy() -> Heartbeat {
+    Heartbeat::new().interval(ms(1_000_000_000))
+}
