@@ -57,6 +57,16 @@ pub enum Event {
         workers: usize,
     },
     /// A verdict on a worker's health.
+    ///
+    /// What managers in Node's world call by names of their own:
+    ///
+    /// | there | here |
+    /// |---|---|
+    /// | high memory, memory threshold | cause [`Limit`](Cause::Limit) of [`Quantity::Memory`](cluster_health::Quantity::Memory) |
+    /// | high CPU, CPU threshold | cause `Limit` of [`Quantity::Cpu`](cluster_health::Quantity::Cpu) |
+    /// | health check failed, worker unresponsive | cause [`Silence`](Cause::Silence) or [`Probe`](Cause::Probe) |
+    /// | max requests, max age | causes [`Requests`](Cause::Requests) and [`Lifetime`](Cause::Lifetime) |
+    /// | metrics | [`ClusterStatus`](crate::ClusterStatus), whenever it is asked for |
     Health {
         /// Which worker.
         id: WorkerId,
