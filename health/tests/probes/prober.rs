@@ -87,6 +87,34 @@ fn only_one_kind_of_probe_can_be_removed() {
     }
 }
 
+#[test]
+fn as_many_are_asked_at_a_time_as_there_are_threads() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let hangs = Target::Http(HttpGet::new(listener.local_addr().unwrap(), "/").unwrap());
+    let prober = Prober::with_threads(6).unwrap();
+    for key in 0..6 {
+        prober.insert(key, Probe::Liveness, hangs.clone(), often());
+    }
+    let connections = (0..6).map(|_| eventually("another one is asked", || listener.accept().ok()));
+    let connections: Vec<_> = connections.collect();
+    assert_eq!(prober.try_recv(), None, "none of them is answered yet");
+    drop(connections);
+}
+
+#[test]
+fn who_comes_later_may_be_asked_earlier() {
+    let prober = Prober::new().unwrap();
+    let seldom = often().period(Duration::from_secs(1_000_000));
+    for key in 0..8 {
+        prober.insert(key, Probe::Liveness, script("exit 0"), seldom);
+    }
+    prober.insert(8, Probe::Liveness, script("exit 0"), often());
+    for _ in 0..3 {
+        assert_eq!(prober.recv_timeout(LONG).expect("it is asked").key, 8);
+    }
+}
+
 /// A program that hangs, with its pid, once it does.
 fn hanging(prober: &Prober<u32>, name: &str) -> String {
     let path = std::env::temp_dir().join(format!("probes-{}-{name}", std::process::id()));

@@ -242,3 +242,29 @@ impl Output {
         lines.rev().find(|line| !line.is_empty()).map(shown).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn of_what_it_writes_only_the_end_is_kept() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut output = Output { reader, tail: Vec::new(), is_open: true };
+        for round in 0..10 {
+            let last = format!("line {round}");
+            writer.write_all(&[b'x'; TAIL]).unwrap();
+            writeln!(writer, "\n{last}").unwrap();
+            while output.last_line() != last {
+                assert!(output.read());
+                assert!(output.tail.len() <= TAIL);
+            }
+        }
+        assert!(output.is_open);
+        drop(writer);
+        assert!(!output.read());
+        assert!(!output.is_open, "waiting for it would spin");
+    }
+}
