@@ -76,6 +76,19 @@ fn who_finds_no_place_waits_the_oldest_first() {
 }
 
 #[test]
+fn who_overruns_its_period_waits_behind_those_who_wait() {
+    let now = Instant::now();
+    let mut schedule = Schedule::new(1, 1);
+    schedule.insert("patient", Probe::Liveness, every(ms(1000)), now);
+    let patient = schedule.poll_timeout().unwrap();
+    schedule.insert("slow", Probe::Liveness, every(ms(10)), patient - ms(100));
+    let slow = schedule.poll_due(patient - ms(90)).unwrap();
+    assert_eq!(slow.key, "slow");
+    schedule.handle_done(slow.ticket, patient + ms(50));
+    assert_eq!(schedule.poll_due(patient + ms(50)).unwrap().key, "patient");
+}
+
+#[test]
 fn after_a_long_pause_everybody_is_asked_once() {
     let now = Instant::now();
     let mut schedule = Schedule::new(10, 1);
