@@ -96,7 +96,7 @@ fn verdicts_that_nobody_polls_are_bounded_and_still_make_sense() {
             let expected = if at % 2 == 0 { VerdictKind::Suspect } else { VerdictKind::Recovered };
             assert_eq!(kind, expected, "a recovery has its beginning, and a beginning comes once");
         }
-        let is_suspect = of(1).last() == Some(VerdictKind::Suspect);
+        let is_suspect = of(1).next_back() == Some(VerdictKind::Suspect);
         assert_eq!(is_suspect, monitor.standing(1) == Some(Standing::Suspect), "the last one holds");
         assert!(of(2).any(|kind| kind == VerdictKind::Recycle));
     }
