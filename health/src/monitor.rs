@@ -150,8 +150,8 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     /// A value that is no number changes nothing.
     pub fn handle_value(&mut self, key: K, quantity: &Quantity, value: f64, now: Instant) {
         self.notice_stall(now);
-        // Lag reaches back into the past, and may be told of a little later.
-        let reaches = value + self.checks.heartbeat.suspect_after().as_secs_f64();
+        // Lag reaches back into the past, and may be told of a few beats later.
+        let reaches = value + self.checks.heartbeat.beats_every().saturating_mul(5).as_secs_f64();
         let ago = self.stalled.map(|stalled| now.saturating_duration_since(stalled).as_secs_f64());
         if *quantity == Quantity::Lag && ago.is_some_and(|ago| ago <= reaches) {
             return;
@@ -238,12 +238,12 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         let mut worst: Vec<_> = worst.map(|(at, (member, own))| (at, *own, is_well(member))).collect();
         worst.sort_by(|(_, a, _), (_, b, _)| b.share().total_cmp(&a.share()));
         for (at, own, was_well) in worst {
-            // Some are left, and so is the last one that is well.
-            if room == 0 || (was_well && well == 1) {
+            // Most are left, and one that is well is among them.
+            let left = well - usize::from(was_well);
+            if room == 0 || left == 0 {
                 continue;
             }
-            room -= 1;
-            well -= usize::from(was_well);
+            (room, well) = (room - 1, left);
             let others = all.minus(own);
             let failures = Failures {
                 requests: own.requests,
