@@ -52,6 +52,12 @@ impl Heartbeat {
         }
     }
 
+    /// None is expected: members that never beat, such as programs that know nothing of this one, are not blamed for it. The monitor
+    /// still ticks twice per interval.
+    pub fn not_expected() -> Self {
+        Self { suspect_missed: u32::MAX, dead_at_least: Duration::MAX, ..Self::new() }
+    }
+
     /// How a suspicion is come to. Default: [`Detector::Fixed`].
     #[must_use]
     pub fn detect_by(self, detector: Detector) -> Self {
@@ -131,6 +137,9 @@ mod tests {
         assert!(none.tick() > Duration::ZERO, "a tick of no length would spin");
         assert!(none.suspect_after() > Duration::ZERO);
         assert_eq!(none.dead_after(), none.suspect_after());
+
+        let silent = Heartbeat::not_expected();
+        assert!(silent.suspect_after() > Duration::from_secs(20 * 365 * 86_400));
 
         let endless = Heartbeat::new().interval(Duration::MAX).dead_missed(u32::MAX);
         assert_eq!(endless.dead_after(), Duration::MAX);
