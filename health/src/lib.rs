@@ -1,20 +1,25 @@
-//! Decides which member (a worker, a thread, a host) is well, from its heartbeats.
+//! Decides which member (a worker, a thread, a host) is well, and says why.
 //!
-//! Death of a process on the same machine is an event and needs no detector; heartbeats find those that
-//! *hang*. Two rungs, since the two have different prices: *suspect* soon (send it nothing more; free to
-//! undo), *dead* late (replace it). And one rule above all: a monitor that was late itself blames nobody.
+//! Death of a process on the same machine is an event and needs no detector. This finds the others: those that *hang* (heartbeats,
+//! probes), that use too much (limits of memory, processors, descriptors, lag, and gauges of one's own), that fail more than the others
+//! (outliers), and those whose life is to end (requests, lifetime). What follows has its price, so there are rungs: *suspect* soon (send
+//! it nothing more; free to undo), *recycle* (replace it when convenient), *unhealthy* late (replace it now). And one rule above all: a
+//! monitor that was late itself blames nobody.
 //!
-//! There is no I/O in here, no clock, no thread: a driver reads the beats, hands in the time and waits
-//! until the next deadline.
+//! The core has no I/O, no clock, no thread: a driver reads beats and figures, hands in the time and waits until the next deadline.
+//! Beside it, behind the feature `os` (on by default), `os` reads off Linux how processes are.
 //!
 //! ```text
-//!   insert / remove(key)        ──┐     ┌──────────────────────┐
-//!                                 ├────▶│       Monitor        │──▶ poll_verdict(): who is suspect, dead,
-//!   handle_beat(key, now)       ──┤     │                      │    recovered, and why
-//!   handle_counter(key, n, now) ──┤     │  Well ─▶ Suspect ─▶  │
-//!   handle_timeout(now)         ──┘     │   ▲         │  Dead  │──▶ poll_timeout(): when to call
-//!                                       │   └─ beat ──┴───┘    │    handle_timeout
-//!                                       └──────────────────────┘
+//!   insert / remove(key)         ──┐     ┌─────────────────────────┐
+//!                                  │     │         Monitor         │
+//!   handle_beat(key, now)        ──┤     │                         │──▶ poll_verdict(): noticed, suspect, recycle,
+//!   handle_counter(key, n, now)  ──┤     │  silence   Well Suspect │    unhealthy, recovered; why, and since when
+//!   handle_sample(key, .., now)  ──┼────▶│            Dead         │
+//!   handle_value(key, .., now)   ──┤     │  limits    soft, hard   │──▶ poll_confirm(): whose memory to look at closely
+//!   handle_probe(key, .., now)   ──┤     │  probes    n in a row   │
+//!   handle_requests(key, ..)     ──┤     │  outliers  ejected      │──▶ poll_timeout(): when to call
+//!   handle_timeout(now)          ──┘     │  lives     over         │    handle_timeout
+//!                                        └─────────────────────────┘
 //! ```
 //!
 //! Time is whatever the driver says and should not go backwards; where it does, it is taken to stand
@@ -85,6 +90,6 @@ pub use sample::Sample;
 pub use verdict::{Cause, Silence, Standing, Verdict, VerdictKind};
 
 /// Runs the example in the README.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "os"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
