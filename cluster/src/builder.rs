@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster_balancer::Strategy;
-use cluster_health::{Checks, Heartbeat, InARow, Limit, Probe, Quantity};
+use cluster_health::{Checks, Heartbeat, Limit, Quantity};
 use cluster_supervisor::{Budget, Policy, Roll};
 
 use crate::{Key, Mode, Output, Peek, Primary, Result, Role, Worker};
@@ -121,8 +121,7 @@ impl Builder {
             peek: Peek::new(),
             limits: Limits::default(),
             policy: Policy::new(),
-            // What the application says of its readiness counts at once.
-            checks: Checks::new().probe(Probe::Readiness, InARow::new(1, 1)),
+            checks: Checks::new(),
             sample_every: Duration::from_secs(1),
             gauge: None,
             window: 32,
@@ -245,7 +244,10 @@ impl Builder {
 
     /// What the workers are checked for, and what follows: limits of memory, CPU use, descriptors, loop lag and gauges of the application,
     /// failed requests, and what [`Checks`] has more. Default: the heartbeat alone. It replaces what was set by [`heartbeat`](Self::heartbeat)
-    /// and the methods below.
+    /// and the methods below. Inline mode knows none of this.
+    ///
+    /// Who exceeds a limit that makes it suspect, or fails its requests, goes on as long as nobody else serves; who has to go for a limit waits
+    /// for its successor where somebody is missing already. In modes `Shared` and `ReusePort` a suspect may accept what it finds.
     pub fn health(mut self, checks: Checks) -> Self {
         self.checks = checks;
         self

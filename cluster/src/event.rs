@@ -33,6 +33,13 @@ pub enum Event {
         /// Why it could not be started, if that is what happened.
         error: Option<Arc<str>>,
     },
+    /// A worker says that it can take work, or that it can't: then it gets no connections.
+    Readiness {
+        /// Which worker.
+        id: WorkerId,
+        /// Whether it can.
+        ready: bool,
+    },
     /// A worker has ended and others lived on that it had started: see [`Builder::kill_descendants`](crate::Builder::kill_descendants).
     LeftBehind {
         /// Which worker.
@@ -90,6 +97,10 @@ impl fmt::Display for Event {
                 event.fmt(f)?;
                 error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))?;
                 post_mortem.as_ref().map_or(Ok(()), |post_mortem| post_mortem.fmt(f))
+            }
+            Self::Readiness { id, ready: true } => write!(f, "worker {id} says that it can take work"),
+            Self::Readiness { id, ready: false } => {
+                write!(f, "worker {id} says that it can take no work: it gets no connections")
             }
             Self::LeftBehind { id, killed, left: 0 } => {
                 write!(f, "worker {id} left {killed} processes behind, which were killed")

@@ -59,7 +59,7 @@ pub struct WorkerStatus {
     pub generation: u32,
     /// The process, if there is one.
     pub pid: Option<u32>,
-    /// `starting`, `ready`, `suspect`, `draining`, `stopping`, `backoff` or `gave-up`.
+    /// `starting`, `ready`, `suspect`, `unready`, `draining`, `stopping`, `backoff` or `gave-up`.
     pub state: String,
     /// Why, where that needs a word: a slot that was given up.
     pub reason: Option<String>,

@@ -51,12 +51,12 @@ pub(crate) enum ToPrimary {
     },
     /// The application is ready.
     Ready,
-    /// The application can take work now, or can't.
-    Readiness(bool),
-    /// What the application counts, by its names: those that have changed.
-    Gauges(Vec<(String, f64)>),
     /// The worker was told to leave by somebody else, or can receive no more: it drains and ends.
     Leaving,
+    /// The application can take work now, or can't.
+    Readiness(bool),
+    /// What the application counts, by its names: those that were said since the last time.
+    Gauges(Vec<(String, f64)>),
 }
 
 /// A message to a worker.

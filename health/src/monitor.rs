@@ -124,6 +124,15 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         });
     }
 
+    /// The silence of this member has another reason (a debugger holds it, say): it stays suspect, if it is, and has its time anew before it
+    /// is unhealthy.
+    pub fn excuse(&mut self, key: K, now: Instant) {
+        let heartbeat = self.checks.heartbeat;
+        if let Some(member) = self.member_mut(key) {
+            member.beats.excuse(&heartbeat, now);
+        }
+    }
+
     /// What a process uses, as it was measured now. What is missing in the sample changes nothing.
     pub fn handle_sample(&mut self, key: K, sample: &Sample, now: Instant) {
         self.with(key, now, |member, checks, found| {

@@ -128,6 +128,16 @@ impl Beats {
         }
     }
 
+    /// Dead is suspect again, and the way to death as long as ever.
+    pub(crate) fn excuse(&mut self, heartbeat: &Heartbeat, now: Instant) {
+        if self.rung == Rung::Dead {
+            self.rung = Rung::Suspect;
+        }
+        let begins =
+            if self.rung == Rung::Suspect { now.checked_sub(heartbeat.suspect_after()) } else { Some(now) };
+        self.heard = self.heard.max(begins.unwrap_or(now));
+    }
+
     pub(crate) fn silence(&self, heartbeat: &Heartbeat, now: Instant) -> Silence {
         Silence { lasted: now.saturating_duration_since(self.heard), interval: heartbeat.beats_every() }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cluster_health::VerdictKind;
+use cluster_health::{Probe, VerdictKind};
 use cluster_ipc::{Frame, Kind};
 use cluster_supervisor::{Action, Event as Life, RollOutcome, WorkerId, WorkerState};
 use rustix::io::Errno;
@@ -44,7 +44,7 @@ impl Core {
         let well: BTreeSet<(u8, u32)> = self
             .links
             .iter()
-            .filter(|(id, link)| !link.suspect && self.is_ready(**id))
+            .filter(|(id, link)| link.is_well() && self.is_ready(**id))
             .flat_map(|(id, link)| link.listeners.iter().map(|listener| (listener, id.slot())))
             .collect();
         for orphan in self.listeners.steer(|listener, slot| well.contains(&(listener, slot))) {
@@ -52,7 +52,7 @@ impl Core {
         }
     }
 
-    fn is_ready(&self, id: WorkerId) -> bool {
+    pub(super) fn is_ready(&self, id: WorkerId) -> bool {
         self.supervisor.worker(id).is_some_and(|view| view.state() == WorkerState::Ready)
     }
 
@@ -61,6 +61,8 @@ impl Core {
             Action::Spawn(id) => self.spawn(id, now),
             Action::Admit(id) => {
                 self.monitor.insert(id, now);
+                // Ready is what it says when it has started.
+                self.monitor.handle_probe(id, Probe::Startup, Ok(()), now, now);
                 self.readmit(id);
             }
             Action::Withdraw(id) => {
@@ -115,7 +117,7 @@ impl Core {
         let Some(link) = self.links.get(&id) else { return };
         let ready = self.is_ready(id);
         let (capacity, listeners) = (link.capacity, link.listeners);
-        if ready && !link.suspect && !listeners.is_empty() {
+        if ready && link.is_well() && !listeners.is_empty() {
             self.acceptor.command(Command::Admit { worker: id, capacity, listeners });
         }
     }
@@ -175,7 +177,7 @@ impl Core {
                 tracing::warn!(slot = id.slot(), pid = self.pid(*id), "{event}");
             }
             Event::LeftBehind { id, .. } => tracing::warn!(slot = id.slot(), "{event}"),
-            Event::Health { id, .. } | Event::Listening { id, .. } => {
+            Event::Health { id, .. } | Event::Readiness { id, .. } | Event::Listening { id, .. } => {
                 tracing::info!(slot = id.slot(), pid = self.pid(*id), "{event}");
             }
             _ => tracing::info!("{event}"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster_balancer::Classes;
+use cluster_health::Quantity;
 use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::{Channel, Readable};
 use cluster_ipc::{Error, Frame, Kind};
@@ -63,6 +64,10 @@ pub(super) struct Link {
     pub(super) suspect: bool,
     /// What it uses.
     pub(super) vitals: Vitals,
+    /// It says that it can't take work.
+    pub(super) unready: bool,
+    /// What it counts, as it said last.
+    pub(super) gauges: Vec<(Quantity, f64)>,
     /// Why it has to go, if a verdict says so.
     pub(super) reason: Option<Arc<str>>,
     /// The listeners that it accepts on, as far as it said.
@@ -115,12 +120,19 @@ impl Link {
             capacity: 1,
             suspect: false,
             vitals,
+            unready: false,
+            gauges: Vec::new(),
             reason: None,
             listeners: Classes::none(),
             outgoing,
             _task: task,
         };
         Ok((link, data))
+    }
+
+    /// Whether nothing speaks against giving it connections.
+    pub(super) fn is_well(&self) -> bool {
+        !self.suspect && !self.unready
     }
 
     /// Sends a signal to its process.

@@ -60,8 +60,8 @@ const REAP_AGAIN: Duration = Duration::from_millis(10);
 /// worker being started.
 const SPARE_DESCRIPTORS: u64 = 16;
 
-/// Descriptors per worker: control channel, data channel, three for its process, two for its output, with room for its successor.
-const DESCRIPTORS_PER_WORKER: u64 = 16;
+/// Descriptors per worker: control channel, data channel, three for its process, four to measure it, two for its output, with room for its successor.
+const DESCRIPTORS_PER_WORKER: u64 = 24;
 
 /// The primary, before it [runs](Self::run).
 #[derive(Debug)]
@@ -317,7 +317,7 @@ impl Core {
             self.monitor.handle_counter(*id, link.board.figures().beats, now);
         }
         self.monitor.handle_timeout(now);
-        if self.next_sample.is_none_or(|at| at <= now) {
+        if self.next_sample.is_some_and(|at| at <= now) {
             self.sample(now);
         }
         // First: a successor whose time is over is judged by what it did in that time.

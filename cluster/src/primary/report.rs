@@ -49,12 +49,16 @@ impl Core {
     pub(super) fn status_of(&self, id: WorkerId, link: &Link, now: Instant) -> WorkerStatus {
         let view = self.supervisor.worker(id);
         let state = view.as_ref().map_or(WorkerState::Stopped, |view| view.state());
-        let suspect = link.suspect && state == WorkerState::Ready;
         WorkerStatus {
             slot: id.slot(),
             generation: id.generation(),
             pid: Some(link.child.pid()),
-            state: if suspect { "suspect" } else { state.as_str() }.to_owned(),
+            state: match state {
+                WorkerState::Ready if link.suspect => "suspect",
+                WorkerState::Ready if link.unready => "unready",
+                state => state.as_str(),
+            }
+            .to_owned(),
             restarts: view.as_ref().map_or(0, |view| view.restarts()),
             release: view.map_or(0, |view| view.release().number()),
             memory_bytes: link.vitals.last().resident_bytes(),

@@ -104,6 +104,9 @@ impl Core {
             }
             Life::Replaced { new, .. } => self.answer(|id| id.slot() == new.slot(), &Ok(*new)),
             Life::ReplaceFailed { slot, reason, .. } => {
+                // Whoever stays has not gone for what was said of it.
+                let stays = self.links.iter_mut().filter(|(id, _)| id.slot() == *slot);
+                stays.for_each(|(_, link)| link.reason = None);
                 self.answer(|id| id.slot() == *slot, &Err(NotReplaced::Unfit(reason.clone())));
             }
             // Nobody is replaced who has gone, or who is not wanted.

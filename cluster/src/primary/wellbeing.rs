@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cluster_health::os::Report;
-use cluster_health::{Cause, Probe, Quantity, Standing, Verdict, VerdictKind};
+use cluster_health::{Cause, Quantity, Standing, Verdict, VerdictKind};
 use cluster_supervisor::WorkerId;
 
 use super::Core;
@@ -25,6 +25,8 @@ impl Core {
     /// Looks how the workers are that are watched.
     pub(super) fn sample(&mut self, now: Instant) {
         self.next_sample = now.checked_add(self.config.sample_every);
+        let ids: Vec<WorkerId> = self.links.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.repeat_gauges(id, now));
         for (id, link) in &mut self.links {
             // A worker that hangs is measured, too, and so is one that starts or leaves: for the status.
             let sample = link.vitals.sample(now);
@@ -74,32 +76,88 @@ impl Core {
         }
     }
 
-    /// A worker says whether it can take work.
-    pub(super) fn handle_readiness(&mut self, id: WorkerId, is_ready: bool, now: Instant) {
-        let answer = if is_ready { Ok(()) } else { Err("the application says so") };
-        self.monitor.handle_probe(id, Probe::Readiness, answer, now, now);
+    /// A worker says whether it can take work. That is no probe that may fail, but its word.
+    pub(super) fn handle_readiness(&mut self, id: WorkerId, ready: bool, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if std::mem::replace(&mut link.unready, !ready) != ready {
+            return;
+        }
+        if ready {
+            self.readmit(id);
+        } else if self.is_on_trial(id) {
+            // It was to show that it can.
+            self.supervisor.handle_unhealthy(id, now);
+        } else {
+            self.acceptor.command(Command::Withdraw { worker: id });
+        }
+        self.announce(Event::Readiness { id, ready });
     }
 
     /// A worker says what it counts.
     pub(super) fn handle_gauges(&mut self, id: WorkerId, gauges: &[(String, f64)], now: Instant) {
-        for (name, value) in gauges.iter().take(GAUGES) {
-            self.monitor.handle_value(id, &Quantity::gauge(name.as_str()), *value, now);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        for (name, value) in gauges {
+            let has_room = link.gauges.len() < GAUGES;
+            let known = link
+                .gauges
+                .iter_mut()
+                .find(|(known, _)| matches!(known, Quantity::Gauge(known) if **known == **name));
+            match known {
+                Some((_, known)) => *known = *value,
+                None if has_room => link.gauges.push((Quantity::gauge(name.as_str()), *value)),
+                None => {}
+            }
         }
+        self.repeat_gauges(id, now);
+    }
+
+    /// A gauge has its last value until another is said.
+    fn repeat_gauges(&mut self, id: WorkerId, now: Instant) {
+        let Some(link) = self.links.get(&id) else { return };
+        for (quantity, value) in &link.gauges {
+            self.monitor.handle_value(id, quantity, *value, now);
+        }
+    }
+
+    /// Whether anybody else takes connections.
+    fn others_serve(&self, id: WorkerId) -> bool {
+        self.links.iter().any(|(other, link)| *other != id && self.is_ready(*other) && link.is_well())
+    }
+
+    /// Whether every slot but this one has somebody who serves: so that this one may be missing for a moment.
+    fn nobody_else_is_missing(&self, id: WorkerId) -> bool {
+        let wanted = self.supervisor.slots().filter(|slot| slot.is_wanted() && slot.slot() != id.slot());
+        let mut wanted = wanted.map(|slot| slot.current());
+        wanted.all(|own| own.is_some_and(|own| self.is_ready(own))) && self.others_serve(id)
+    }
+
+    fn is_on_trial(&self, id: WorkerId) -> bool {
+        self.supervisor.slots().any(|slot| slot.successor() == Some(id))
     }
 
     /// Does what follows from a verdict.
     pub(super) fn judge(&mut self, verdict: &Verdict<WorkerId>, now: Instant) {
         let id = verdict.key();
-        let Some(link) = self.links.get_mut(&id) else { return };
         let is_silence = matches!(verdict.cause(), Cause::Silence(_));
+        let (others_serve, may_be_missing) = (self.others_serve(id), self.nobody_else_is_missing(id));
+        let (on_trial, stopping) = (self.is_on_trial(id), self.stopping);
+        let Some(link) = self.links.get_mut(&id) else { return };
         let mut report = None;
         match verdict.kind() {
+            // A successor has to show that it is well, and gets no second chance.
+            VerdictKind::Suspect if on_trial => {
+                link.reason = Some(Arc::from(verdict.to_string()));
+                self.supervisor.handle_unhealthy(id, now);
+            }
+            // Whoever is slow or large serves better than nobody.
+            VerdictKind::Suspect if !is_silence && !others_serve => {}
             VerdictKind::Suspect => {
                 link.suspect = true;
                 self.acceptor.command(Command::Withdraw { worker: id });
             }
             VerdictKind::Recovered if self.monitor.standing(id) == Some(Standing::Well) => {
                 link.suspect = false;
+                link.reason = None;
                 self.readmit(id);
             }
             // Whoever stands at a breakpoint beats no heart and is not hung.
@@ -108,15 +166,23 @@ impl Core {
                     slot = id.slot(),
                     "worker {id} is silent, but a debugger holds it: left alone"
                 );
-                // Watched anew, for when the debugger lets go.
-                self.monitor.insert(id, now);
+                // It stays suspect, for when the debugger lets go.
+                self.monitor.excuse(id, now);
                 return;
+            }
+            // What can wait for a successor does, where somebody is missing already: all may be sick alike.
+            VerdictKind::Unhealthy if !is_silence && !may_be_missing && !on_trial => {
+                link.reason = Some(Arc::from(verdict.to_string()));
+                if !stopping {
+                    self.supervisor.replace(id, now);
+                }
             }
             VerdictKind::Unhealthy => {
                 report = look(link);
                 link.reason = Some(Arc::from(verdict.to_string()));
                 self.supervisor.handle_unhealthy(id, now);
             }
+            VerdictKind::Recycle if stopping => return,
             VerdictKind::Recycle => {
                 link.reason = Some(Arc::from(verdict.to_string()));
                 self.supervisor.replace(id, now);

@@ -52,6 +52,9 @@ pub(crate) fn run(app: &str) {
             "third-time-unlucky" => third_time_unlucky(worker).await,
             "second-never-ready" => second_never_ready(worker).await,
             "behave" => behave(worker).await,
+            "wf-unready-early" => crate::wiring_faults::unready_early(worker).await,
+            "wf-successors-unready" => crate::wiring_faults::successors_unready(worker).await,
+            "wf-successors-never-ready" => crate::wiring_faults::successors_never_ready(worker).await,
             "daemon-maker" => daemon_maker(worker).await,
             "patient" => patient(worker).await,
             "unlucky" => unlucky(worker).await,
@@ -110,7 +113,7 @@ async fn stubborn_parent(worker: Worker) {
 }
 
 /// Does to itself what it is asked for.
-async fn patient(worker: Worker) {
+pub(crate) async fn patient(worker: Worker) {
     let listener = worker.listen("127.0.0.1:0").await.unwrap();
     let id = format!("{} {}", worker.id(), std::process::id());
     let says = move || std::future::ready(id.clone());

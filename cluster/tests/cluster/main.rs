@@ -18,6 +18,7 @@ mod rolls;
 #[path = "../support/mod.rs"]
 mod support;
 mod wellbeing;
+mod wiring_faults;
 
 use std::time::Duration;
 
@@ -29,6 +30,16 @@ fn main() {
         return apps::run(&app);
     }
     support::run(&[
+        ("wg_a_reason_outlives_its_verdict", wiring_faults::a_reason_outlives_its_verdict),
+        ("wf_health_breaks_set_ready", wiring_faults::health_breaks_set_ready),
+        ("wf_readiness_before_ready_is_lost", wiring_faults::readiness_before_ready_is_lost),
+        ("wf_all_suspect_is_an_outage", wiring_faults::all_suspect_is_an_outage),
+        ("wf_all_unhealthy_are_killed_at_once", wiring_faults::all_unhealthy_are_killed_at_once),
+        ("wf_a_roll_to_suspects_completes", wiring_faults::a_roll_to_suspects_completes),
+        ("wf_a_gauge_said_once_never_lasts", wiring_faults::a_gauge_said_once_never_lasts),
+        ("wf_checks_that_start_find_no_hang", wiring_faults::checks_that_start_find_no_hang),
+        ("wf_suspect_for_ever_after_a_debugger", wiring_faults::suspect_for_ever_after_a_debugger),
+        ("wf_sampling_never_is_sampling_always", wiring_faults::sampling_never_is_sampling_always),
         ("a_worker_that_aborts_at_start_is_given_up", lifecycle::a_worker_that_aborts_at_start_is_given_up),
         ("a_worker_that_is_never_ready_is_replaced", lifecycle::a_worker_that_is_never_ready_is_replaced),
         ("a_missing_executable_is_a_clear_error", lifecycle::a_missing_executable_is_a_clear_error),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster::health::{Cause, Checks, Heartbeat, InARow, Limit, Probe, Quantity, VerdictKind};
+use cluster::health::{Cause, Checks, Heartbeat, Limit, Quantity, VerdictKind};
 use cluster::supervisor::{Event as Life, ExitCause};
 use cluster::{Builder, Event, WorkerId};
 use rustix::process::Signal;
@@ -21,7 +21,7 @@ fn heartbeat() -> Heartbeat {
 }
 
 fn checks() -> Checks {
-    Checks::new().heartbeat(heartbeat()).probe(Probe::Readiness, InARow::new(1, 1)).confirm_memory(false)
+    Checks::new().heartbeat(heartbeat()).confirm_memory(false)
 }
 
 fn patients(workers: usize, checks: Checks) -> Builder {
@@ -147,17 +147,29 @@ pub(crate) fn gauges_and_readiness_steer() {
     let address = running.wait_serving()[0];
     for (sick, well, what) in [
         ("/gauge?1001", "/gauge?10", "queue at 1001, over 1000"),
-        ("/ready?false", "/ready?true", "the application says so"),
+        ("/ready?false", "/ready?true", "says that it can take no work"),
     ] {
         // On the same connection, since it gets no new ones.
         let mut connection = Connection::open(address).unwrap();
         connection.request("GET", sick, true).unwrap();
-        let (id, _, line) = wait_for_verdict(&mut running, VerdictKind::Suspect);
-        assert!(line.contains("gets no connections: ") && line.contains(what), "{line}");
+        let id = running.wait_for("it to get nothing", |event| match event {
+            Event::Health { id, kind: VerdictKind::Suspect, .. } | Event::Readiness { id, ready: false } => {
+                let line = event.to_string();
+                assert!(line.contains("gets no connections") && line.contains(what), "{line}");
+                Some(*id)
+            }
+            _ => None,
+        });
         who_answers(address, |who| who.iter().all(|slot| *slot != id.slot().to_string()));
         connection.request("GET", well, true).unwrap();
-        let (recovered, _, line) = wait_for_verdict(&mut running, VerdictKind::Recovered);
-        assert_eq!(recovered, id, "{line}");
+        running.wait_for("it to recover", |event| match event {
+            Event::Health { id: other, kind: VerdictKind::Recovered, .. }
+            | Event::Readiness { id: other, ready: true } => {
+                assert_eq!(*other, id, "{event}");
+                Some(())
+            }
+            _ => None,
+        });
         who_answers(address, |who| who.iter().any(|slot| *slot == id.slot().to_string()));
     }
     running.stop();
