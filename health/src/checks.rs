@@ -114,7 +114,8 @@ impl Checks {
     }
 
     /// Whether resident memory over a limit that leads to a replacement has to be confirmed by the proportional share, which
-    /// counts what several processes share once: see [`Monitor::poll_confirm`](crate::Monitor::poll_confirm).
+    /// counts what several processes share once: see [`Monitor::poll_confirm`](crate::Monitor::poll_confirm). Until that is answered
+    /// nothing is told; whoever will not answer it says no here.
     pub fn confirm_memory(self, confirm: bool) -> Self {
         Self { confirm_memory: confirm, ..self }
     }

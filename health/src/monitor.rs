@@ -175,7 +175,8 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
         });
     }
 
-    /// The member has answered so many requests so far, and so many of them with a failure.
+    /// The member has answered so many requests so far, and so many of them with a failure. Who fails more than the others goes by what
+    /// comes after the first reading, which may be old.
     pub fn handle_requests(&mut self, key: K, requests: u64, failed: u64) {
         if let Some(member) = self.member_mut(key) {
             member.handle_requests(requests, failed);
@@ -183,7 +184,7 @@ impl<K: Copy + Eq + Hash> Monitor<K> {
     }
 
     /// A probe that was begun at `began` was answered: well, or with what was wrong. A bad answer to one that was under way while
-    /// the monitor itself stood still is not counted.
+    /// the monitor itself stood still is not counted, and neither is any to one that was begun before the member was inserted.
     pub fn handle_probe(
         &mut self,
         key: K,

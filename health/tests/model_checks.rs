@@ -8,6 +8,7 @@
 #![allow(clippy::expect_used, reason = "a test")]
 
 mod clock;
+mod history;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use clock::{ms, patient, start};
 use cluster_health::{
-    Cause, Checks, InARow, Limit, Monitor, Outliers, Probe, Quantity, Standing, Verdict, VerdictKind,
+    Cause, Checks, InARow, Monitor, Outliers, Probe, Quantity, Standing, Verdict, VerdictKind,
 };
 use fastrand::Rng;
+use history::{History, Rule};
 
 const STEPS: usize = 1_500;
 const RUNS: u64 = 60;
@@ -51,69 +53,6 @@ fn every_verdict_follows_from_all_that_ever_happened() {
 
 /// What of a verdict is foretold: of what it is, and when that began, by the monitor's waking time.
 type Said = (u8, VerdictKind, &'static str);
-
-/// A limit, as the test knows it.
-#[derive(Clone, Copy)]
-struct Rule {
-    over: f64,
-    lasting: Duration,
-    under: f64,
-    clear_lasting: Duration,
-    again: Duration,
-    kind: VerdictKind,
-}
-
-impl Rule {
-    fn random(rng: &mut Rng, over: f64, kind: VerdictKind) -> Self {
-        let mut time = || ms([0, 700, 3_000, 10_000][rng.usize(..4)]);
-        let (lasting, clear_lasting, again) = (time(), time(), time() + ms(1));
-        Self { over, lasting, under: over - 10.0, clear_lasting, again, kind }
-    }
-
-    fn limit(&self) -> Limit {
-        let limit = Limit::over(self.over).lasting(self.lasting).clear(self.under, self.clear_lasting);
-        let limit = limit.again_after(self.again);
-        if self.kind == VerdictKind::Recycle { limit.recycle() } else { limit.suspect() }
-    }
-}
-
-/// All that ever happened to one limit of one member.
-#[derive(Default)]
-struct History {
-    values: Vec<(Duration, f64)>,
-    /// From here on values count for the next change.
-    from: usize,
-    told: Option<Duration>,
-}
-
-impl History {
-    fn value(&mut self, rule: &Rule, value: f64, awake: Duration) -> Option<VerdictKind> {
-        if value.is_nan() {
-            return None;
-        }
-        self.values.push((awake, value));
-        let is_over = |value: f64| value > rule.over;
-        let has_lasted = |holds: &dyn Fn(f64) -> bool, time| {
-            let row = self.values[self.from..].iter().rev().take_while(|(_, value)| holds(*value));
-            row.last().is_some_and(|(since, _)| awake - *since >= time)
-        };
-        match self.told {
-            None if has_lasted(&is_over, rule.lasting) => {
-                (self.told, self.from) = (Some(awake), self.values.len());
-                Some(rule.kind)
-            }
-            Some(_) if has_lasted(&|value| value < rule.under, rule.clear_lasting) => {
-                (self.told, self.from) = (None, self.values.len());
-                Some(VerdictKind::Recovered)
-            }
-            Some(told) if is_over(value) && awake - told >= rule.again => {
-                self.told = Some(awake);
-                (rule.kind == VerdictKind::Recycle).then_some(rule.kind)
-            }
-            None | Some(_) => None,
-        }
-    }
-}
 
 struct Member {
     inserted: Instant,
@@ -238,10 +177,7 @@ impl Run {
         self.awake = self.awake.saturating_sub(self.now - due);
         for member in self.members.values_mut() {
             member.awake_at_birth = member.awake_at_birth.min(self.awake);
-            for history in &mut member.limits {
-                history.values.iter_mut().for_each(|(at, _)| *at = self.awake.min(*at));
-                history.told = history.told.map(|told| told.min(self.awake));
-            }
+            member.limits.iter_mut().for_each(|history| history.turn_back(self.awake));
         }
         self.stalled = Some(self.now);
         self.monitor.handle_beat(99, self.now);
@@ -400,7 +336,7 @@ fn standing(member: &Member) -> Standing {
         return Standing::Starting;
     }
     let [(_, not_ready), (_, not_alive)] = member.answers;
-    match (not_alive, not_ready || member.is_ejected || member.limits[0].told.is_some()) {
+    match (not_alive, not_ready || member.is_ejected || member.limits[0].is_told()) {
         (true, _) => Standing::Unhealthy,
         (false, true) => Standing::Suspect,
         (false, false) => Standing::Well,
