@@ -246,8 +246,9 @@ impl Builder {
     /// failed requests, and what [`Checks`] has more. Default: the heartbeat alone. It replaces what was set by [`heartbeat`](Self::heartbeat)
     /// and the methods below. Inline mode knows none of this.
     ///
-    /// Who exceeds a limit that makes it suspect, or fails its requests, goes on as long as nobody else serves; who has to go for a limit waits
-    /// for its successor where somebody is missing already. In modes `Shared` and `ReusePort` a suspect may accept what it finds.
+    /// Who exceeds a limit that makes it suspect, or fails its requests, gets no connections as long as at least half of those who are ready are
+    /// well; beyond that it goes on (its event is then only `Noticed`), since the few would be overrun in their turn. Who has to go for a limit
+    /// waits for its successor where somebody is missing already. In mode `Shared` nobody keeps a suspect from accepting.
     pub fn health(mut self, checks: Checks) -> Self {
         self.checks = checks;
         self

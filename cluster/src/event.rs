@@ -84,6 +84,11 @@ pub enum Event {
         /// What its process looked like, if it is to be replaced now: for people.
         report: Option<Arc<str>>,
     },
+    /// A worker is silent for so long that it would be replaced, but a debugger holds it: it is left alone, and told again while that goes on.
+    Traced {
+        /// Which worker.
+        id: WorkerId,
+    },
     /// The cluster was asked to stop.
     ShuttingDown,
     /// This subscriber was too slow: so many events are missing here.
@@ -117,7 +122,7 @@ impl fmt::Display for Event {
             Self::Health { id, kind, cause, report } => {
                 match kind {
                     VerdictKind::Suspect => write!(f, "worker {id} gets no connections: {cause}")?,
-                    VerdictKind::Recovered => write!(f, "worker {id} has recovered: {}", cause.recovered())?,
+                    VerdictKind::Recovered => write!(f, "worker {id}: {}", cause.recovered())?,
                     VerdictKind::Recycle => {
                         write!(f, "worker {id} is to be replaced when convenient: {cause}")?
                     }
@@ -126,6 +131,7 @@ impl fmt::Display for Event {
                 }
                 report.as_ref().map_or(Ok(()), |report| write!(f, "\n{}", report.trim_end()))
             }
+            Self::Traced { id } => write!(f, "worker {id} is silent, but a debugger holds it: left alone"),
             Self::ShuttingDown => f.write_str("shutting down"),
             Self::Missed(missed) => write!(f, "{missed} events were missed"),
         }

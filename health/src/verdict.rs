@@ -1,6 +1,6 @@
 //! What the monitor concludes, and why.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::{Excess, Failures, ProbeFailure};
@@ -142,7 +142,9 @@ impl fmt::Display for Cause {
             ),
             Self::Probe(failure) => {
                 let (probe, failures) = (failure.probe.as_str(), failure.failures);
-                write!(f, "{probe} probe failed {failures} times: {:?}", failure.reason)
+                write!(f, "{probe} probe failed {failures} times: ")?;
+                // On one line, whoever wrote it.
+                failure.reason.chars().try_for_each(|c| f.write_char(if c.is_control() { ' ' } else { c }))
             }
             Self::Requests { served, limit } => write!(f, "{served} requests served, over {limit}"),
             Self::Lifetime { age, limit } => write!(f, "{} old, over {}", Short(*age), Short(*limit)),

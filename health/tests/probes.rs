@@ -66,7 +66,7 @@ fn a_failure_counts_from_the_first_bad_answer_of_its_row() {
         monitor.handle_probe(1, Probe::Liveness, BAD, begin + SECOND * turn, begin + SECOND * turn);
     }
     let verdict = monitor.poll_verdict().expect("three in a row");
-    assert_eq!(verdict.to_string(), "liveness probe failed 3 times: \"refused\"");
+    assert_eq!(verdict.to_string(), "liveness probe failed 3 times: refused");
     assert_eq!(verdict.since(), begin + 100 * SECOND);
     let Cause::Probe(failure) = verdict.cause() else { panic!("{verdict}") };
     assert_eq!(failure.lasted, 2 * SECOND);

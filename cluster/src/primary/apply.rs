@@ -32,6 +32,7 @@ impl Core {
             }
         }
         self.confirm();
+        self.pass_over();
         self.steer();
     }
 
@@ -44,7 +45,7 @@ impl Core {
         let well: BTreeSet<(u8, u32)> = self
             .links
             .iter()
-            .filter(|(id, link)| link.is_well() && self.is_ready(**id))
+            .filter(|(id, link)| link.may_serve() && self.is_ready(**id))
             .flat_map(|(id, link)| link.listeners.iter().map(|listener| (listener, id.slot())))
             .collect();
         for orphan in self.listeners.steer(|listener, slot| well.contains(&(listener, slot))) {
@@ -117,7 +118,7 @@ impl Core {
         let Some(link) = self.links.get(&id) else { return };
         let ready = self.is_ready(id);
         let (capacity, listeners) = (link.capacity, link.listeners);
-        if ready && link.is_well() && !listeners.is_empty() {
+        if ready && link.may_serve() && !listeners.is_empty() {
             self.acceptor.command(Command::Admit { worker: id, capacity, listeners });
         }
     }

@@ -61,7 +61,14 @@ pub(super) struct Link {
     pub(super) started: Instant,
     /// How many connections it can hold, once it said so.
     pub(super) capacity: u32,
-    pub(super) suspect: bool,
+    /// How often it had beaten when that was looked at last.
+    pub(super) beats: u64,
+    /// It does not beat.
+    pub(super) silent: bool,
+    /// It exceeds a limit that makes it suspect, or fails its requests.
+    pub(super) unwell: bool,
+    /// It gets nothing since it is unwell, and enough others are not.
+    pub(super) passed_over: bool,
     /// What it uses.
     pub(super) vitals: Vitals,
     /// It says that it can't take work.
@@ -118,7 +125,10 @@ impl Link {
             board,
             started: now,
             capacity: 1,
-            suspect: false,
+            beats: 0,
+            silent: false,
+            unwell: false,
+            passed_over: false,
             vitals,
             unready: false,
             gauges: Vec::new(),
@@ -130,9 +140,14 @@ impl Link {
         Ok((link, data))
     }
 
+    /// Whether it may be given connections.
+    pub(super) fn may_serve(&self) -> bool {
+        !self.silent && !self.unready && !self.passed_over
+    }
+
     /// Whether nothing speaks against giving it connections.
     pub(super) fn is_well(&self) -> bool {
-        !self.suspect && !self.unready
+        !self.silent && !self.unready && !self.unwell
     }
 
     /// Sends a signal to its process.

@@ -313,9 +313,7 @@ impl Core {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        for (id, link) in &self.links {
-            self.monitor.handle_counter(*id, link.board.figures().beats, now);
-        }
+        self.read_beats(now);
         self.monitor.handle_timeout(now);
         if self.next_sample.is_some_and(|at| at <= now) {
             self.sample(now);

@@ -54,7 +54,7 @@ impl Core {
             generation: id.generation(),
             pid: Some(link.child.pid()),
             state: match state {
-                WorkerState::Ready if link.suspect => "suspect",
+                WorkerState::Ready if link.silent || link.passed_over => "suspect",
                 WorkerState::Ready if link.unready => "unready",
                 state => state.as_str(),
             }

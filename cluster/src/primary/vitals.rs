@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use cluster_health::Sample;
 use cluster_health::os::{Rollup, Roots, Sampler};
 
+use tokio::task::JoinHandle;
+
 use crate::builder::Gauge;
 
 /// A worker's figures, off `/proc`.
@@ -14,9 +16,12 @@ pub(super) struct Vitals {
     /// `None` if it can't be looked at: then the board is all that is known.
     sampler: Option<Sampler>,
     last: Option<(Instant, Sample)>,
+    /// Counted less often than the rest.
+    open_files: Option<u64>,
     /// The share of a core that it used between the last two samples, in thousandths.
     cpu_permille: Option<u32>,
-    pub(super) is_confirming: bool,
+    /// Who measures its memory closely.
+    pub(super) confirming: Option<JoinHandle<()>>,
 }
 
 impl Vitals {
@@ -24,7 +29,7 @@ impl Vitals {
     pub(super) fn of(pid: u32, pidfd: OwnedFd) -> Self {
         let sampler = Sampler::with_pidfd(&Roots::new(), pid, pidfd);
         let sampler = sampler.inspect_err(|error| tracing::warn!(pid, %error, "a worker can't be measured"));
-        Self { sampler: sampler.ok(), last: None, cpu_permille: None, is_confirming: false }
+        Self { sampler: sampler.ok(), last: None, open_files: None, cpu_permille: None, confirming: None }
     }
 
     pub(super) fn sample(&mut self, now: Instant) -> Option<Sample> {
@@ -33,12 +38,14 @@ impl Vitals {
             self.cpu_permille = share(before, sample, now.saturating_duration_since(at));
         }
         self.last = Some((now, sample));
+        self.open_files = sample.open_descriptors().or(self.open_files);
         Some(sample)
     }
 
     /// What it used when it was last measured.
     pub(super) fn last(&self) -> Sample {
-        self.last.map_or_else(Sample::new, |(_, sample)| sample)
+        let last = self.last.map_or_else(Sample::new, |(_, sample)| sample);
+        self.open_files.map_or(last, |open| last.descriptors(open))
     }
 
     pub(super) fn cpu_permille(&self) -> Option<u32> {

@@ -1,7 +1,7 @@
 //! Who is well: workers are sampled, the monitor concludes, and what follows goes to the supervisor and the acceptor.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster_health::os::Report;
 use cluster_health::{Cause, Quantity, Standing, Verdict, VerdictKind};
@@ -15,6 +15,9 @@ use crate::event::Event;
 /// Gauges of one worker that are listened to.
 const GAUGES: usize = 64;
 
+/// How long its memory may take to be measured closely: the kernel waits for the process while that maps memory itself.
+const CONFIRMATION: Duration = Duration::from_secs(2);
+
 /// What a sick process looks like, for people. The thread that only waits for the primary's end says nothing about it.
 fn look(link: &link::Link) -> Option<Arc<str>> {
     let report = Report::of(link.child.pid()).ok()?.without_threads(crate::worker::GUARD);
@@ -22,6 +25,18 @@ fn look(link: &link::Link) -> Option<Arc<str>> {
 }
 
 impl Core {
+    /// Looks who has beaten, and how late that was.
+    pub(super) fn read_beats(&mut self, now: Instant) {
+        for (id, link) in &mut self.links {
+            let figures = link.board.figures();
+            self.monitor.handle_counter(*id, figures.beats, now);
+            if std::mem::replace(&mut link.beats, figures.beats) != figures.beats {
+                let lag = Duration::from_micros(figures.lag_micros).as_secs_f64();
+                self.monitor.handle_value(*id, &Quantity::Lag, lag, now);
+            }
+        }
+    }
+
     /// Looks how the workers are that are watched.
     pub(super) fn sample(&mut self, now: Instant) {
         self.next_sample = now.checked_add(self.config.sample_every);
@@ -37,8 +52,6 @@ impl Core {
                     self.acceptor.command(Command::Gauge { worker: *id, used });
                 }
             }
-            let lag = figures.lag_micros as f64 / 1e6;
-            self.monitor.handle_value(*id, &Quantity::Lag, lag, now);
             self.monitor.handle_requests(*id, figures.requests, figures.errors);
         }
     }
@@ -47,26 +60,30 @@ impl Core {
     pub(super) fn confirm(&mut self) {
         let Some(id) = self.monitor.poll_confirm() else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.vitals.is_confirming {
+        if link.vitals.confirming.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        link.vitals.is_confirming = true;
         let (rollup, reports) = (link.vitals.rollup(), self.reports.clone());
-        tokio::spawn(async move {
-            let bytes = match rollup {
-                Some(rollup) => tokio::task::spawn_blocking(move || rollup.read().ok()).await.ok().flatten(),
-                None => None,
+        let confirm = async move {
+            let mut read = match rollup {
+                Some(rollup) => tokio::task::spawn_blocking(move || rollup.read().ok()),
+                None => tokio::task::spawn_blocking(|| None),
             };
-            let bytes = bytes.map(|proportional| proportional.bytes());
+            let (bytes, unread) = match tokio::time::timeout(CONFIRMATION, &mut read).await {
+                Ok(bytes) => (bytes.ok().flatten().map(|proportional| proportional.bytes()), None),
+                Err(_) => (None, Some(read)),
+            };
             // The primary may have ended meanwhile.
             let _ = reports.send(link::Report::Confirmed(id, bytes)).await;
-        });
+            // Before the kernel has answered it is not asked again.
+            if let Some(read) = unread {
+                let _ = read.await;
+            }
+        };
+        link.vitals.confirming = Some(tokio::spawn(confirm));
     }
 
     pub(super) fn handle_confirmed(&mut self, id: WorkerId, bytes: Option<u64>, now: Instant) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.vitals.is_confirming = false;
-        }
         match bytes {
             Some(bytes) => {
                 let sample = cluster_health::Sample::new().proportional(bytes);
@@ -119,9 +136,31 @@ impl Core {
         }
     }
 
+    /// Passes over those that are slow, large or failing, as long as at least half of those who are ready are well: beyond that the few
+    /// would only be overrun in their turn, and whoever is slow serves better than nobody (the panic threshold of Envoy and others).
+    pub(super) fn pass_over(&mut self) {
+        let ready = |id: &WorkerId| self.is_ready(*id);
+        let all = self.links.keys().filter(|id| ready(id)).count();
+        let well = self.links.iter().filter(|(id, link)| link.is_well() && ready(id)).count();
+        let enough = well > 0 && 2 * well >= all;
+        let mut readmitted = Vec::new();
+        for (id, link) in &mut self.links {
+            let pass_over = link.unwell && enough;
+            if std::mem::replace(&mut link.passed_over, pass_over) == pass_over {
+                continue;
+            }
+            if pass_over {
+                self.acceptor.command(Command::Withdraw { worker: *id });
+            } else {
+                readmitted.push(*id);
+            }
+        }
+        readmitted.into_iter().for_each(|id| self.readmit(id));
+    }
+
     /// Whether anybody else takes connections.
     fn others_serve(&self, id: WorkerId) -> bool {
-        self.links.iter().any(|(other, link)| *other != id && self.is_ready(*other) && link.is_well())
+        self.links.iter().any(|(other, link)| *other != id && self.is_ready(*other) && link.may_serve())
     }
 
     /// Whether every slot but this one has somebody who serves: so that this one may be missing for a moment.
@@ -139,7 +178,9 @@ impl Core {
     pub(super) fn judge(&mut self, verdict: &Verdict<WorkerId>, now: Instant) {
         let id = verdict.key();
         let is_silence = matches!(verdict.cause(), Cause::Silence(_));
-        let (others_serve, may_be_missing) = (self.others_serve(id), self.nobody_else_is_missing(id));
+        let standing = self.monitor.standing(id);
+        let may_be_missing = self.nobody_else_is_missing(id);
+        let mut kind = verdict.kind();
         let (on_trial, stopping) = (self.is_on_trial(id), self.stopping);
         let Some(link) = self.links.get_mut(&id) else { return };
         let mut report = None;
@@ -149,26 +190,32 @@ impl Core {
                 link.reason = Some(Arc::from(verdict.to_string()));
                 self.supervisor.handle_unhealthy(id, now);
             }
-            // Whoever is slow or large serves better than nobody.
-            VerdictKind::Suspect if !is_silence && !others_serve => {}
-            VerdictKind::Suspect => {
-                link.suspect = true;
+            VerdictKind::Suspect if is_silence => {
+                link.silent = true;
                 self.acceptor.command(Command::Withdraw { worker: id });
             }
-            VerdictKind::Recovered if self.monitor.standing(id) == Some(Standing::Well) => {
-                link.suspect = false;
-                link.reason = None;
+            VerdictKind::Suspect => {
+                link.unwell = true;
+                self.pass_over();
+                if !self.links.get(&id).is_some_and(|link| link.passed_over) {
+                    kind = VerdictKind::Noticed;
+                }
+            }
+            VerdictKind::Recovered => {
+                let is_well = standing == Some(Standing::Well);
+                link.silent &= !is_silence && !is_well;
+                link.unwell &= !is_well;
+                if is_well {
+                    link.reason = None;
+                }
+                self.pass_over();
                 self.readmit(id);
             }
             // Whoever stands at a breakpoint beats no heart and is not hung.
             VerdictKind::Unhealthy if is_silence && link.child.is_traced() => {
-                tracing::info!(
-                    slot = id.slot(),
-                    "worker {id} is silent, but a debugger holds it: left alone"
-                );
                 // It stays suspect, for when the debugger lets go.
                 self.monitor.excuse(id, now);
-                return;
+                return self.announce(Event::Traced { id });
             }
             // What can wait for a successor does, where somebody is missing already: all may be sick alike.
             VerdictKind::Unhealthy if !is_silence && !may_be_missing && !on_trial => {
@@ -189,7 +236,7 @@ impl Core {
             }
             _ => {}
         }
-        let (kind, cause) = (verdict.kind(), verdict.cause().clone());
+        let cause = verdict.cause().clone();
         self.announce(Event::Health { id, kind, cause, report });
     }
 }

@@ -17,8 +17,8 @@ mod reuseport;
 mod rolls;
 #[path = "../support/mod.rs"]
 mod support;
+mod suspects;
 mod wellbeing;
-mod wiring_faults;
 
 use std::time::Duration;
 
@@ -30,16 +30,6 @@ fn main() {
         return apps::run(&app);
     }
     support::run(&[
-        ("wg_a_reason_outlives_its_verdict", wiring_faults::a_reason_outlives_its_verdict),
-        ("wf_health_breaks_set_ready", wiring_faults::health_breaks_set_ready),
-        ("wf_readiness_before_ready_is_lost", wiring_faults::readiness_before_ready_is_lost),
-        ("wf_all_suspect_is_an_outage", wiring_faults::all_suspect_is_an_outage),
-        ("wf_all_unhealthy_are_killed_at_once", wiring_faults::all_unhealthy_are_killed_at_once),
-        ("wf_a_roll_to_suspects_completes", wiring_faults::a_roll_to_suspects_completes),
-        ("wf_a_gauge_said_once_never_lasts", wiring_faults::a_gauge_said_once_never_lasts),
-        ("wf_checks_that_start_find_no_hang", wiring_faults::checks_that_start_find_no_hang),
-        ("wf_suspect_for_ever_after_a_debugger", wiring_faults::suspect_for_ever_after_a_debugger),
-        ("wf_sampling_never_is_sampling_always", wiring_faults::sampling_never_is_sampling_always),
         ("a_worker_that_aborts_at_start_is_given_up", lifecycle::a_worker_that_aborts_at_start_is_given_up),
         ("a_worker_that_is_never_ready_is_replaced", lifecycle::a_worker_that_is_never_ready_is_replaced),
         ("a_missing_executable_is_a_clear_error", lifecycle::a_missing_executable_is_a_clear_error),
@@ -74,6 +64,15 @@ fn main() {
         ("a_hog", wellbeing::a_hog_is_noticed),
         ("gauges_and_readiness", wellbeing::gauges_and_readiness_steer),
         ("hangs_by_their_looks", wellbeing::a_hang_is_told_by_what_it_looks_like),
+        ("all_suspect", suspects::somebody_serves_though_all_are_suspect),
+        ("all_unhealthy", suspects::not_all_go_at_once_though_all_have_to),
+        ("a_roll_to_unready_workers", suspects::a_roll_to_workers_that_take_no_work_fails),
+        ("unready_from_the_start", suspects::what_is_said_before_ready_counts),
+        ("a_gauge_that_lasts", suspects::a_gauge_that_is_said_once_lasts),
+        ("a_hang_after_a_start", suspects::a_hang_is_found_after_a_start),
+        ("a_debugger", suspects::a_worker_in_a_debugger_is_left_alone),
+        ("never_measured", suspects::never_measured_is_not_measured),
+        ("a_reason_ends", suspects::a_reason_ends_with_its_verdict),
         ("recycles_never_coincide", wellbeing::recycles_never_coincide),
         ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
         ("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),

@@ -20,11 +20,11 @@ fn heartbeat() -> Heartbeat {
     Heartbeat::new().interval(Duration::from_millis(50)).dead_at_least(Duration::from_millis(1500))
 }
 
-fn checks() -> Checks {
+pub(crate) fn checks() -> Checks {
     Checks::new().heartbeat(heartbeat()).confirm_memory(false)
 }
 
-fn patients(workers: usize, checks: Checks) -> Builder {
+pub(crate) fn patients(workers: usize, checks: Checks) -> Builder {
     builder("patient").workers(workers).health(checks).sample_every(Duration::from_millis(20))
 }
 

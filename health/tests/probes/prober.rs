@@ -158,6 +158,6 @@ fn a_monitor_understands_the_answers() {
         monitor.poll_verdict()
     });
     assert_eq!(verdict.kind(), VerdictKind::Suspect);
-    let expected = format!("readiness probe failed 2 times: \"connection refused by {address}\"");
+    let expected = format!("readiness probe failed 2 times: connection refused by {address}");
     assert_eq!(verdict.to_string(), expected);
 }
