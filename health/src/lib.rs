@@ -14,7 +14,7 @@
 //!                                  │     │         Monitor         │
 //!   handle_beat(key, now)        ──┤     │                         │──▶ poll_verdict(): noticed, suspect, recycle,
 //!   handle_counter(key, n, now)  ──┤     │  silence   Well Suspect │    unhealthy, recovered; why, and since when
-//!   handle_sample(key, .., now)  ──┼────▶│            Dead         │
+//!   handle_sample(key, .., now)  ──┼────▶│            Unhealthy    │
 //!   handle_value(key, .., now)   ──┤     │  limits    soft, hard   │──▶ poll_confirm(): whose memory to look at closely
 //!   handle_probe(key, .., now)   ──┤     │  probes    n in a row   │
 //!   handle_requests(key, ..)     ──┤     │  outliers  ejected      │──▶ poll_timeout(): when to call

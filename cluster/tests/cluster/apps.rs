@@ -124,7 +124,10 @@ pub(crate) async fn patient(worker: Worker) {
         .route("/deadlock", get(deadlock))
         .route(
             "/eat",
-            get(|| std::future::ready(std::hint::black_box(vec![1_u8; 200 << 20].leak()).len().to_string())),
+            get(|RawQuery(mebibytes): RawQuery| {
+                let bytes = mebibytes.map_or(200, |mebibytes| mebibytes.parse().unwrap()) << 20;
+                std::future::ready(std::hint::black_box(vec![1_u8; bytes].leak()).len().to_string())
+            }),
         )
         .route("/open", get(|| std::future::ready(open_many())))
         .route(

@@ -59,6 +59,7 @@ fn main() {
         ("a_plain_server_ends_after_its_connections", drain::a_plain_server_ends_after_its_connections),
         ("a_silent_worker_is_replaced", health::a_worker_that_never_yields_is_suspected_then_replaced),
         ("a_leak", wellbeing::a_leak_is_recycled),
+        ("a_leak_by_steps", wellbeing::a_leak_is_found_at_the_next_sample),
         ("a_leak_of_descriptors", wellbeing::a_leak_of_descriptors_is_recycled),
         ("enough_requests", wellbeing::a_worker_that_has_served_enough_is_recycled),
         ("a_hog", wellbeing::a_hog_is_noticed),
