@@ -123,7 +123,8 @@ pub(crate) fn without_proc_the_remedy_is_told() {
 
 pub(crate) fn a_proc_of_another_namespace_is_refused() {
     let tree = Folder::new();
-    symlink("1", tree.0.join("self")).unwrap();
+    // Somebody else, there.
+    symlink((process::id() + 1).to_string(), tree.0.join("self")).unwrap();
     for error in [
         Sampler::open_in(&tree.roots(), process::id()).unwrap_err(),
         Report::of_in(&tree.roots(), process::id()).unwrap_err(),
