@@ -67,6 +67,12 @@ impl Channel {
         Self { decoder: Decoder::with_max_frame(bytes), ..self }
     }
 
+    /// The same channel, before its first use, with another outbox: for larger frames than 1 MiB, or to have less wait in it.
+    #[must_use]
+    pub fn outbox(self, outbox: Outbox<OwnedFd>) -> Self {
+        Self { outbox, ..self }
+    }
+
     /// Two connected channels.
     ///
     /// # Errors
@@ -185,6 +191,21 @@ impl Channel {
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_decoded(&mut self) -> Result<Option<Frame<OwnedFd>>, Error> {
         self.decoder.poll_frame()
+    }
+
+    /// Whether one more frame may be queued.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_room(&self) -> bool {
+        self.outbox.has_room(0)
+    }
+
+    /// Queues a frame for which there was room.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn push(&mut self, frame: Frame<OwnedFd>) -> Result<(), Error> {
+        if self.gone {
+            return Err(Error::PeerGone);
+        }
+        self.outbox.push_last(frame)
     }
 
     /// The socket, if nothing has been read or queued that would be lost with the rest.

@@ -87,6 +87,13 @@ impl<F> Outbox<F> {
         self
     }
 
+    /// The same outbox that takes payloads of at most `bytes` instead.
+    #[must_use]
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.max_frame = bytes;
+        self
+    }
+
     /// Queues a frame.
     ///
     /// # Errors
@@ -100,6 +107,17 @@ impl<F> Outbox<F> {
         if !self.has_room(header.frame_len()) {
             return Err(TrySendError::Full(frame));
         }
+        let descriptors = frame.take_descriptors();
+        self.append(header, &[frame.payload()], descriptors);
+        Ok(())
+    }
+
+    /// Queues a frame without asking for room, which the caller has done before he had it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn push_last(&mut self, mut frame: Frame<F>) -> Result<(), crate::Error> {
+        let (len, max) = (frame.payload().len(), self.max_frame);
+        let header = self.header(frame.kind(), frame.id(), frame.payload(), frame.descriptors().len());
+        let header = header.ok_or(crate::Error::FrameTooLarge { len, max })?;
         let descriptors = frame.take_descriptors();
         self.append(header, &[frame.payload()], descriptors);
         Ok(())

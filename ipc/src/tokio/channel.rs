@@ -1,8 +1,11 @@
 //! A frame-level [`Channel`](crate::Channel) that waits, and a descriptor that becomes readable.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use futures_core::Stream;
+use futures_sink::Sink;
 use tokio::io::unix::AsyncFd;
 
 use crate::{Error, Frame, TrySendError};
@@ -68,6 +71,9 @@ impl AsFd for Readable {
 /// assert_eq!(&there.recv().await?.payload()[..], b"hello");
 /// # Ok(()) }
 /// ```
+///
+/// It is a [`Stream`] of frames, too, which ends where [`recv`](Self::recv) says that the peer is gone, and a [`Sink`] for them, which is
+/// ready while less than the [limit](crate::Outbox::limit) of the outbox waits.
 #[derive(Debug)]
 pub struct Channel {
     io: AsyncFd<Inner>,
@@ -179,5 +185,37 @@ impl Channel {
                 return Poll::Ready(done);
             }
         }
+    }
+}
+
+impl Stream for Channel {
+    type Item = Result<Frame<OwnedFd>, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_recv(cx).map(|received| match received {
+            Err(Error::PeerGone) => None,
+            received => Some(received),
+        })
+    }
+}
+
+impl Sink<Frame<OwnedFd>> for Channel {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.io.get_ref().0.has_room() { Poll::Ready(Ok(())) } else { Self::poll_flush(&mut self, cx) }
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame<OwnedFd>) -> Result<(), Error> {
+        self.io.get_mut().0.push(frame)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Self::poll_flush(&mut self, cx)
+    }
+
+    /// Only flushes: dropping the channel closes it.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Self::poll_flush(&mut self, cx)
     }
 }
