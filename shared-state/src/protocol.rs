@@ -1,0 +1,158 @@
+//! What primary and replicas say to each other.
+//!
+//! ```text
+//! replica                                         primary
+//!    │ Hello { version, client, cursor }             │
+//!    ├──────────────────────────────────────────────▶│  within history: deltas from there
+//!    │             Welcome { epoch, resumes, knows } │  otherwise: a snapshot
+//!    │◀──────────────────────────────────────────────┤
+//!    │   Begin, then Chunks and Deltas interleaved   │  (only for a snapshot)
+//!    │◀──────────────────────────────────────────────┤
+//!    │                             Live { revision } │
+//!    │◀──────────────────────────────────────────────┤
+//!    │ Request { number, acknowledged, command }     │
+//!    ├──────────────────────────────────────────────▶│
+//!    │                Delta, and then (one lane) the │
+//!    │◀──────────────────────────────────────────────┤
+//!    │                Reply { number, at, result }   │
+//!    │◀──────────────────────────────────────────────┤
+//! ```
+//!
+//! Messages are encoded by postcard, one per frame of the transport, which keeps them whole and in order.
+//! The enums only ever grow at their ends; what an older side must not misread raises [`VERSION`]. Lengths
+//! are checked against what came before anything is allocated, so a message needs no more memory than a small
+//! multiple of its own size, and what is left over at its end makes it garbage.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Answer, ClientId, Command, CommandError, Commit, Cursor, Entry, Epoch, Key, Misbehaviour, Revision,
+};
+
+/// The version of the protocol. The first field of the first message, so that others can be told apart.
+pub const VERSION: u32 = 1;
+
+/// What a replica says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ToPrimary {
+    /// The first message of each connection.
+    Hello {
+        /// The [`VERSION`] it speaks.
+        version: u32,
+        /// Who it is.
+        client: ClientId,
+        /// What it has; `None` if it never had a whole state.
+        cursor: Option<Cursor>,
+    },
+    /// Do this, once.
+    Request {
+        /// Its number; rising.
+        number: u64,
+        /// The answers to all requests below are no longer needed.
+        acknowledged: u64,
+        /// What to do.
+        command: Command,
+    },
+    /// Say which revision is the last. (Not remembered: it changes nothing.)
+    Sync {
+        /// Its number, of the same sequence.
+        number: u64,
+    },
+    /// A delta is missing: send the whole state.
+    Resync,
+}
+
+/// What the primary says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ToReplica {
+    /// The answer to hello.
+    Welcome {
+        /// The primary's epoch.
+        epoch: Epoch,
+        /// What follows.
+        join: Join,
+        /// Whether it remembers what this client asked for earlier in this epoch. If not, what was sent and
+        /// not answered is in doubt.
+        memory: Memory,
+        /// How many requests may be under way.
+        window: u64,
+    },
+    /// What the next revision changed.
+    Delta(Arc<Commit>),
+    /// The whole state follows.
+    Begin {
+        /// Of which revision it is the beginning: later ones come as deltas in between.
+        revision: Revision,
+    },
+    /// The next keys of it, in their order, as they are now.
+    Chunk {
+        /// Keys, and what is under them.
+        entries: Vec<(Key, Entry)>,
+    },
+    /// What was sent is the whole state as of this revision.
+    Live {
+        /// Which.
+        revision: Revision,
+    },
+    /// What came of a request.
+    Reply {
+        /// Which request.
+        number: u64,
+        /// The last revision when it was answered: all deltas up to it came before.
+        at: Revision,
+        /// What came of it.
+        result: Result<Answer, CommandError>,
+    },
+    /// The last revision when a [`ToPrimary::Sync`] was answered: all deltas up to it came before.
+    Synced {
+        /// Which request.
+        number: u64,
+        /// The revision.
+        at: Revision,
+    },
+    /// Nothing more is said to this replica.
+    CutOff {
+        /// Why.
+        reason: Misbehaviour,
+    },
+}
+
+/// How a replica comes to its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Join {
+    /// By the deltas that it missed.
+    Resume,
+    /// By a snapshot.
+    Snapshot,
+}
+
+/// Whether the primary knows a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Memory {
+    /// It remembers its requests.
+    Remembered,
+    /// It never heard of it, or was told that it is gone.
+    Unknown,
+}
+
+/// A message as bytes.
+pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    // Encoding into memory that grows cannot fail, and nothing here has a length that is not known.
+    postcard::to_stdvec(message).map(Bytes::from).unwrap_or_default()
+}
+
+/// A message from bytes; `None` if they are none, or something follows it.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Some(message),
+        _ => None,
+    }
+}

@@ -1,0 +1,241 @@
+//! What one replica is sent, and in which order.
+//!
+//! | phase         | what is sent                                            | then          |
+//! |---------------|---------------------------------------------------------|---------------|
+//! | Hello         | nothing                                                 | by its hello  |
+//! | CatchingUp    | deltas from its place; replies behind theirs; Live      | Live          |
+//! | NeedsSnapshot | Begin                                                   | Snapshot      |
+//! | Snapshot      | chunks, and all deltas since Begin in between; Live     | Live          |
+//! | Live          | deltas, replies behind theirs                           |               |
+//! | CutOff        | the reason                                              |               |
+//!
+//! From CatchingUp, Snapshot and Live to NeedsSnapshot when its place is no longer in the history, or when the
+//! replica asks.
+//!
+//! # Why a snapshot needs no copy of the state
+//!
+//! A chunk holds the keys after those of the last one, as they are when it is made; all deltas after Begin are
+//! sent, in order, wherever chunks fall between them. Let `d` be the last delta that was sent when Live is,
+//! that is, the last commit. For each key, look at the last of all messages that are about it:
+//!
+//! - It is a delta. It carries the whole entry as of that commit, and no later commit touches the key (its delta
+//!   would come later). So it is the entry as of `d`.
+//! - It is a chunk. No delta about the key comes after it. A commit that touched the key after the chunk was made
+//!   would have its delta after it, and one that touched it before is in the chunk. So it is the entry as of `d`.
+//! - There is none. The key was in no chunk, and in no delta since Begin: it was not there when its turn came,
+//!   and has not been written since. So it is not there as of `d`.
+//!
+//! A delta about a key whose chunk is still to come does no harm: the chunk is newer; if the key is not there
+//! any more, its delete comes as a delta, and if that is sent after the chunk that leaves it out, it still
+//! comes before Live. While deltas lag behind a chunk, staging may hold for a moment what no revision ever had;
+//! nobody reads it before Live.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::config::PublisherConfig;
+use super::event::{PublisherEvent, Sent};
+use crate::protocol::{self, ToReplica};
+use crate::{Answer, ClientId, CommandError, History, Key, Revision, Store, entry};
+
+/// Deltas that may go before the next chunk: so a snapshot gets on however much is written.
+const DELTAS_PER_CHUNK: u32 = 16;
+
+/// One connected replica.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) phase: Phase,
+    /// Goes before anything else.
+    control: VecDeque<Bytes>,
+    /// The next delta to send; of use in CatchingUp, Snapshot and Live.
+    next: Revision,
+    /// In the order of `at`, which is that in which they were given.
+    pub(super) replies: VecDeque<Reply>,
+    pub(super) reply_bytes: usize,
+    sent: Sent,
+    /// Whether it was live before, on this connection.
+    was_live: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Hello,
+    CatchingUp,
+    NeedsSnapshot,
+    Snapshot { after: Option<Key>, is_whole: bool, deltas: u32 },
+    Live,
+    CutOff,
+}
+
+/// What a request was answered. Of a sync, `at` is the answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) at: Revision,
+    pub(super) number: u64,
+    pub(super) result: Option<Result<Answer, CommandError>>,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Hello,
+            control: VecDeque::new(),
+            next: Revision::ZERO,
+            replies: VecDeque::new(),
+            reply_bytes: 0,
+            sent: Sent::default(),
+            was_live: false,
+        }
+    }
+}
+
+impl Feed {
+    pub(super) fn welcome(&mut self, message: Bytes, resume: Option<Revision>) {
+        self.control.push_back(message);
+        match resume {
+            Some(revision) => {
+                self.next = revision.next();
+                self.phase = Phase::CatchingUp;
+            }
+            None => self.phase = Phase::NeedsSnapshot,
+        }
+    }
+
+    pub(super) fn cut_off(&mut self, message: Bytes) {
+        *self = Self { phase: Phase::CutOff, ..Self::default() };
+        self.control.push_back(message);
+    }
+
+    pub(super) const fn is_cut_off(&self) -> bool {
+        matches!(self.phase, Phase::CutOff)
+    }
+
+    pub(super) fn reply(&mut self, reply: Reply) {
+        self.reply_bytes += reply.size();
+        self.replies.push_back(reply);
+    }
+
+    /// The delta that it needs next, if it lives on deltas.
+    pub(super) const fn next(&self) -> Option<Revision> {
+        match self.phase {
+            Phase::CatchingUp | Phase::Snapshot { .. } | Phase::Live => Some(self.next),
+            Phase::Hello | Phase::NeedsSnapshot | Phase::CutOff => None,
+        }
+    }
+
+    pub(super) fn poll_transmit(
+        &mut self,
+        client: ClientId,
+        store: &Store,
+        history: &History,
+        config: &PublisherConfig,
+    ) -> (Option<Bytes>, Option<PublisherEvent>) {
+        if let Some(message) = self.control.pop_front() {
+            return (Some(message), None);
+        }
+        let revision = store.cursor().revision;
+        match &mut self.phase {
+            Phase::Hello | Phase::CutOff => (None, None),
+            Phase::NeedsSnapshot => (Some(self.begin(revision)), None),
+            Phase::Snapshot { is_whole: false, deltas, .. }
+                if self.next > revision || *deltas >= DELTAS_PER_CHUNK =>
+            {
+                *deltas = 0;
+                (Some(self.chunk(store, config)), None)
+            }
+            Phase::Snapshot { deltas, .. } if self.next <= revision => {
+                *deltas += 1;
+                self.delta(client, revision, history)
+            }
+            Phase::CatchingUp | Phase::Snapshot { .. } if self.next > revision => self.live(client, revision),
+            Phase::CatchingUp | Phase::Snapshot { .. } | Phase::Live => {
+                // A reply goes when all deltas up to it have gone, and before those after it.
+                match self.replies.front() {
+                    Some(reply) if reply.at < self.next => (self.pop_reply(), None),
+                    _ if self.next <= revision => self.delta(client, revision, history),
+                    _ => (None, None),
+                }
+            }
+        }
+    }
+
+    fn delta(
+        &mut self,
+        client: ClientId,
+        revision: Revision,
+        history: &History,
+    ) -> (Option<Bytes>, Option<PublisherEvent>) {
+        let Some(message) = history.message(self.next) else {
+            // Whoever is behind is found when the history is cut, so this does not happen; if it did, the
+            // replica would not be sent something with a hole in it.
+            let event = PublisherEvent::FellBehind { client, next: self.next, revision };
+            return (Some(self.begin(revision)), Some(event));
+        };
+        self.next = self.next.next();
+        self.sent.deltas += 1;
+        (Some(message.clone()), None)
+    }
+
+    fn begin(&mut self, revision: Revision) -> Bytes {
+        self.next = revision.next();
+        self.sent = Sent::default();
+        self.phase = Phase::Snapshot { after: None, is_whole: false, deltas: 0 };
+        protocol::encode(&ToReplica::Begin { revision })
+    }
+
+    fn live(&mut self, client: ClientId, revision: Revision) -> (Option<Bytes>, Option<PublisherEvent>) {
+        self.phase = Phase::Live;
+        let sent = std::mem::take(&mut self.sent);
+        let event = if self.was_live {
+            PublisherEvent::Resynchronised { client, revision, sent }
+        } else {
+            PublisherEvent::Live { client, revision, sent }
+        };
+        self.was_live = true;
+        (Some(protocol::encode(&ToReplica::Live { revision })), Some(event))
+    }
+
+    fn chunk(&mut self, store: &Store, config: &PublisherConfig) -> Bytes {
+        let Phase::Snapshot { after, is_whole, .. } = &mut self.phase else { return Bytes::new() };
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        let mut rest = store.after(after.as_ref());
+        *is_whole = loop {
+            let Some((key, entry)) = rest.next() else { break true };
+            bytes += entry::size(key, entry) + entry::OVERHEAD;
+            if bytes > config.chunk_bytes && !entries.is_empty() {
+                break false;
+            }
+            entries.push((key.clone(), entry.clone()));
+        };
+        drop(rest);
+        if let Some((key, _)) = entries.last() {
+            *after = Some(Key::clone(key));
+        }
+        self.sent.entries += entries.len() as u64;
+        let message = protocol::encode(&ToReplica::Chunk { entries });
+        self.sent.chunk_bytes += message.len() as u64;
+        message
+    }
+
+    fn pop_reply(&mut self) -> Option<Bytes> {
+        let reply = self.replies.pop_front()?;
+        self.reply_bytes -= reply.size();
+        let Reply { at, number, result } = reply;
+        Some(protocol::encode(&match result {
+            Some(result) => ToReplica::Reply { number, at, result },
+            None => ToReplica::Synced { number, at },
+        }))
+    }
+}
+
+impl Reply {
+    fn size(&self) -> usize {
+        let payload = match &self.result {
+            Some(Ok(answer)) => answer.size(),
+            Some(Err(_)) | None => 0,
+        };
+        payload + size_of::<Self>()
+    }
+}

@@ -1,0 +1,524 @@
+//! A replica's side: a state that follows the primary's, and requests.
+//!
+//! | link \ input | connected | Welcome | other messages | disconnected | CutOff |
+//! |--------------|-----------|---------|----------------|--------------|--------|
+//! | Down         | Greeting  | -       | -              | -            | -      |
+//! | Greeting     | Greeting  | Up      | error          | Down         | Closed |
+//! | Up           | Greeting  | error   | see below      | Down         | Closed |
+//! | Closed       | Greeting  | -       | -              | Closed       | -      |
+//!
+//! | lane \ message | Delta, next        | Delta, other | Begin   | Chunk    | Live            | Reply    |
+//! |----------------|--------------------|--------------|---------|----------|-----------------|----------|
+//! | Following      | applied            | Lost, Resync | Staging | error    | (after Resume)  | given    |
+//! | Staging        | applied to staging | Lost, Resync | Staging | staged   | Following, swap | held     |
+//! | Lost           | -                  | -            | Staging | -        | -               | held     |
+
+mod config;
+mod event;
+mod requests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::protocol::{self, Join, Memory, ToPrimary, ToReplica};
+use crate::watch::differences;
+use crate::{
+    Answer, ClientId, Command, Commit, Cursor, Entry, Epoch, Key, Misbehaviour, Notice, Outcome,
+    ProtocolError, RequestError, Revision, State, TooManyWatchers, Watch, WatchId, Watchers,
+};
+pub use config::ReplicaConfig;
+pub use event::ReplicaEvent;
+use requests::Requests;
+pub use requests::{Cancelled, Full, RequestId};
+
+/// Events that are kept for who does not poll them; the oldest go first.
+const EVENTS: usize = 1024;
+
+/// A replica of the primary's map: follows it in order, and hands commands to it.
+///
+/// A driver tells it what happens to its connection ([`handle_connected`](Self::handle_connected),
+/// [`handle_message`](Self::handle_message), [`handle_disconnected`](Self::handle_disconnected)), sends what
+/// [`poll_transmit`](Self::poll_transmit) returns, and hands on completions, events and notices.
+///
+/// # What is promised
+///
+/// - The state is always that of the primary as of some revision, and never goes back (but for a new epoch,
+///   which is told: [`ReplicaEvent::NewEpoch`]). While a snapshot comes in, it stays as it was, and changes in
+///   one step at its end.
+/// - When a request completes, the state holds what it wrote.
+/// - A request is carried out at most once, also over reconnections. If the primary was replaced by one that
+///   knows nothing of it, it completes as [`RequestError::InDoubt`]; what was not sent yet is sent to the new one.
+///
+/// # Read levels
+///
+/// *Local*: read the [`state`](Self::state). *At least*: what another replica has seen, by its
+/// [`cursor`](Self::cursor): [`is_applied`](Self::is_applied), or wait for [`at_least`](Self::at_least).
+/// *Linearizable*: wait for [`sync`](Self::sync), then read.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::time::Instant;
+/// use cluster_shared_state::{ClientId, Command, Epoch, Key, Entry, Publisher, PublisherConfig, Replica, ReplicaConfig};
+///
+/// let now = Instant::now();
+/// let mut primary = Publisher::new(Epoch::new(1), PublisherConfig::new());
+/// let client = ClientId::new(0, 1);
+/// let mut replica = Replica::new(client, ReplicaConfig::new(), BTreeMap::<Key, Entry>::new());
+///
+/// primary.handle_connected(client);
+/// replica.handle_connected();
+/// let request = replica.submit(Command::put("greeting", "hello")).expect("it is the first");
+///
+/// // A driver's sockets; here, both ends are at hand.
+/// let (answered, result) = loop {
+///     while let Some(message) = replica.poll_transmit() {
+///         primary.handle_message(client, &message, now);
+///     }
+///     while let Some(message) = primary.poll_transmit(client) {
+///         replica.handle_message(message)?;
+///     }
+///     if let Some(completion) = replica.poll_completion() {
+///         break completion;
+///     }
+/// };
+/// assert_eq!(answered, request);
+/// assert_eq!(result.expect("it was put").revision.get(), 1);
+/// assert_eq!(replica.state()[&b"greeting"[..]].value, "hello");
+/// # Ok::<_, cluster_shared_state::ProtocolError>(())
+/// ```
+#[derive(Debug)]
+pub struct Replica<S> {
+    client: ClientId,
+    state: S,
+    /// What the state is as of; `None` before the first.
+    cursor: Option<Cursor>,
+    link: Link,
+    lane: Lane<S>,
+    /// The epoch of the last Welcome: that in which requests were sent.
+    session: Option<Epoch>,
+    /// To be sent before anything else.
+    control: VecDeque<Bytes>,
+    requests: Requests,
+    /// Answers that came before the state they belong to, in order.
+    held: VecDeque<Held>,
+    watchers: Watchers,
+    events: VecDeque<ReplicaEvent>,
+}
+
+#[derive(Debug)]
+enum Link {
+    Down,
+    Greeting,
+    Up,
+    Closed(Misbehaviour),
+}
+
+#[derive(Debug)]
+enum Lane<S> {
+    /// Deltas go to the state; live once the primary has said so.
+    Following { is_live: bool },
+    /// Deltas and chunks go to a state apart.
+    Staging { state: S, revision: Revision, entries: u64 },
+    /// Waits for the beginning of a snapshot.
+    Lost,
+}
+
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    at: Revision,
+    result: Result<Answer, RequestError>,
+}
+
+impl<S: State> Replica<S> {
+    /// Follows nobody yet. The state should be empty.
+    ///
+    /// The client's incarnation must be one that it never had before.
+    pub fn new(client: ClientId, config: ReplicaConfig, state: S) -> Self {
+        // Watchers that come before the first snapshot: it is a difference to them, from nothing.
+        let nowhere = Cursor::new(Epoch::new(0), Revision::ZERO);
+        Self {
+            client,
+            state,
+            cursor: None,
+            link: Link::Down,
+            lane: Lane::Lost,
+            session: None,
+            control: VecDeque::new(),
+            requests: Requests::new(config.requests),
+            held: VecDeque::new(),
+            watchers: Watchers::new(nowhere, config.watch),
+            events: VecDeque::new(),
+        }
+    }
+
+    // Getters.
+
+    /// The state.
+    pub const fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// The state, for one that has something to do of its own (publish what was put off, say).
+    pub const fn state_mut(&mut self) -> &mut S {
+        &mut self.state
+    }
+
+    /// What the state is as of: hand it to another replica, and there wait for it by
+    /// [`at_least`](Self::at_least). `None` before there is a whole state.
+    pub const fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    /// Whether the state is whole and every write comes in as it happens.
+    pub const fn is_live(&self) -> bool {
+        matches!((&self.link, &self.lane), (Link::Up, Lane::Following { is_live: true }))
+    }
+
+    /// Why the primary does not talk to this replica any more, if it said so.
+    pub const fn cut_off_for(&self) -> Option<&Misbehaviour> {
+        match &self.link {
+            Link::Closed(reason) => Some(reason),
+            Link::Down | Link::Greeting | Link::Up => None,
+        }
+    }
+
+    /// Whether the state is as of that or later, in the same epoch.
+    pub fn is_applied(&self, cursor: Cursor) -> bool {
+        self.cursor.is_some_and(|here| here.epoch == cursor.epoch && here.revision >= cursor.revision)
+    }
+
+    /// How many requests have no completion yet.
+    pub fn outstanding(&self) -> usize {
+        self.requests.len()
+    }
+
+    // Verbs.
+
+    /// Asks the primary for that. It is sent when there is a connection.
+    ///
+    /// # Errors
+    /// Gives the command back, if too many have no completion yet
+    /// ([`ReplicaConfig::requests`]).
+    pub fn submit(&mut self, command: impl Into<Command>) -> Result<RequestId, Full> {
+        self.requests.submit(command.into())
+    }
+
+    /// Completes when the state has everything that was written before this call: then read it. One round
+    /// trip.
+    ///
+    /// # Errors
+    /// If too many requests have no completion yet.
+    pub fn sync(&mut self) -> Result<RequestId, Full> {
+        self.requests.sync()
+    }
+
+    /// Completes when the state is as of that or later. Of another epoch, it waits until that one comes, and
+    /// completes as [`RequestError::NewEpoch`] if yet another does.
+    ///
+    /// # Errors
+    /// If too many requests have no completion yet.
+    pub fn at_least(&mut self, cursor: Cursor) -> Result<RequestId, Full> {
+        let id = self.requests.wait(cursor)?;
+        self.reached();
+        Ok(id)
+    }
+
+    /// Wants the completion no longer. A request that was not sent will not be.
+    pub fn cancel(&mut self, id: RequestId) -> Cancelled {
+        self.requests.cancel(id)
+    }
+
+    /// Watches the state.
+    ///
+    /// # Errors
+    /// If there are too many watchers.
+    pub fn watch(&mut self, watch: Watch) -> Result<WatchId, TooManyWatchers> {
+        self.watchers.watch(watch)
+    }
+
+    /// Watches no more.
+    pub fn unwatch(&mut self, id: WatchId) {
+        self.watchers.unwatch(id);
+    }
+
+    // Inputs.
+
+    /// There is a connection to the primary. One that was there before is no more.
+    pub fn handle_connected(&mut self) {
+        self.handle_disconnected();
+        self.link = Link::Greeting;
+        let hello = ToPrimary::Hello { version: protocol::VERSION, client: self.client, cursor: self.cursor };
+        self.control.push_back(protocol::encode(&hello));
+    }
+
+    /// The connection ended. The state stays as it is, and can be read. Connect again at will.
+    pub fn handle_disconnected(&mut self) {
+        self.control.clear();
+        self.lane = Lane::Lost;
+        self.requests.handle_disconnected();
+        // Their requests are sent again, and answered again.
+        self.held.clear();
+        if !matches!(self.link, Link::Closed(_)) {
+            self.link = Link::Down;
+        }
+    }
+
+    /// The primary sent that.
+    ///
+    /// # Errors
+    /// If it makes no sense. The state is not touched; close the connection, say so by
+    /// [`handle_disconnected`](Self::handle_disconnected), and connect again.
+    pub fn handle_message(&mut self, message: Bytes) -> Result<(), ProtocolError> {
+        let message = protocol::decode(&message).ok_or(ProtocolError::Garbage)?;
+        match (&self.link, message) {
+            (Link::Down | Link::Closed(_), _) => Ok(()),
+            (_, ToReplica::CutOff { reason }) => {
+                self.cut_off(reason);
+                Ok(())
+            }
+            (Link::Greeting, ToReplica::Welcome { epoch, join, memory, window }) => {
+                self.welcome(epoch, join, memory, window)
+            }
+            (Link::Greeting, _) => Err(ProtocolError::Unexpected { message: "something before Welcome" }),
+            (Link::Up, message) => self.follow(message),
+        }
+    }
+
+    // Polls.
+
+    /// The next message to the primary. Take it only if it can be sent.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        if let Some(message) = self.control.pop_front() {
+            return Some(message);
+        }
+        match self.link {
+            Link::Up => self.requests.poll_transmit(),
+            Link::Down | Link::Greeting | Link::Closed(_) => None,
+        }
+    }
+
+    /// What came of a request.
+    pub fn poll_completion(&mut self) -> Option<(RequestId, Result<Answer, RequestError>)> {
+        self.requests.poll_completion()
+    }
+
+    /// What happened. At most 1,024 wait; the oldest go first.
+    pub fn poll_event(&mut self) -> Option<ReplicaEvent> {
+        self.events.pop_front()
+    }
+
+    /// A watcher that has something to be told.
+    pub fn poll_ready(&mut self) -> Option<WatchId> {
+        self.watchers.poll_ready()
+    }
+
+    /// What that watcher is told next. Before there is a whole state, nobody is told anything.
+    pub fn poll_notice(&mut self, id: WatchId) -> Option<Notice> {
+        self.cursor?;
+        self.watchers.next(id, &self.state)
+    }
+
+    // What they do.
+
+    fn welcome(
+        &mut self,
+        epoch: Epoch,
+        join: Join,
+        memory: Memory,
+        window: u64,
+    ) -> Result<(), ProtocolError> {
+        let resumes = join == Join::Resume;
+        if resumes && self.cursor.is_none_or(|cursor| cursor.epoch != epoch) {
+            return Err(ProtocolError::Unexpected { message: "a resumption of what was not there" });
+        }
+        // Only who remembers can tell a repeated request from a new one.
+        if self.session != Some(epoch) || memory == Memory::Unknown {
+            self.requests.doubt();
+        }
+        self.session = Some(epoch);
+        self.requests.handle_connected(window);
+        self.link = Link::Up;
+        self.lane = if resumes { Lane::Following { is_live: false } } else { Lane::Lost };
+        self.tell(ReplicaEvent::Welcomed { epoch, join });
+        Ok(())
+    }
+
+    fn follow(&mut self, message: ToReplica) -> Result<(), ProtocolError> {
+        match message {
+            ToReplica::Delta(commit) => self.delta(commit),
+            ToReplica::Begin { revision } => {
+                self.lane = Lane::Staging { state: self.state.staging(), revision, entries: 0 };
+                Ok(())
+            }
+            ToReplica::Chunk { entries } => self.chunk(entries),
+            ToReplica::Live { revision } => self.live(revision),
+            ToReplica::Reply { number, at, result } => {
+                self.hold(number, at, result.map_err(RequestError::from));
+                Ok(())
+            }
+            ToReplica::Synced { number, at } => {
+                self.hold(number, at, Ok(Answer { revision: at, outcome: Outcome::Reached }));
+                Ok(())
+            }
+            ToReplica::Welcome { .. } => Err(ProtocolError::Unexpected { message: "Welcome, again" }),
+            // It was handled before it came here.
+            ToReplica::CutOff { .. } => Ok(()),
+        }
+    }
+
+    fn delta(&mut self, commit: Arc<Commit>) -> Result<(), ProtocolError> {
+        let expected = match &self.lane {
+            Lane::Lost => return Ok(()),
+            Lane::Staging { revision, .. } => revision.next(),
+            Lane::Following { .. } => self
+                .cursor
+                .ok_or(ProtocolError::Unexpected { message: "Delta, without a state" })?
+                .revision
+                .next(),
+        };
+        if commit.revision != expected {
+            self.lost(expected, commit.revision);
+            return Ok(());
+        }
+        match &mut self.lane {
+            Lane::Staging { state, revision, .. } => {
+                *revision = commit.revision;
+                for change in &commit.changes {
+                    state.set(&change.key, change.entry.clone());
+                }
+            }
+            Lane::Following { .. } | Lane::Lost => self.apply(commit),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, mut commit: Arc<Commit>) {
+        // It was just decoded, so nobody else has it, and nothing is copied.
+        for change in &mut Arc::make_mut(&mut commit).changes {
+            change.previous = self.state.set(&change.key, change.entry.clone());
+        }
+        let Some(cursor) = &mut self.cursor else { return };
+        cursor.revision = commit.revision;
+        self.state.commit(*cursor);
+        self.watchers.handle_commit(&commit);
+        self.reached();
+    }
+
+    fn chunk(&mut self, entries: Vec<(Key, Entry)>) -> Result<(), ProtocolError> {
+        match &mut self.lane {
+            Lane::Lost => Ok(()),
+            Lane::Following { .. } => Err(ProtocolError::Unexpected { message: "Chunk, without Begin" }),
+            Lane::Staging { state, entries: count, .. } => {
+                *count += entries.len() as u64;
+                for (key, entry) in entries {
+                    state.set(&key, Some(entry));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn live(&mut self, revision: Revision) -> Result<(), ProtocolError> {
+        let lane = std::mem::replace(&mut self.lane, Lane::Lost);
+        let entries = match lane {
+            Lane::Lost => return Ok(()),
+            Lane::Following { .. } => {
+                let here = self.cursor.map_or(Revision::ZERO, |cursor| cursor.revision);
+                if here != revision {
+                    self.lost(here, revision);
+                    return Ok(());
+                }
+                None
+            }
+            Lane::Staging { revision: staged, .. } if staged != revision => {
+                self.lost(staged, revision);
+                return Ok(());
+            }
+            Lane::Staging { state, entries, .. } => {
+                self.swap(state, revision)?;
+                Some(entries)
+            }
+        };
+        self.lane = Lane::Following { is_live: true };
+        self.tell(ReplicaEvent::Live { revision, snapshot: entries });
+        self.reached();
+        Ok(())
+    }
+
+    fn swap(&mut self, staged: S, revision: Revision) -> Result<(), ProtocolError> {
+        let Some(epoch) = self.session else { return Ok(()) };
+        let to = Cursor::new(epoch, revision);
+        match self.cursor {
+            Some(here) if here.epoch == epoch && here.revision > revision => {
+                return Err(ProtocolError::Backwards { from: here.revision, to: revision });
+            }
+            Some(here) if here.epoch != epoch => self.tell(ReplicaEvent::NewEpoch { from: here, to }),
+            _ => {}
+        }
+        // Without watchers nobody asks for the difference.
+        let changes = if self.watchers.is_empty() {
+            Commit { revision, changes: Vec::new() }
+        } else {
+            differences(&self.state, self.cursor, &staged, to)
+        };
+        self.state.replace(staged, to);
+        self.cursor = Some(to);
+        self.watchers.handle_replaced(to, changes);
+        Ok(())
+    }
+
+    /// Something is missing. Nothing more is applied before a snapshot.
+    fn lost(&mut self, expected: Revision, got: Revision) {
+        self.lane = Lane::Lost;
+        self.control.push_back(protocol::encode(&ToPrimary::Resync));
+        self.tell(ReplicaEvent::Gap { expected, got });
+    }
+
+    fn hold(&mut self, number: u64, at: Revision, result: Result<Answer, RequestError>) {
+        if !self.requests.is_waiting(number) {
+            return;
+        }
+        self.held.push_back(Held { number, at, result });
+        self.reached();
+        if let (Some(held), Lane::Following { .. }, Some(here)) = (self.held.front(), &self.lane, self.cursor)
+        {
+            // It came before a delta that belongs before it: that will not come any more.
+            self.lost(here.revision.next(), held.at);
+        }
+    }
+
+    /// Completes what waits for the state to be as it is.
+    fn reached(&mut self) {
+        let Some(here) = self.cursor else { return };
+        if matches!(self.lane, Lane::Following { .. }) {
+            while let Some(held) = self.held.pop_front() {
+                if held.at > here.revision {
+                    self.held.push_front(held);
+                    break;
+                }
+                self.requests.complete(held.number, held.result);
+            }
+        }
+        self.requests.reached(here);
+    }
+
+    fn cut_off(&mut self, reason: Misbehaviour) {
+        self.handle_disconnected();
+        self.requests.cut_off(&reason);
+        self.tell(ReplicaEvent::CutOff { reason: reason.clone() });
+        self.link = Link::Closed(reason);
+    }
+
+    fn tell(&mut self, event: ReplicaEvent) {
+        if self.events.len() >= EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
+
+/// The plain replica: for one thread, with nothing but the standard library.
+pub type PlainReplica = Replica<BTreeMap<Key, Entry>>;

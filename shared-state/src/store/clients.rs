@@ -1,0 +1,108 @@
+//! What clients asked for, so that nothing is done twice.
+
+use std::collections::BTreeMap;
+
+use crate::{Answer, ClientId, CommandError, Limits, Misbehaviour, Revision};
+
+type Result = std::result::Result<Answer, CommandError>;
+
+/// The answers that clients may ask for again.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    clients: BTreeMap<ClientId, Client>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    /// The highest number that was answered.
+    highest: Option<u64>,
+    /// Answers below are forgotten.
+    acknowledged: u64,
+    answers: BTreeMap<u64, Result>,
+    /// Bytes of the answers that are whole.
+    bytes: usize,
+    /// The oldest answers, below this, are hollow: they say no more than that there was one.
+    hollow: u64,
+}
+
+impl Clients {
+    /// Makes the client known; whether it was already.
+    pub(super) fn welcome(&mut self, client: ClientId) -> bool {
+        let known = self.clients.contains_key(&client);
+        self.clients.entry(client).or_default();
+        known
+    }
+
+    /// The client is gone for good.
+    pub(super) fn forget(&mut self, client: ClientId) {
+        self.clients.remove(&client);
+    }
+
+    /// Whether the request is to be carried out (`None`) or was already (its answer).
+    pub(super) fn admit(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        acknowledged: u64,
+        limits: &Limits,
+    ) -> std::result::Result<Option<Result>, Misbehaviour> {
+        let client = self.clients.entry(client).or_default();
+        if acknowledged > number {
+            return Err(Misbehaviour::OldRequest { number });
+        }
+        client.acknowledge(acknowledged);
+        if let Some(answer) = client.answers.get(&number) {
+            return Ok(Some(answer.clone()));
+        }
+        if client.highest.is_some_and(|highest| number <= highest) || number == u64::MAX {
+            return Err(Misbehaviour::OldRequest { number });
+        }
+        if client.answers.len() >= limits.requests {
+            return Err(Misbehaviour::TooManyRequests { limit: limits.requests as u64 });
+        }
+        Ok(None)
+    }
+
+    /// The request was answered so.
+    pub(super) fn remember(&mut self, client: ClientId, number: u64, answer: Result, limits: &Limits) {
+        let client = self.clients.entry(client).or_default();
+        client.highest = Some(number);
+        client.bytes += size(&answer);
+        client.answers.insert(number, answer);
+        let hollow = client.hollow;
+        for (number, answer) in client.answers.range_mut(hollow..) {
+            if client.bytes <= limits.remembered_bytes {
+                break;
+            }
+            client.bytes -= size(answer);
+            client.hollow = number + 1;
+            // Errors have no payload. They stay, since "carried out" would be untrue of them.
+            if let Ok(Answer { revision, .. }) = *answer {
+                *answer = Err(CommandError::AnswerForgotten { revision });
+            }
+        }
+    }
+}
+
+impl Client {
+    fn acknowledge(&mut self, below: u64) {
+        if below <= self.acknowledged {
+            return;
+        }
+        self.acknowledged = below;
+        while let Some(oldest) = self.answers.first_entry().filter(|oldest| *oldest.key() < below) {
+            let number = *oldest.key();
+            let answer = oldest.remove();
+            if number >= self.hollow {
+                self.bytes -= size(&answer);
+            }
+        }
+    }
+}
+
+fn size(answer: &Result) -> usize {
+    match answer {
+        Ok(answer) => answer.size(),
+        Err(_) => size_of::<Revision>(),
+    }
+}

@@ -1,0 +1,289 @@
+//! What a command would change, before it is known whether it may.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::leases::expiry;
+use super::{Held, Store};
+use crate::command::{Append, Command, Increment, Life, Operation, Put, Returns};
+use crate::{
+    ChangeKind, ClientId, CommandError, Entry, Key, KeyRange, Limits, Outcome, Revision, entry, number,
+};
+
+/// What lies over the state while operations are tried: dropped if one of them is refused.
+pub(super) struct Draft<'a> {
+    store: &'a Store,
+    client: ClientId,
+    now: Instant,
+    revision: Revision,
+    changes: BTreeMap<Key, (Option<Held>, ChangeKind)>,
+    /// Bytes of previous values that are to be returned.
+    returned: usize,
+    /// Keys that were looked at to delete ranges.
+    scanned: usize,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(store: &'a Store, client: ClientId, now: Instant) -> Self {
+        let revision = store.revision.next();
+        Self { store, client, now, revision, changes: BTreeMap::new(), returned: 0, scanned: 0 }
+    }
+
+    pub(super) fn apply(&mut self, operation: Operation) -> Result<Outcome, CommandError> {
+        match operation {
+            Operation::Put(put) => self.put(put),
+            Operation::Delete(delete) => {
+                let previous = self.get(&delete.key).map(|held| held.entry.clone());
+                if previous.is_some() {
+                    self.changes.insert(delete.key, (None, ChangeKind::Deleted));
+                }
+                let keys = u64::from(previous.is_some());
+                Ok(Outcome::Deleted { keys, previous: self.returning(delete.returns, previous)? })
+            }
+            Operation::DeleteRange(range) => self.delete_range(&range),
+            Operation::Increment(increment) => self.increment(increment),
+            Operation::Append(append) => self.append(append),
+        }
+    }
+
+    /// What is to change, if the limits allow it.
+    pub(super) fn finish(
+        self,
+        outcome: &Outcome,
+    ) -> Result<BTreeMap<Key, (Option<Held>, ChangeKind)>, CommandError> {
+        let store = self.store;
+        let limits = &store.limits;
+        if let Outcome::Transaction(transaction) = outcome
+            && let Some(entry) = transaction.conflict.as_ref().and_then(|conflict| conflict.entry.as_ref())
+        {
+            check_answer(self.returned + entry.value.len(), limits)?;
+        }
+        let (mut keys, mut bytes) = (store.map.len(), store.bytes);
+        for (key, (held, _)) in &self.changes {
+            // What is taken away was counted before, so neither goes below zero.
+            if let Some(previous) = store.map.get(key) {
+                keys -= 1;
+                bytes -= entry::size(key, &previous.entry);
+            }
+            if let Some(held) = held {
+                keys += 1;
+                bytes += entry::size(key, &held.entry);
+            }
+        }
+        // What makes it less may always be done.
+        if keys > limits.keys && keys > store.map.len() {
+            return Err(CommandError::TooManyKeys { keys: keys as u64, limit: limits.keys as u64 });
+        }
+        if bytes > limits.total_bytes && bytes > store.bytes {
+            return Err(CommandError::StoreFull { bytes: bytes as u64, limit: limits.total_bytes as u64 });
+        }
+        Ok(self.changes)
+    }
+
+    fn get(&self, key: &Key) -> Option<&Held> {
+        match self.changes.get(key) {
+            Some((held, _)) => held.as_ref(),
+            None => self.store.map.get(key),
+        }
+    }
+
+    fn put(&mut self, put: Put) -> Result<Outcome, CommandError> {
+        let (life, expires) = self.life(put.life)?;
+        let previous = self.get(&put.key).map(|held| held.entry.clone());
+        self.write(put.key, put.value, previous.as_ref(), life, expires);
+        Ok(Outcome::Put { previous: self.returning(put.returns, previous)? })
+    }
+
+    fn increment(&mut self, increment: Increment) -> Result<Outcome, CommandError> {
+        let Increment { key, by, initial, min, max, life } = increment;
+        let (life, expires) = self.life_at_first(&key, life)?;
+        let previous = self.get(&key).map(|held| held.entry.clone());
+        let value = previous.as_ref().map_or(Ok(initial), |entry| entry.number_of(&key))?;
+        let Some(sum) = value.checked_add(by) else {
+            return Err(CommandError::Overflow { key, value, by });
+        };
+        if sum < min || sum > max {
+            return Err(CommandError::OutOfBounds { key, value, by, min, max });
+        }
+        self.write(key, number::encode(sum), previous.as_ref(), life, expires);
+        Ok(Outcome::Number(sum))
+    }
+
+    fn append(&mut self, append: Append) -> Result<Outcome, CommandError> {
+        let Append { key, value, life } = append;
+        let (life, expires) = self.life_at_first(&key, life)?;
+        let previous = self.get(&key).map(|held| held.entry.clone());
+        let value = match &previous {
+            None => value,
+            Some(entry) => {
+                let length = entry.value.len() + value.len();
+                check_value(length, &self.store.limits)?;
+                let mut whole = BytesMut::with_capacity(length);
+                whole.extend_from_slice(&entry.value);
+                whole.extend_from_slice(&value);
+                whole.freeze()
+            }
+        };
+        let length = value.len() as u64;
+        self.write(key, value, previous.as_ref(), life, expires);
+        Ok(Outcome::Appended { length })
+    }
+
+    fn delete_range(&mut self, range: &KeyRange) -> Result<Outcome, CommandError> {
+        let fresh = self.changes.iter().filter(|(key, (held, _))| held.is_some() && range.contains(key));
+        let mut keys: Vec<Key> = fresh.map(|(key, _)| key.clone()).collect();
+        // Deleting everything over and over in one transaction would hold up everyone else.
+        let limit = self.store.limits.keys.saturating_mul(2);
+        for (key, _) in self.store.range(range) {
+            self.scanned += 1;
+            if self.scanned > limit {
+                let operations = self.scanned as u64;
+                return Err(CommandError::TooManyOperations { operations, limit: limit as u64 });
+            }
+            if !self.changes.contains_key(key) {
+                keys.push(key.clone());
+            }
+        }
+        let count = keys.len() as u64;
+        self.changes.extend(keys.into_iter().map(|key| (key, (None, ChangeKind::Deleted))));
+        Ok(Outcome::Deleted { keys: count, previous: None })
+    }
+
+    fn write(
+        &mut self,
+        key: Key,
+        value: Bytes,
+        previous: Option<&Entry>,
+        life: Life,
+        expires: Option<Instant>,
+    ) {
+        let entry = Entry {
+            value,
+            created: previous.map_or(self.revision, |entry| entry.created),
+            modified: self.revision,
+            version: previous.map_or(1, |entry| entry.version + 1),
+            lease: life.lease,
+            ttl: life.ttl,
+        };
+        self.changes.insert(key, (Some(Held { entry, expires }), ChangeKind::Put));
+    }
+
+    /// The life that is asked for.
+    fn life(&self, life: Life) -> Result<(Life, Option<Instant>), CommandError> {
+        if let Some(lease) = life.lease {
+            self.store.leases.check(self.client, lease)?;
+        }
+        Ok((life, expiry(life.ttl, self.now)?))
+    }
+
+    /// The life that the key has; if it is not there, the one that is asked for.
+    fn life_at_first(&self, key: &Key, life: Life) -> Result<(Life, Option<Instant>), CommandError> {
+        match self.get(key) {
+            Some(held) => Ok((Life { lease: held.entry.lease, ttl: held.entry.ttl }, held.expires)),
+            None => self.life(life),
+        }
+    }
+
+    fn returning(
+        &mut self,
+        returns: Returns,
+        previous: Option<Entry>,
+    ) -> Result<Option<Entry>, CommandError> {
+        let previous = previous.filter(|_| returns == Returns::Previous);
+        self.returned += previous.as_ref().map_or(0, |entry| entry.value.len());
+        check_answer(self.returned, &self.store.limits)?;
+        Ok(previous)
+    }
+}
+
+/// Whether the command is within what can be said without looking at the state.
+pub(super) fn check(command: &Command, limits: &Limits) -> Result<(), CommandError> {
+    let mut bytes = 0;
+    match command {
+        Command::Apply { when, operation } => {
+            if let Some(compare) = when {
+                bytes += check_compare(compare, limits)?;
+            }
+            bytes += check_operation(operation, limits)?;
+        }
+        Command::Transact(it) => {
+            for count in [it.when.len(), it.then.len(), it.otherwise.len()] {
+                if count > limits.operations {
+                    let limit = limits.operations as u64;
+                    return Err(CommandError::TooManyOperations { operations: count as u64, limit });
+                }
+            }
+            for compare in &it.when {
+                bytes += check_compare(compare, limits)?;
+            }
+            for operation in it.then.iter().chain(&it.otherwise) {
+                bytes += check_operation(operation, limits)?;
+            }
+        }
+        Command::Grant { .. } | Command::KeepAlive { .. } | Command::Revoke { .. } => {}
+    }
+    if bytes > limits.command_bytes {
+        let limit = limits.command_bytes as u64;
+        return Err(CommandError::CommandTooLong { bytes: bytes as u64, limit });
+    }
+    Ok(())
+}
+
+fn check_compare(compare: &crate::Compare, limits: &Limits) -> Result<usize, CommandError> {
+    let value = match &compare.condition {
+        crate::Condition::Value(value) => value.len(),
+        _ => 0,
+    };
+    check_value(value, limits)?;
+    Ok(check_key(&compare.key, limits)? + value)
+}
+
+fn check_operation(operation: &Operation, limits: &Limits) -> Result<usize, CommandError> {
+    let (key, value) = match operation {
+        Operation::Put(it) => (&it.key, it.value.len()),
+        Operation::Append(it) => (&it.key, it.value.len()),
+        Operation::Increment(it) => (&it.key, 0),
+        Operation::Delete(it) => (&it.key, 0),
+        Operation::DeleteRange(range) => {
+            // Prefixes and ends may be empty.
+            check_key_length(range.length(), limits)?;
+            return Ok(range.length());
+        }
+    };
+    check_value(value, limits)?;
+    Ok(check_key(key, limits)? + value)
+}
+
+fn check_key(key: &Key, limits: &Limits) -> Result<usize, CommandError> {
+    if key.is_empty() {
+        return Err(CommandError::EmptyKey);
+    }
+    check_key_length(key.len(), limits)?;
+    Ok(key.len())
+}
+
+fn check_key_length(length: usize, limits: &Limits) -> Result<(), CommandError> {
+    if length > limits.key_bytes {
+        let limit = limits.key_bytes as u64;
+        return Err(CommandError::KeyTooLong { length: length as u64, limit });
+    }
+    Ok(())
+}
+
+fn check_value(length: usize, limits: &Limits) -> Result<(), CommandError> {
+    if length > limits.value_bytes {
+        let limit = limits.value_bytes as u64;
+        return Err(CommandError::ValueTooLong { length: length as u64, limit });
+    }
+    Ok(())
+}
+
+fn check_answer(bytes: usize, limits: &Limits) -> Result<(), CommandError> {
+    if bytes > limits.answer_bytes {
+        let limit = limits.answer_bytes as u64;
+        return Err(CommandError::AnswerTooLong { bytes: bytes as u64, limit });
+    }
+    Ok(())
+}

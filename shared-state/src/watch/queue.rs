@@ -1,0 +1,249 @@
+//! What waits for one watcher.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Overflow;
+use super::notice::{Batch, Notice, WatchEvent};
+use crate::{Change, Cursor, Entry, Key, KeyRange, Revision, View};
+
+/// What waits for one watcher, in this order: a word of loss, the batches, what is merged.
+#[derive(Debug)]
+pub(super) struct Queue {
+    range: KeyRange,
+    overflow: Overflow,
+    capacity: usize,
+    /// What was written up to here is of no interest.
+    skip: Revision,
+    word: Option<Word>,
+    waiting: VecDeque<Waiting>,
+    /// Events in `waiting`.
+    events: usize,
+    /// All that came since there was too much.
+    merged: Option<Merged>,
+    /// Whether it is on the list of those to be woken.
+    pub(super) is_woken: bool,
+}
+
+/// What is said before anything else. While it is there nothing waits: what there is comes after it.
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    Gap { oldest: Revision },
+    Lagged { from: Revision, to: Revision },
+    Present,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Batch(Batch),
+    Resynchronised { from: Cursor, to: Cursor },
+}
+
+/// Several batches as one: for each key what was there before the first and what is there after the last.
+#[derive(Debug)]
+struct Merged {
+    first: Revision,
+    last: Cursor,
+    events: BTreeMap<Key, WatchEvent>,
+    /// From where to where the state was replaced in between.
+    resynchronised: Option<(Cursor, Cursor)>,
+}
+
+impl Queue {
+    pub(super) const fn new(range: KeyRange, overflow: Overflow, capacity: usize) -> Self {
+        Self {
+            range,
+            overflow,
+            capacity,
+            skip: Revision::ZERO,
+            word: None,
+            waiting: VecDeque::new(),
+            events: 0,
+            merged: None,
+            is_woken: false,
+        }
+    }
+
+    pub(super) const fn range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    pub(super) fn skip_until(&mut self, revision: Revision) {
+        self.skip = revision;
+    }
+
+    pub(super) fn want_present(&mut self) {
+        self.word = Some(Word::Present);
+    }
+
+    pub(super) fn tell_gap(&mut self, oldest: Revision) {
+        self.word = Some(Word::Gap { oldest });
+    }
+
+    pub(super) fn has_something(&self) -> bool {
+        self.word.is_some() || !self.waiting.is_empty() || self.merged.is_some()
+    }
+
+    /// What a commit changed of the keys that are watched.
+    pub(super) fn handle_changes<'a>(
+        &mut self,
+        revision: Revision,
+        changes: impl Iterator<Item = &'a Change>,
+        at: Cursor,
+    ) {
+        if revision <= self.skip {
+            return;
+        }
+        // In the difference between two states there may be what was written before.
+        let is_new = |change: &&Change| change.entry.as_ref().is_none_or(|it| it.modified > self.skip);
+        let events: Vec<WatchEvent> = changes
+            .filter(is_new)
+            .map(|change| WatchEvent {
+                key: change.key.clone(),
+                kind: change.kind,
+                revision: change.entry.as_ref().map_or(revision, |entry| entry.modified),
+                entry: change.entry.clone(),
+                previous: change.previous.clone(),
+            })
+            .collect();
+        if events.is_empty() {
+            return;
+        }
+        match &mut self.word {
+            Some(Word::Lagged { to, .. }) => return *to = revision,
+            Some(_) => return,
+            None => {}
+        }
+        let last = Cursor::new(at.epoch, revision);
+        self.push(Batch { first: revision, last, events });
+    }
+
+    pub(super) fn handle_replaced(&mut self, from: Cursor, to: Cursor) {
+        if from.epoch != to.epoch {
+            // The revisions of another epoch begin anew.
+            self.skip = Revision::ZERO;
+        }
+        if self.word.is_some() {
+            return;
+        }
+        match &mut self.merged {
+            Some(merged) => {
+                let from = merged.resynchronised.map_or(from, |(from, _)| from);
+                merged.resynchronised = Some((from, to));
+            }
+            None => {
+                // Two in a row without anything between them are one: this must not grow.
+                if let Some(Waiting::Resynchronised { to: last, .. }) = self.waiting.back_mut() {
+                    *last = to;
+                } else {
+                    self.waiting.push_back(Waiting::Resynchronised { from, to });
+                }
+            }
+        }
+    }
+
+    pub(super) fn next(&mut self, at: Cursor, state: &impl View) -> Option<Notice> {
+        match self.word {
+            Some(Word::Gap { oldest }) => {
+                self.word = Some(Word::Present);
+                return Some(Notice::Gap { oldest });
+            }
+            Some(Word::Lagged { from, to }) => {
+                self.word = Some(Word::Present);
+                return Some(Notice::Lagged { from, to });
+            }
+            Some(Word::Present) => {
+                self.word = None;
+                self.skip = at.revision;
+                return Some(Notice::Present { at, entries: self.present(state) });
+            }
+            None => {}
+        }
+        match self.waiting.pop_front() {
+            Some(Waiting::Batch(batch)) => {
+                self.events -= batch.events.len();
+                return Some(Notice::Changes(batch));
+            }
+            Some(Waiting::Resynchronised { from, to }) => return Some(Notice::Resynchronised { from, to }),
+            None => {}
+        }
+        let merged = self.merged.as_mut()?;
+        if let Some((from, to)) = merged.resynchronised.take() {
+            return Some(Notice::Resynchronised { from, to });
+        }
+        let Merged { first, last, events, .. } = self.merged.take()?;
+        let events: Vec<_> = events.into_values().collect();
+        (!events.is_empty()).then_some(Notice::Changes(Batch { first, last, events }))
+    }
+
+    fn present(&self, state: &impl View) -> Vec<(Key, Entry)> {
+        let mut entries = Vec::new();
+        state.visit(&self.range, &mut |key, entry| {
+            entries.push((key.clone(), entry.clone()));
+            true
+        });
+        entries
+    }
+
+    fn push(&mut self, batch: Batch) {
+        if let Some(merged) = &mut self.merged {
+            return merged.add(batch);
+        }
+        // By itself, a batch of any length has room: it is not to be split.
+        if self.waiting.is_empty() || self.events + batch.events.len() <= self.capacity {
+            self.events += batch.events.len();
+            return self.waiting.push_back(Waiting::Batch(batch));
+        }
+        match self.overflow {
+            Overflow::Tell => {
+                let first = self.waiting.iter().find_map(|waiting| match waiting {
+                    Waiting::Batch(batch) => Some(batch.first),
+                    Waiting::Resynchronised { .. } => None,
+                });
+                let from = first.unwrap_or(batch.first);
+                self.waiting.clear();
+                self.events = 0;
+                self.word = Some(Word::Lagged { from, to: batch.last.revision });
+            }
+            Overflow::Coalesce => {
+                let mut merged = Merged::new(&batch);
+                for waiting in self.waiting.drain(..) {
+                    match waiting {
+                        Waiting::Batch(batch) => merged.add(batch),
+                        Waiting::Resynchronised { from, to } => {
+                            let from = merged.resynchronised.map_or(from, |(from, _)| from);
+                            merged.resynchronised = Some((from, to));
+                        }
+                    }
+                }
+                self.events = 0;
+                merged.add(batch);
+                self.merged = Some(merged);
+            }
+        }
+    }
+}
+
+impl Merged {
+    fn new(batch: &Batch) -> Self {
+        Self { first: batch.first, last: batch.last, events: BTreeMap::new(), resynchronised: None }
+    }
+
+    fn add(&mut self, batch: Batch) {
+        if self.events.is_empty() {
+            self.first = batch.first;
+        }
+        self.last = batch.last;
+        for event in batch.events {
+            let previous = match self.events.get(&event.key) {
+                Some(earlier) => earlier.previous.clone(),
+                None => event.previous.clone(),
+            };
+            if previous.is_none() && event.entry.is_none() {
+                // Made and deleted in between: nobody saw it.
+                self.events.remove(&event.key);
+            } else {
+                self.events.insert(event.key.clone(), WatchEvent { previous, ..event });
+            }
+        }
+    }
+}
