@@ -26,6 +26,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What a key has that was made with this value by that commit.
+    pub fn new(value: impl Into<Bytes>, at: Revision) -> Self {
+        Self { value: value.into(), created: at, modified: at, version: 1, lease: None, ttl: None }
+    }
+
     /// The value as a number, if it is one: what [`Increment`](crate::Increment) works on.
     pub fn number(&self) -> Option<i64> {
         number::decode(&self.value)

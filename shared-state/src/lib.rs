@@ -46,6 +46,11 @@ pub mod protocol;
 mod publisher;
 mod replica;
 
+#[cfg(feature = "map")]
+pub mod map;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+
 pub use answer::{Answer, Conflict, Outcome, TransactionOutcome};
 pub use client::{ClientId, LeaseId};
 pub use command::{Append, Command, Compare, Condition, Delete, Increment, Operation, Put, Transaction};

@@ -1,0 +1,143 @@
+//! Changing the map, and publishing what was changed.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::reclaim::Reclaim;
+use super::state::{Draft, Shared};
+use super::{Garbage, Reader};
+use crate::{Cursor, Entry, Epoch, Key, KeyRange, Revision, State, View};
+
+/// Changes the map: the [`State`] of a [`Replica`](crate::Replica) whose other threads read. There is one, and it waits for no reader.
+///
+/// What is committed is seen by readers after the next [`publish`](Self::publish), whole. When the writer is dropped, readers keep what
+/// was published last.
+pub struct Writer {
+    shared: Shared,
+    /// What the next state will be.
+    draft: Draft,
+    /// The newest commit in `draft`, published or not.
+    cursor: Cursor,
+    published: Cursor,
+    /// Changes applied so far, and how many of them the published state has: what an old state costs to free.
+    changes: u64,
+    published_changes: u64,
+    reclaim: Reclaim,
+}
+
+impl Writer {
+    /// An empty map, and its first reader.
+    pub fn new() -> (Self, Reader) {
+        let writer = Self::empty();
+        let reader = writer.reader();
+        (writer, reader)
+    }
+
+    fn empty() -> Self {
+        let mut draft = Draft::with_capacity(0);
+        let cursor = Cursor::new(Epoch::new(0), Revision::ZERO);
+        let shared = Arc::new(ArcSwap::from_pointee(draft.state(cursor)));
+        let reclaim = Reclaim::new();
+        Self { shared, draft, cursor, published: cursor, changes: 0, published_changes: 0, reclaim }
+    }
+
+    /// One more reader.
+    pub fn reader(&self) -> Reader {
+        Reader { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Readers see all that was committed, from now on.
+    pub fn publish(&mut self) {
+        if self.cursor == self.published {
+            return;
+        }
+        let state = Arc::new(self.draft.state(self.cursor));
+        let former = self.shared.swap(state);
+        self.reclaim.retire(former, self.published_changes, self.changes);
+        self.published = self.cursor;
+        self.published_changes = self.changes;
+    }
+
+    /// What to do with a former state that takes long to free, once nobody sees it any more. Without a hook it is
+    /// freed where it was found: here, in the middle of a write. A server will rather hand it to another thread.
+    ///
+    /// Called for replaced states and for those that a view held for thousands of changes; what a usual transaction
+    /// leaves behind is freed with the next one.
+    pub fn on_garbage(&mut self, hook: impl FnMut(Garbage) + Send + 'static) {
+        self.reclaim.set_hook(Box::new(hook));
+    }
+
+    /// Frees former states that are no longer viewed, and returns how many still are. Every publication frees some;
+    /// a map that is seldom written should be asked from time to time.
+    pub fn reclaim(&mut self) -> usize {
+        self.reclaim.all(self.changes)
+    }
+
+    /// The newest commit, published or not.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.draft.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl View for Writer {
+    fn get(&self, key: &[u8]) -> Option<Entry> {
+        self.draft.get(key).map(|entry| Entry::clone(entry))
+    }
+
+    fn visit(&self, range: &KeyRange, visit: &mut dyn FnMut(&Key, &Entry) -> bool) {
+        let Some((from, to)) = range.bounds() else { return };
+        for (key, entry) in self.draft.range(from, to) {
+            if !range.contains(key) || !visit(key, entry) {
+                return;
+            }
+        }
+    }
+}
+
+impl State for Writer {
+    fn set(&mut self, key: &Key, entry: Option<Entry>) -> Option<Entry> {
+        // Revisions are dense, so this is the one that the next commit will have. (A state apart has no readers who could care.)
+        let revision = self.cursor.revision.next().get();
+        self.changes = self.changes.saturating_add(1);
+        self.draft.set(key, entry, revision).map(Arc::unwrap_or_clone)
+    }
+
+    fn commit(&mut self, at: Cursor) {
+        self.cursor = at;
+    }
+
+    fn staging(&self) -> Self {
+        Self::empty()
+    }
+
+    fn replace(&mut self, staged: Self, at: Cursor) {
+        // The former state shares nothing with the new one: all of it goes.
+        self.changes = self.changes.saturating_add(self.draft.len() as u64);
+        let former = mem::replace(&mut self.draft, staged.draft);
+        self.cursor = at;
+        self.publish();
+        drop(former);
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("cursor", &self.cursor)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
