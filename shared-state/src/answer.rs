@@ -1,5 +1,7 @@
 //! What a command answers.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Entry, Key, LeaseId, Revision};
@@ -92,6 +94,15 @@ pub struct Conflict {
     pub key: Key,
     /// What is there instead.
     pub entry: Option<Entry>,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.entry {
+            Some(entry) => write!(f, "\"{}\" was written at revision {}", self.key, entry.modified),
+            None => write!(f, "\"{}\" is not there", self.key),
+        }
+    }
 }
 
 impl Conflict {

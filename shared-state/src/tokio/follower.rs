@@ -1,0 +1,91 @@
+//! Who keeps a replica up to date, over one link after the other.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::link::{Link, LinkError, receive, send};
+use super::node::Node;
+
+/// Keeps a replica up to date: made with its handle by [`SharedState::new`](super::SharedState::new).
+///
+/// When it is dropped the replica is gone for good: handles go on reading what is there, requests and watches end.
+#[derive(Debug)]
+pub struct Follower {
+    node: Arc<Node>,
+}
+
+impl Follower {
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    /// Follows the primary at the other end of this link, until it ends. Then the state stays as it is and can be read;
+    /// follow again over another link. Requests that were not answered are sent again, and carried out once.
+    ///
+    /// Cancel safe: dropping the future ends the link.
+    ///
+    /// # Errors
+    ///
+    /// Always says why the link is of no use any more; [`LinkError::CutOff`] means that another one will not help.
+    pub async fn follow<L: Link>(&mut self, link: L) -> LinkError {
+        let connected = Connected::new(&self.node);
+        let mut link = pin!(link);
+        let mut batch = Vec::new();
+        poll_fn(|cx| connected.poll(link.as_mut(), cx, &mut batch)).await
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.node.close();
+    }
+}
+
+/// The replica has a link for as long as this lives.
+struct Connected<'a> {
+    node: &'a Node,
+}
+
+impl<'a> Connected<'a> {
+    fn new(node: &'a Node) -> Self {
+        node.handle_connected();
+        Self { node }
+    }
+
+    fn poll<L: Link>(
+        &self,
+        mut link: Pin<&mut L>,
+        cx: &mut Context<'_>,
+        batch: &mut Vec<Bytes>,
+    ) -> Poll<LinkError> {
+        let more = match receive(link.as_mut(), cx, batch) {
+            Ok(more) => more,
+            Err(error) => {
+                // Its last words count.
+                let _ = self.node.handle_messages(batch);
+                return Poll::Ready(error);
+            }
+        };
+        if let Err(error) = self.node.handle_messages(batch) {
+            return Poll::Ready(error);
+        }
+        if let Poll::Ready(Err(error)) = send(link, cx, |cx| self.node.poll_transmit(cx)) {
+            return Poll::Ready(error);
+        }
+        if more {
+            // Others had no turn meanwhile.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.node.handle_disconnected();
+    }
+}

@@ -1,0 +1,288 @@
+//! The primary's side: the store, and a link to each who follows.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::timeout_at;
+
+use super::link::{Link, LinkError, receive, send};
+use crate::{
+    Answer, ClientId, Command, CommandError, Cursor, Epoch, Misbehaviour, Publisher, PublisherConfig,
+    PublisherEvent,
+};
+
+/// Events that a subscriber may lag behind.
+const EVENTS: usize = 256;
+
+/// The primary of a shared state, and everyone who follows. Cheap to clone; when the last clone is dropped the state is gone.
+///
+/// The primary's own process reads and watches as everybody else does, by a [`SharedState`](super::SharedState) over a
+/// [`memory`](super::memory) link; for a write now and then there is [`execute`](Self::execute).
+#[derive(Clone, Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    /// Something may expire earlier than thought.
+    deadline: Arc<Notify>,
+    events: broadcast::Sender<PublisherEvent>,
+}
+
+#[derive(Debug)]
+struct Core {
+    publisher: Publisher,
+    links: HashMap<ClientId, LinkState>,
+    deadline: Option<Instant>,
+    /// Links have numbers, so that an old one doesn't end its successor.
+    issued: u64,
+}
+
+#[derive(Debug)]
+struct LinkState {
+    number: u64,
+    driver: Option<Waker>,
+    cut_off: Option<Misbehaviour>,
+}
+
+impl Hub {
+    /// The primary of an empty state, of this epoch: one that no primary before it had for the same replicas
+    /// ([`Epoch::new`] of something random will do).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled: what expires is looked after by a task.
+    pub fn new(epoch: Epoch, config: PublisherConfig) -> Self {
+        let core = Core {
+            publisher: Publisher::new(epoch, config),
+            links: HashMap::new(),
+            deadline: None,
+            issued: 0,
+        };
+        let events = broadcast::Sender::new(EVENTS);
+        let deadline = Arc::<Notify>::default();
+        let shared = Arc::new(Shared { core: Mutex::new(core), deadline: Arc::clone(&deadline), events });
+        tokio::spawn(expire(Arc::downgrade(&shared), deadline));
+        Self { shared }
+    }
+
+    /// Serves a replica at the other end of this link until it ends. Who that is, you know: the replica must say the same. It may
+    /// come back over another link; its leases and the answers it has not read are kept until it is [gone](Self::gone).
+    ///
+    /// Cancel safe: dropping the future ends the link.
+    ///
+    /// # Errors
+    ///
+    /// Always says why it ended; [`LinkError::CutOff`] if the replica did what it must not.
+    pub async fn serve<L: Link>(&self, client: ClientId, link: L) -> LinkError {
+        let served = Served::new(&self.shared, client);
+        let mut link = pin!(link);
+        let mut batch = Vec::new();
+        poll_fn(|cx| served.poll(link.as_mut(), cx, &mut batch)).await
+    }
+
+    /// The replica is gone for good, its process has exited: its leases end at once, in one revision.
+    pub fn gone(&self, client: ClientId) {
+        self.shared.with(None, |publisher| publisher.handle_gone(client, now()));
+    }
+
+    /// Carries out a command of the primary's own.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused; then it changed nothing.
+    pub fn execute(&self, command: impl Into<Command>) -> Result<Answer, CommandError> {
+        self.shared.with(None, |publisher| publisher.execute(command, now()))
+    }
+
+    /// The last revision, and the epoch.
+    pub fn cursor(&self) -> Cursor {
+        self.shared.core.lock().publisher.cursor()
+    }
+
+    /// Looks at the store and who follows.
+    pub fn inspect<T>(&self, look: impl FnOnce(&Publisher) -> T) -> T {
+        look(&self.shared.core.lock().publisher)
+    }
+
+    /// What happens to replicas, from now on: who joined, fell behind, was cut off.
+    pub fn events(&self) -> broadcast::Receiver<PublisherEvent> {
+        self.shared.events.subscribe()
+    }
+}
+
+impl Shared {
+    /// Does something to the publisher, and wakes whose turn it is then; not who does it, on a link's behalf.
+    fn with<T>(&self, by: Option<ClientId>, act: impl FnOnce(&mut Publisher) -> T) -> T {
+        let mut core = self.core.lock();
+        let before = core.publisher.cursor();
+        let done = act(&mut core.publisher);
+        let is_new = core.publisher.cursor() != before;
+        let woken = core.settle(self, by, is_new);
+        drop(core);
+        woken.into_iter().for_each(Waker::wake);
+        done
+    }
+}
+
+impl Core {
+    fn settle(&mut self, shared: &Shared, by: Option<ClientId>, is_new: bool) -> Vec<Waker> {
+        while let Some(event) = self.publisher.poll_event() {
+            if let PublisherEvent::CutOff { client, reason } = &event
+                && let Some(link) = self.links.get_mut(client)
+            {
+                link.cut_off = Some(reason.clone());
+            }
+            tell(&event);
+            // Nobody listening is no error.
+            let _ = shared.events.send(event);
+        }
+        let deadline = self.publisher.poll_timeout();
+        if deadline.is_some_and(|at| self.deadline.is_none_or(|known| at < known)) {
+            shared.deadline.notify_one();
+        }
+        self.deadline = deadline;
+        if !is_new {
+            return Vec::new();
+        }
+        let others = self.links.iter_mut().filter(|(client, _)| Some(**client) != by);
+        others.filter_map(|(_, link)| link.driver.take()).collect()
+    }
+}
+
+/// A replica is connected for as long as this lives.
+struct Served<'a> {
+    shared: &'a Shared,
+    client: ClientId,
+    number: u64,
+}
+
+impl<'a> Served<'a> {
+    fn new(shared: &'a Shared, client: ClientId) -> Self {
+        let mut core = shared.core.lock();
+        core.issued += 1;
+        let number = core.issued;
+        core.publisher.handle_connected(client);
+        let former = core.links.insert(client, LinkState { number, driver: None, cut_off: None });
+        drop(core);
+        former.and_then(|former| former.driver).into_iter().for_each(Waker::wake);
+        Self { shared, client, number }
+    }
+
+    fn poll<L: Link>(
+        &self,
+        mut link: Pin<&mut L>,
+        cx: &mut Context<'_>,
+        batch: &mut Vec<Bytes>,
+    ) -> Poll<LinkError> {
+        let received = receive(link.as_mut(), cx, batch);
+        if !self.is_current() {
+            return Poll::Ready(LinkError::Ended);
+        }
+        if !batch.is_empty() {
+            self.shared.with(Some(self.client), |publisher| {
+                batch.drain(..).for_each(|message| publisher.handle_message(self.client, &message, now()));
+            });
+        }
+        let more = match received {
+            Ok(more) => more,
+            Err(error) => return Poll::Ready(error),
+        };
+        match send(link, cx, |cx| self.poll_transmit(cx)) {
+            Poll::Ready(Err(error)) => return Poll::Ready(error),
+            // All was said, the reason included.
+            Poll::Ready(Ok(())) => {
+                if let Some(reason) = self.cut_off() {
+                    return Poll::Ready(LinkError::CutOff(reason));
+                }
+            }
+            Poll::Pending => {}
+        }
+        if more {
+            // Others had no turn meanwhile.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn poll_transmit(&self, cx: &Context<'_>) -> Option<Bytes> {
+        let mut core = self.shared.core.lock();
+        let message = core.publisher.poll_transmit(self.client);
+        if message.is_none()
+            && let Some(link) = core.links.get_mut(&self.client)
+        {
+            link.driver = Some(cx.waker().clone());
+        }
+        // It may have said that somebody is live.
+        core.settle(self.shared, Some(self.client), false);
+        message
+    }
+
+    fn is_current(&self) -> bool {
+        let core = self.shared.core.lock();
+        core.links.get(&self.client).is_some_and(|link| link.number == self.number)
+    }
+
+    fn cut_off(&self) -> Option<Misbehaviour> {
+        let core = self.shared.core.lock();
+        core.links.get(&self.client)?.cut_off.clone()
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        let mut core = self.shared.core.lock();
+        if core.links.get(&self.client).is_some_and(|link| link.number == self.number) {
+            core.links.remove(&self.client);
+            core.publisher.handle_disconnected(self.client);
+        }
+    }
+}
+
+/// Deletes what has expired, until the hub is gone.
+async fn expire(shared: Weak<Shared>, changed: Arc<Notify>) {
+    while let Some(hub) = shared.upgrade() {
+        let deadline = hub.core.lock().deadline;
+        if deadline.is_some_and(|at| at <= now()) {
+            hub.with(None, |publisher| publisher.handle_timeout(now()));
+            tokio::task::yield_now().await;
+            continue;
+        }
+        // Nobody shall keep the hub only to wait.
+        drop(hub);
+        match deadline {
+            Some(at) => drop(timeout_at(at.into(), changed.notified()).await),
+            None => changed.notified().await,
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.deadline.notify_one();
+    }
+}
+
+fn tell(event: &PublisherEvent) {
+    match event {
+        PublisherEvent::FellBehind { client, next, revision } => {
+            tracing::warn!(%client, %next, %revision, "a replica reads so slowly that it needs a snapshot");
+        }
+        PublisherEvent::CutOff { client, reason } => tracing::warn!(%client, %reason, "a replica is cut off"),
+        event => tracing::debug!(?event, "shared state"),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver has a clock")]
+fn now() -> Instant {
+    Instant::now()
+}

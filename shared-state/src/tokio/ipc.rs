@@ -1,0 +1,98 @@
+//! A channel of `cluster_ipc` as a link.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use cluster_ipc::tokio::Channel;
+use cluster_ipc::{Error, Frame, Kind, Outbox, Socket};
+use futures_core::Stream;
+use futures_sink::Sink;
+
+/// Bytes of a message that go in one frame; a longer one takes several.
+const PIECE: usize = 256 << 10;
+
+/// Bytes that may wait here before the link is no longer ready: what the kernel takes in a few writes.
+const WAITING: usize = 64 << 10;
+
+/// The id of a frame that is not the last of its message.
+const MORE: u64 = 1;
+
+/// A [link](super::Link) over one end of a socket pair. Messages of any length go in pieces; those that come may have so many bytes
+/// at most ([`max_request`] says what a primary needs, a replica trusts its primary and takes `usize::MAX`).
+///
+/// # Errors
+///
+/// As [`Channel::new`].
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn link(socket: Socket, max_message: usize) -> Result<Pieces, Error> {
+    let channel = cluster_ipc::Channel::new(socket).outbox(Outbox::new().limit(WAITING)).max_frame(PIECE);
+    Ok(Pieces { channel: Channel::new(channel)?, message: BytesMut::new(), max_message })
+}
+
+/// What a primary with these limits has to take of a replica.
+pub const fn max_request(limits: &crate::Limits) -> usize {
+    // Conditions and operations take some bytes beside their keys and values.
+    limits.command_bytes.saturating_mul(2).saturating_add(PIECE)
+}
+
+/// A channel that carries messages of any length, in pieces. Made by [`link`].
+#[derive(Debug)]
+pub struct Pieces {
+    channel: Channel,
+    /// What has come of a message that is not whole.
+    message: BytesMut,
+    max_message: usize,
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(frame) = ready!(Pin::new(&mut self.channel).poll_next(cx)).transpose()? else {
+                return Poll::Ready(None);
+            };
+            let piece = frame.payload();
+            let len = self.message.len().saturating_add(piece.len());
+            if len > self.max_message {
+                return Poll::Ready(Some(Err(Error::FrameTooLarge { len, max: self.max_message })));
+            }
+            if frame.id() == MORE {
+                self.message.extend_from_slice(piece);
+            } else if self.message.is_empty() {
+                return Poll::Ready(Some(Ok(piece.clone())));
+            } else {
+                self.message.extend_from_slice(piece);
+                return Poll::Ready(Some(Ok(self.message.split().freeze())));
+            }
+        }
+    }
+}
+
+impl Sink<Bytes> for Pieces {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.channel).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, mut message: Bytes) -> Result<(), Error> {
+        let mut channel = Pin::new(&mut self.channel);
+        while message.len() > PIECE {
+            channel.as_mut().start_send(Frame::new(Kind::Message, MORE, message.split_to(PIECE)))?;
+        }
+        channel.start_send(Frame::new(Kind::Message, 0, message))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Sink::poll_flush(Pin::new(&mut self.channel), cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.channel).poll_close(cx)
+    }
+}
