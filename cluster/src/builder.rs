@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cluster_balancer::Strategy;
 use cluster_health::{Checks, Heartbeat, Limit, Quantity};
+use cluster_shared_state::PublisherConfig;
 use cluster_supervisor::{Budget, Policy, Roll};
 
 use crate::{Key, Mode, Output, Peek, Primary, Result, Role, Worker};
@@ -58,6 +59,7 @@ pub struct Builder {
     pub(crate) output: Output,
     pub(crate) kill_descendants: bool,
     pub(crate) subreaper: bool,
+    pub(crate) state: PublisherConfig,
 }
 
 /// How many connections there may be at a time.
@@ -136,6 +138,7 @@ impl Builder {
             output: Output::inherit(),
             kill_descendants: true,
             subreaper: false,
+            state: PublisherConfig::new(),
         }
     }
 
@@ -358,6 +361,13 @@ impl Builder {
         self
     }
 
+    /// Limits of the [shared state](crate::Worker::state), and how much is kept for those who are behind. By default a million keys, values of 1 MiB,
+    /// 256 MiB in all. Every worker holds a copy of it.
+    pub fn state(mut self, config: PublisherConfig) -> Self {
+        self.state = config;
+        self
+    }
+
     /// Whether the primary hears signals: SIGTERM and SIGINT stop it (gracefully; at once at the second), SIGHUP reloads, SIGTTIN and
     /// SIGTTOU start one worker more and stop one. Default: yes. Without, use the [`Handle`](crate::Handle).
     pub fn handle_signals(mut self, handle: bool) -> Self {
@@ -385,7 +395,12 @@ impl Builder {
         }
         if self.workers == 0 {
             let stop_within = self.signals.then(|| self.policy.stop_sequence().longest());
-            return Ok(Role::Worker(Worker::inline(self.linger, stop_within, self.limits.worker)?));
+            return Ok(Role::Worker(Worker::inline(
+                self.linger,
+                stop_within,
+                self.limits.worker,
+                self.state,
+            )?));
         }
         Ok(Role::Primary(self.primary()?))
     }

@@ -67,6 +67,8 @@ mod worker;
 pub use cluster_balancer as balancer;
 pub use cluster_health as health;
 pub use cluster_ipc as ipc;
+pub use cluster_shared_state as state;
+pub use cluster_shared_state::tokio::SharedState;
 pub use cluster_supervisor as supervisor;
 pub use cluster_supervisor::WorkerId;
 

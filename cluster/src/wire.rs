@@ -1,6 +1,6 @@
 //! What primary and worker say to each other, beside the connections themselves.
 //!
-//! Two wires per worker. On the *control* channel: the greeting in the Welcome, then messages and requests. On
+//! Three wires per worker. That of the shared state is `cluster_shared_state`'s. On the *control* channel: the greeting in the Welcome, then messages and requests. On
 //! the *data* channel: batches of connections one way, empty frames ("the bell") the other way, see
 //! [`Batch`].
 
@@ -16,8 +16,8 @@ use crate::address::Address;
 use crate::listen::{Listen, Mode};
 use crate::status::ClusterStatus;
 
-/// The application's part of the Welcome. Three descriptors come with it: the data channel, the
-/// board, and the lifeline (a pipe that ends when the primary does).
+/// The application's part of the Welcome. Four descriptors come with it: the data channel, the
+/// board, the lifeline (a pipe that ends when the primary does), and the socket of the shared state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Greeting {
     pub(crate) slot: u32,

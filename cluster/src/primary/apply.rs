@@ -100,7 +100,7 @@ impl Core {
         let release = self.supervisor.release_of(id).unwrap_or_default();
         let newborn = self.cradle.bear(id, release)?;
         let board = Arc::clone(&newborn.board);
-        let (link, data) = Link::new(id, newborn, self.reports.clone(), now)?;
+        let (link, data) = Link::new(id, newborn, &self.shared, self.reports.clone(), now)?;
         self.acceptor.command(Command::Attach { worker: id, channel: Box::new(data), board });
         Ok(link)
     }

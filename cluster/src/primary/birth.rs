@@ -1,4 +1,4 @@
-//! Starting a worker: two socket pairs, a board, the Welcome, the process; in this order.
+//! Starting a worker: three socket pairs, a board, the Welcome, the process; in this order.
 
 use std::io::{PipeReader, PipeWriter};
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub(super) struct Newborn {
     pub(super) tree: Tree,
     pub(super) control: Channel,
     pub(super) data: Channel,
+    pub(super) state: Socket,
     pub(super) board: Arc<PrimaryBoard>,
 }
 
@@ -71,13 +72,14 @@ impl Cradle {
         let executable = self.releases.get(release).ok_or(Error::Ended)?;
         let (control, childs_control) = Socket::pair()?;
         let (data, childs_data) = Socket::pair()?;
+        let (state, childs_state) = Socket::pair()?;
         let (board, memory) = PrimaryBoard::create()?;
         let lifeline = self.lifeline.try_clone().map_err(Error::os("duplicate the lifeline"))?;
         (self.greeting.slot, self.greeting.generation) = (id.slot(), id.generation());
         let payload = wire::encode(&self.greeting)?;
 
         let mut control = Channel::new(control);
-        let descriptors = vec![childs_data.into_fd(), memory, lifeline.into()];
+        let descriptors = vec![childs_data.into_fd(), memory, lifeline.into(), childs_state.into_fd()];
         control
             .try_send(Welcome::frame(std::process::id(), payload, descriptors))
             .map_err(|_| Error::Ipc(cluster_ipc::Error::Malformed { what: "Welcome: it is too large" }))?;
@@ -95,7 +97,7 @@ impl Cradle {
             Ok(tree) => {
                 let autopsy = Autopsy::begin(&child);
                 let (data, board) = (Channel::new(data), Arc::new(board));
-                Ok(Newborn { child, autopsy, tree, control, data, board })
+                Ok(Newborn { child, autopsy, tree, control, data, state, board })
             }
             // Nobody could look after it.
             Err(error) => {

@@ -1,8 +1,10 @@
 //! Steering a running primary from elsewhere.
 
+use cluster_shared_state::tokio::SharedState;
 use cluster_supervisor::{RollOutcome, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::shared::Own;
 use crate::status::ClusterStatus;
 use crate::{Error, Result};
 
@@ -10,6 +12,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Handle {
     orders: mpsc::Sender<Order>,
+    own: Own,
 }
 
 #[derive(Debug)]
@@ -58,8 +61,18 @@ impl RollReport {
 }
 
 impl Handle {
-    pub(super) fn new(orders: mpsc::Sender<Order>) -> Self {
-        Self { orders }
+    pub(super) fn new(orders: mpsc::Sender<Order>, own: Own) -> Self {
+        Self { orders, own }
+    }
+
+    pub(super) fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// The state that all workers and the primary share, as the primary sees it: a replica like the workers' ([`Worker::state`](crate::Worker::state)).
+    /// It follows from the first call on, while the primary [runs](crate::Primary::run).
+    pub fn state(&self) -> SharedState {
+        self.own.state()
     }
 
     /// Starts one more worker, in the lowest free slot, and returns at once with its name; events tell how it fares. It

@@ -12,10 +12,11 @@ use cluster_ipc::{Error, Frame, Kind};
 use cluster_supervisor::os::{Autopsy, Child, Death, Tree};
 use cluster_supervisor::{Exit, StopSignal, WorkerId};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::birth::Newborn;
 use super::remains::{Remains, Swept};
+use super::shared::Shared;
 use super::vitals::Vitals;
 use crate::Result;
 
@@ -81,11 +82,18 @@ pub(super) struct Link {
     pub(super) listeners: Classes,
     outgoing: mpsc::Sender<Frame<OwnedFd>>,
     _task: Task,
+    _state: Task,
 }
 
 /// Ends when this is dropped.
 #[derive(Debug)]
-struct Task(AbortHandle);
+pub(super) struct Task(AbortHandle);
+
+impl Task {
+    pub(super) fn new<T>(task: &JoinHandle<T>) -> Self {
+        Self(task.abort_handle())
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -99,16 +107,18 @@ impl Link {
     pub(super) fn new(
         id: WorkerId,
         newborn: Newborn,
+        shared: &Shared,
         reports: mpsc::Sender<Report>,
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {
-        let Newborn { child, autopsy, tree, control, data, board } = newborn;
+        let Newborn { child, autopsy, tree, control, data, state, board } = newborn;
         let watched = || -> Result<_> {
             let vitals = Vitals::of(child.pid(), child.try_clone_pidfd()?);
             let pidfd = Readable::new(child.try_clone_pidfd()?)?;
-            Ok((pidfd, Channel::new(control.max_frame(MAX_FRAME))?, vitals))
+            let state = shared.serve(id, state)?;
+            Ok((pidfd, Channel::new(control.max_frame(MAX_FRAME))?, vitals, state))
         };
-        let (pidfd, control, vitals) = match watched() {
+        let (pidfd, control, vitals, state) = match watched() {
             Ok(watched) => watched,
             Err(error) => {
                 child.kill_and_reap()?;
@@ -116,7 +126,7 @@ impl Link {
             }
         };
         let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let task = Task(tokio::spawn(attend(id, control, pidfd, queue, reports)).abort_handle());
+        let task = Task::new(&tokio::spawn(attend(id, control, pidfd, queue, reports)));
         let link = Self {
             child,
             tree,
@@ -136,6 +146,7 @@ impl Link {
             listeners: Classes::none(),
             outgoing,
             _task: task,
+            _state: state,
         };
         Ok((link, data))
     }

@@ -19,6 +19,7 @@ mod releases;
 mod remains;
 mod report;
 mod rolls;
+mod shared;
 mod turns;
 mod vitals;
 mod wellbeing;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster_health::Monitor;
+use cluster_shared_state::tokio::Follower;
 use cluster_supervisor::os::{Death, Orphans};
 use cluster_supervisor::{Exit, Supervisor, WorkerId, os};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +40,8 @@ pub use self::handle::{Handle, RollReport};
 use self::link::{Link, Report};
 use self::remains::Swept;
 use self::rolls::Waiting;
+pub(crate) use self::shared::client;
+use self::shared::{Own, Shared};
 use self::turns::Turns;
 use crate::acceptor::{self, Acceptor, Command};
 use crate::builder::Builder;
@@ -60,8 +64,9 @@ const REAP_AGAIN: Duration = Duration::from_millis(10);
 /// worker being started.
 const SPARE_DESCRIPTORS: u64 = 16;
 
-/// Descriptors per worker: control channel, data channel, three for its process, four to measure it, two for its output, with room for its successor.
-const DESCRIPTORS_PER_WORKER: u64 = 24;
+/// Descriptors per worker: control channel, data channel, shared state, three for its process, four to measure it, two for its output, with
+/// room for its successor.
+const DESCRIPTORS_PER_WORKER: u64 = 26;
 
 /// The primary, before it [runs](Self::run).
 #[derive(Debug)]
@@ -71,6 +76,8 @@ pub struct Primary {
     events: Publisher,
     handle: Handle,
     orders: mpsc::Receiver<Order>,
+    /// Keeps its own replica of the shared state.
+    follower: Follower,
 }
 
 impl Primary {
@@ -78,7 +85,9 @@ impl Primary {
         // An unknown strategy is better known now than after the first worker was started.
         config.strategy = crate::builder::Choice::Custom(config.strategy.resolve()?);
         let (sender, orders) = mpsc::channel(ORDERS);
-        Ok(Self { config: Box::new(config), events: Publisher::new(), handle: Handle::new(sender), orders })
+        let (own, follower) = Own::new();
+        let handle = Handle::new(sender, own);
+        Ok(Self { config: Box::new(config), events: Publisher::new(), handle, orders, follower })
     }
 
     /// Subscribes to the events. Do so before [`run`](Self::run) to see all of them.
@@ -103,7 +112,8 @@ impl Primary {
     /// [`Error::GaveUp`] when every worker has used up its restart budget; or what prevented the start.
     pub async fn run(self) -> Result<()> {
         let (reports, inbox) = mpsc::channel(REPORTS);
-        let (mut core, acceptor_ended) = Core::new(*self.config, self.events, reports)?;
+        let shared = Shared::new(seed(), self.config.state, self.handle.own(), self.follower);
+        let (mut core, acceptor_ended) = Core::new(*self.config, self.events, reports, shared)?;
         let children = core.watch_orphans()?;
         let signals = core.signals()?;
         core.start(Instant::now());
@@ -129,6 +139,7 @@ struct Core {
     next_sample: Option<Instant>,
     acceptor: Acceptor,
     cradle: Cradle,
+    shared: Shared,
     listeners: Listeners,
     links: BTreeMap<WorkerId, Link>,
     reports: mpsc::Sender<Report>,
@@ -154,6 +165,7 @@ impl Core {
         mut config: Builder,
         events: Publisher,
         reports: mpsc::Sender<Report>,
+        shared: Shared,
     ) -> Result<(Self, oneshot::Receiver<()>)> {
         let limit_before = os::raise_open_files()?;
         let strategy = std::mem::replace(&mut config.strategy, crate::builder::Choice::Named(String::new()));
@@ -173,6 +185,7 @@ impl Core {
             next_sample: None,
             acceptor,
             cradle: Cradle::new(&mut config, limit_before.soft())?,
+            shared,
             listeners: Listeners::new(config.mode),
             links: BTreeMap::new(),
             reports,
@@ -260,6 +273,7 @@ impl Core {
     }
 
     fn handle_death(&mut self, id: WorkerId, death: Death, now: Instant) {
+        self.shared.gone(id);
         let figures = self.links.get(&id).map(|link| self.status_of(id, link, now));
         if let Some(figures) = figures {
             let last_words = self.cradle.last_words(id);

@@ -16,6 +16,7 @@ mod guard;
 mod intake;
 mod io;
 mod listener;
+mod shared;
 mod stream;
 
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ use std::time::{Duration, Instant};
 
 use cluster_ipc::board::{PrimaryBoard, WorkerBoard};
 use cluster_ipc::{Adopted, Channel, Online, Socket};
+use cluster_shared_state::PublisherConfig;
+use cluster_shared_state::tokio::SharedState;
 use cluster_supervisor::{WorkerId, os};
 use parking_lot::Mutex;
 use tokio::net::ToSocketAddrs;
@@ -71,6 +74,8 @@ pub(crate) struct Inner {
     most: Option<u32>,
     /// What the application counts.
     gauges: Arc<Gauges>,
+    /// What all workers share.
+    state: SharedState,
     started: Instant,
 }
 
@@ -111,6 +116,10 @@ impl Inner {
         let Some(control) = &self.control else { return };
         if self.said_ready.load(Ordering::SeqCst) {
             return;
+        }
+        // Whoever gets connections has the whole state.
+        if let Err(error) = self.state.live().await {
+            tracing::warn!(%error, "ready without the shared state");
         }
         // The flag is set afterwards: a future dropped while it waits must not leave it unsaid. Twice is no harm.
         match control.send(&ToPrimary::Ready).await {
@@ -159,10 +168,9 @@ fn capacity(most: Option<u32>) -> u32 {
 impl Worker {
     /// Becomes the worker that the primary's Welcome describes.
     pub(crate) fn adopt(adopted: Adopted) -> Result<Self> {
-        let started = Instant::now();
         let (channel, welcome, descriptors) = adopted.into_parts();
         let greeting: Greeting = wire::decode(welcome.payload())?;
-        let [data, memory, lifeline] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| {
+        let [data, memory, lifeline, state] = <[OwnedFd; 4]>::try_from(descriptors).map_err(|_| {
             Error::Ipc(cluster_ipc::Error::Malformed { what: "Welcome: it lacks descriptors" })
         })?;
         guard::watch(lifeline, greeting.orphan_timeout)?;
@@ -180,7 +188,8 @@ impl Worker {
         let data = cluster_ipc::tokio::Channel::new(Channel::new(Socket::from_fd(data)))?;
         let id = WorkerId::new(greeting.slot, greeting.generation);
         let beats = (Arc::clone(&board), control.clone());
-        let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), most, started));
+        let state = shared::follow(id, Socket::from_fd(state))?;
+        let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), most, state));
         tokio::spawn(beat::beat(beats.0, beats.1, Arc::clone(&inner.gauges), greeting.heartbeat));
         tokio::spawn(run_intake(Arc::clone(&inner), data, greeting.linger));
         let mut signals = Signals::worker()?;
@@ -194,7 +203,12 @@ impl Worker {
 
     /// The one worker of inline mode: it accepts by itself. With `stop_within` it drains at SIGTERM or SIGINT, and ends after
     /// that time or at the second signal, whatever is left.
-    pub(crate) fn inline(linger: Duration, stop_within: Option<Duration>, most: Option<u32>) -> Result<Self> {
+    pub(crate) fn inline(
+        linger: Duration,
+        stop_within: Option<Duration>,
+        most: Option<u32>,
+        state: PublisherConfig,
+    ) -> Result<Self> {
         let (_, memory) = PrimaryBoard::create()?;
         let board = Arc::new(WorkerBoard::open(memory)?);
         let gate = Arc::new(Gate::new());
@@ -215,7 +229,8 @@ impl Worker {
             });
         }
         let id = WorkerId::new(0, 1);
-        Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, None, most, Instant::now())) })
+        let state = shared::alone(id, state);
+        Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, None, most, state)) })
     }
 
     #[cfg(feature = "http")]
@@ -369,6 +384,29 @@ impl Worker {
         self.inner.gauges.set(name, value);
     }
 
+    /// The state that all workers and the primary share: a replicated map, read here and ordered by the primary. A worker has all of it before it
+    /// is ready. In inline mode it is this process's own.
+    ///
+    /// What others call by names of their own:
+    ///
+    /// | there | here |
+    /// |---|---|
+    /// | `getState(key)` | [`get`](SharedState::get) |
+    /// | `getAllState()` | [`view`](SharedState::view) |
+    /// | `setState(key, value)`, `setRemoteState` | [`set`](SharedState::set) |
+    /// | `deleteState(key)` | [`delete`](SharedState::delete) |
+    /// | `getRemoteState(key)` | [`sync`](SharedState::sync), then `get` |
+    /// | `subscribe(key, (new, old) => …)` | [`watch`](SharedState::watch), as a stream or by a callback |
+    ///
+    /// ```no_run
+    /// # async fn example(worker: cluster::Worker) -> Result<(), Box<dyn std::error::Error>> {
+    /// let visits = worker.state().increment("visits", 1).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn state(&self) -> SharedState {
+        self.inner.state.clone()
+    }
+
     /// Resolves when the server should shut down gracefully: finish what it is doing, close idle connections, accept no more.
     ///
     /// This is the second phase of a drain. In the first, no new connections come, every response says `Connection:
@@ -431,7 +469,7 @@ impl Inner {
         intake: Arc<Intake>,
         control: Option<Control>,
         most: Option<u32>,
-        started: Instant,
+        state: SharedState,
     ) -> Self {
         let is_alone = control.is_none();
         Self {
@@ -445,7 +483,8 @@ impl Inner {
             own: is_alone.then(|| Mutex::new(Listeners::new(Mode::Shared))),
             most,
             gauges: Arc::default(),
-            started,
+            state,
+            started: Instant::now(),
         }
     }
 }

@@ -54,6 +54,8 @@ pub(crate) fn run(app: &str) {
             "behave" => behave(worker).await,
             "daemon-maker" => daemon_maker(worker).await,
             "patient" => patient(worker).await,
+            "keeper" => crate::state::keeper(worker).await,
+            "counting" => crate::state::counting(worker).await,
             "unready-early" => crate::suspects::unready_early(worker).await,
             "successors-unready" => crate::suspects::successors_unready(worker).await,
             "successors-never-ready" => crate::suspects::successors_never_ready(worker).await,

@@ -15,6 +15,7 @@ mod modes;
 mod restarts;
 mod reuseport;
 mod rolls;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod suspects;
@@ -75,6 +76,9 @@ fn main() {
         ("never_measured", suspects::never_measured_is_not_measured),
         ("a_reason_ends", suspects::a_reason_ends_with_its_verdict),
         ("recycles_never_coincide", wellbeing::recycles_never_coincide),
+        ("the_state", state::what_one_worker_writes_all_have),
+        ("what_a_worker_holds", state::what_a_worker_holds_ends_with_it),
+        ("a_counter_under_kills", state::a_counter_is_exact_though_workers_are_killed),
         ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
         ("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),
         ("both_families", listening::one_socket_may_take_both_families),

@@ -1,0 +1,78 @@
+//! The shared state: its hub, a link to each worker, and the primary's own replica.
+
+use std::sync::Arc;
+
+use cluster_ipc::Socket;
+use cluster_shared_state::tokio::{Follower, Hub, SharedState, ipc, memory};
+use cluster_shared_state::{ClientId, Epoch, PublisherConfig, ReplicaConfig};
+use cluster_supervisor::WorkerId;
+use tokio::sync::Notify;
+
+use super::link::Task;
+use crate::Result;
+
+/// The primary's own replica. No worker has that number.
+const OWN: ClientId = ClientId::new(u64::MAX - 1, 0);
+
+/// The primary's own replica, which follows from the moment at which somebody wants it.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    state: SharedState,
+    wanted: Arc<Notify>,
+}
+
+impl Own {
+    pub(super) fn new() -> (Self, Follower) {
+        let (state, follower) = SharedState::new(OWN, ReplicaConfig::new());
+        (Self { state, wanted: Arc::default() }, follower)
+    }
+
+    pub(super) fn state(&self) -> SharedState {
+        self.wanted.notify_one();
+        self.state.clone()
+    }
+}
+
+/// Who orders all writes.
+#[derive(Debug)]
+pub(super) struct Shared {
+    hub: Hub,
+    max_request: usize,
+    _own: Task,
+}
+
+impl Shared {
+    /// Of this epoch, which no primary before had.
+    pub(super) fn new(epoch: u64, config: PublisherConfig, own: &Own, mut follower: Follower) -> Self {
+        let hub = Hub::new(Epoch::new(epoch.max(1)), config);
+        let (wanted, server) = (Arc::clone(&own.wanted), hub.clone());
+        let task = tokio::spawn(async move {
+            wanted.notified().await;
+            let (here, there) = memory();
+            tokio::join!(server.serve(OWN, there), follower.follow(here));
+        });
+        let max_request = ipc::max_request(&config.limits);
+        Self { hub, max_request, _own: Task::new(&task) }
+    }
+
+    /// Serves a worker over its socket until it ends, or what is returned is dropped.
+    pub(super) fn serve(&self, id: WorkerId, socket: Socket) -> Result<Task> {
+        let link = ipc::link(socket, self.max_request)?;
+        let hub = self.hub.clone();
+        let task = tokio::spawn(async move {
+            let error = hub.serve(client(id), link).await;
+            tracing::debug!(slot = id.slot(), %error, "the shared state of worker {id} follows no more");
+        });
+        Ok(Task::new(&task))
+    }
+
+    /// A worker has exited: what it held goes.
+    pub(super) fn gone(&self, id: WorkerId) {
+        self.hub.gone(client(id));
+    }
+}
+
+/// A slot's worker: its generation never repeats, so it is its incarnation.
+pub(crate) fn client(id: WorkerId) -> ClientId {
+    ClientId::new(u64::from(id.slot()), u64::from(id.generation()))
+}

@@ -1,0 +1,30 @@
+//! The worker's replica of the shared state.
+
+use cluster_ipc::Socket;
+use cluster_shared_state::tokio::{Hub, SharedState, ipc, memory};
+use cluster_shared_state::{Epoch, PublisherConfig, ReplicaConfig};
+use cluster_supervisor::WorkerId;
+
+use crate::Result;
+use crate::primary::client;
+
+/// A replica that follows the primary over this socket until the primary is gone. Then it can be read, and no more.
+pub(super) fn follow(id: WorkerId, socket: Socket) -> Result<SharedState> {
+    // What the primary sends is trusted.
+    let link = ipc::link(socket, usize::MAX)?;
+    let (state, mut follower) = SharedState::new(client(id), ReplicaConfig::new());
+    tokio::spawn(async move {
+        let error = follower.follow(link).await;
+        tracing::debug!(%error, "the shared state follows no more");
+    });
+    Ok(state)
+}
+
+/// The state of a process that is all of its cluster.
+pub(super) fn alone(id: WorkerId, config: PublisherConfig) -> SharedState {
+    let hub = Hub::new(Epoch::new(1), config);
+    let (state, mut follower) = SharedState::new(client(id), ReplicaConfig::new());
+    let (here, there) = memory();
+    tokio::spawn(async move { tokio::join!(hub.serve(client(id), there), follower.follow(here)) });
+    state
+}
