@@ -46,6 +46,8 @@ pub mod protocol;
 mod publisher;
 mod replica;
 
+#[cfg(feature = "json")]
+pub mod dump;
 #[cfg(feature = "map")]
 pub mod map;
 #[cfg(feature = "tokio")]

@@ -258,3 +258,65 @@ async fn a_hub_is_gone_with_its_last_clone() {
     drop(hub);
     while events.recv().await.is_ok() {}
 }
+
+#[derive(serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+struct Session {
+    user: String,
+    visits: u32,
+}
+
+#[tokio::test]
+async fn values_of_a_type() {
+    let hub = hub();
+    let (here, there) = (follow(&hub, client(1)), follow_by_socket(&hub, client(2)));
+    let sessions = here.typed::<Session>("session/");
+    let anna = Session { user: "anna".to_owned(), visits: 1 };
+    sessions.set("7", &anna).await.unwrap();
+    here.set("other", "text").await.unwrap();
+    // Everybody counts at once.
+    let visit = |session: Option<Session>| session.map(|it| Session { visits: it.visits + 1, ..it });
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let sessions = if number % 2 == 0 { sessions.clone() } else { there.typed("session/") };
+            tokio::spawn(async move { sessions.update("7", visit).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        // One that is asked before its replica has the session leaves it as it is: there is none.
+        task.await.unwrap();
+    }
+    there.sync().await.unwrap();
+    here.sync().await.unwrap();
+    let visits = sessions.get("7").unwrap().unwrap().visits;
+    assert!((11..=21).contains(&visits), "{visits}");
+    assert_eq!(
+        there.typed::<Session>("session/").all().unwrap(),
+        [("7".into(), Session { visits, ..anna.clone() })]
+    );
+    // A number of the store is a number of serde's.
+    here.increment("hits", 300).await.unwrap();
+    assert_eq!(here.typed::<i64>("").get("hits").unwrap(), Some(300));
+    let error = here.typed::<Session>("").get("hits").unwrap_err();
+    assert!(error.to_string().contains("\"hits\" is no "), "{error}");
+
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let guard = there.typed::<Session>("session/").subscribe(move |key, now, before| {
+        drop(sender.send((key.to_string(), now.map(|it| it.visits), before.map(|it| it.visits))));
+    });
+    let _guard = guard.unwrap();
+    assert_eq!(told.recv().await.unwrap(), ("7".to_owned(), Some(visits), None));
+    sessions.set("7", &Session { visits: 90, ..anna }).await.unwrap();
+    assert_eq!(told.recv().await.unwrap(), ("7".to_owned(), Some(90), Some(visits)));
+    assert!(sessions.delete("7").await.unwrap());
+    assert_eq!(told.recv().await.unwrap(), ("7".to_owned(), None, Some(90)));
+}
+
+#[cfg(feature = "json")]
+#[tokio::test]
+async fn the_state_is_shown_as_json() {
+    let hub = hub();
+    let state = follow(&hub, client(1));
+    state.set("greeting", "hello").await.unwrap();
+    let json = state.to_json();
+    assert!(json.contains("\"greeting\": {") && json.contains("\"text\": \"hello\""), "{json}");
+}

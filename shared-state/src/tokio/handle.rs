@@ -98,6 +98,13 @@ impl SharedState {
         self.reader.view()
     }
 
+    /// The whole state as JSON, for people (see [`dump`](crate::dump)).
+    #[cfg(feature = "json")]
+    pub fn to_json(&self) -> String {
+        let view = self.view();
+        crate::dump::to_json(view.cursor(), view.iter().map(|(key, entry)| (key, &**entry)))
+    }
+
     /// What the state is as of; `None` before there is a whole one.
     pub fn cursor(&self) -> Option<Cursor> {
         self.node.cursor()

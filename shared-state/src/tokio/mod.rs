@@ -21,6 +21,7 @@ pub mod ipc;
 mod link;
 mod memory;
 mod node;
+mod typed;
 mod watch;
 
 pub use follower::Follower;
@@ -28,4 +29,5 @@ pub use handle::{Pending, SharedState, StateError};
 pub use hub::Hub;
 pub use link::{Link, LinkError};
 pub use memory::{Memory, memory};
+pub use typed::{Typed, TypedError};
 pub use watch::{Callback, Watching};
