@@ -12,8 +12,9 @@ pub(super) struct Queue {
     range: KeyRange,
     overflow: Overflow,
     capacity: usize,
-    /// What was written up to here is of no interest.
-    skip: Revision,
+    /// What was written up to here is of no interest. (`None` is not revision zero: an empty state of another
+    /// epoch is as of that, and all that vanished with it is of interest.)
+    skip: Option<Revision>,
     word: Option<Word>,
     waiting: VecDeque<Waiting>,
     /// Events in `waiting`.
@@ -54,7 +55,7 @@ impl Queue {
             range,
             overflow,
             capacity,
-            skip: Revision::ZERO,
+            skip: None,
             word: None,
             waiting: VecDeque::new(),
             events: 0,
@@ -68,7 +69,7 @@ impl Queue {
     }
 
     pub(super) fn skip_until(&mut self, revision: Revision) {
-        self.skip = revision;
+        self.skip = Some(revision);
     }
 
     pub(super) fn want_present(&mut self) {
@@ -90,11 +91,12 @@ impl Queue {
         changes: impl Iterator<Item = &'a Change>,
         at: Cursor,
     ) {
-        if revision <= self.skip {
+        if self.skip.is_some_and(|skip| revision <= skip) {
             return;
         }
         // In the difference between two states there may be what was written before.
-        let is_new = |change: &&Change| change.entry.as_ref().is_none_or(|it| it.modified > self.skip);
+        let skip = self.skip.unwrap_or(Revision::ZERO);
+        let is_new = |change: &&Change| change.entry.as_ref().is_none_or(|it| it.modified > skip);
         let events: Vec<WatchEvent> = changes
             .filter(is_new)
             .map(|change| WatchEvent {
@@ -120,7 +122,7 @@ impl Queue {
     pub(super) fn handle_replaced(&mut self, from: Cursor, to: Cursor) {
         if from.epoch != to.epoch {
             // The revisions of another epoch begin anew.
-            self.skip = Revision::ZERO;
+            self.skip = None;
         }
         if self.word.is_some() {
             return;
@@ -153,7 +155,7 @@ impl Queue {
             }
             Some(Word::Present) => {
                 self.word = None;
-                self.skip = at.revision;
+                self.skip = Some(at.revision);
                 return Some(Notice::Present { at, entries: self.present(state) });
             }
             None => {}
