@@ -336,9 +336,57 @@ impl From<KeyRange> for Operation {
 /// Operations see what those before them did. Each key that was changed shows up once, as it is at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
+    #[serde(deserialize_with = "bounded::deserialize")]
     pub(crate) when: Vec<Compare>,
+    #[serde(deserialize_with = "bounded::deserialize")]
     pub(crate) then: Vec<Operation>,
+    #[serde(deserialize_with = "bounded::deserialize")]
     pub(crate) otherwise: Vec<Operation>,
+}
+
+/// Operations that a transaction can have at all, whatever [`Limits::operations`](crate::Limits::operations)
+/// says. On the wire they are small, in memory they are not: what has more is not even read.
+pub(crate) const MOST_OPERATIONS: usize = 4096;
+
+/// Lists that end before they use up the memory.
+mod bounded {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+    use super::MOST_OPERATIONS;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_seq(Bounded(PhantomData))
+    }
+
+    struct Bounded<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MOST_OPERATIONS} of them")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let length = seq.size_hint().unwrap_or(0);
+            if length > MOST_OPERATIONS {
+                return Err(A::Error::invalid_length(length, &self));
+            }
+            let mut list = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                if list.len() >= MOST_OPERATIONS {
+                    return Err(A::Error::invalid_length(list.len(), &self));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
 }
 
 impl Transaction {
@@ -366,6 +414,13 @@ impl Transaction {
     pub fn otherwise(mut self, operation: impl Into<Operation>) -> Self {
         self.otherwise.push(operation.into());
         self
+    }
+}
+
+impl Transaction {
+    /// How long the longest of its lists is.
+    pub(crate) fn longest(&self) -> usize {
+        self.when.len().max(self.then.len()).max(self.otherwise.len())
     }
 }
 

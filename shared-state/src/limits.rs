@@ -19,7 +19,7 @@ pub struct Limits {
     pub keys: usize,
     /// Bytes of all keys and values. Default 256 MiB.
     pub total_bytes: usize,
-    /// Conditions, operations and else-operations of a transaction, each. Default 128.
+    /// Conditions, operations and else-operations of a transaction, each; at most 4,096. Default 128.
     pub operations: usize,
     /// Bytes of all keys and values of a command. Default 2 MiB.
     pub command_bytes: usize,
@@ -84,7 +84,8 @@ impl Limits {
     /// Sets [`operations`](Self::operations).
     #[must_use]
     pub const fn operations(self, operations: usize) -> Self {
-        Self { operations, ..self }
+        let most = crate::command::MOST_OPERATIONS;
+        Self { operations: if operations > most { most } else { operations }, ..self }
     }
 
     /// Sets [`command_bytes`](Self::command_bytes).

@@ -20,8 +20,9 @@
 //!
 //! Messages are encoded by postcard, one per frame of the transport, which keeps them whole and in order.
 //! The enums only ever grow at their ends; what an older side must not misread raises [`VERSION`]. Lengths
-//! are checked against what came before anything is allocated, so a message needs no more memory than a small
-//! multiple of its own size, and what is left over at its end makes it garbage.
+//! are checked against what came before anything is allocated, and lists of a command have a length at which they
+//! are not read on, so a message needs little more memory than its own size; what is left over at its end makes
+//! it garbage.
 
 use std::sync::Arc;
 

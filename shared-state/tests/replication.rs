@@ -1,4 +1,5 @@
 //! A primary and replicas: joining, resuming, snapshots while others write, falling behind, misbehaving.
+#![allow(clippy::expect_used, reason = "a test may panic")]
 
 mod common;
 

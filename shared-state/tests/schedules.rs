@@ -3,6 +3,7 @@
 //! what each watcher was told, folded, must be such a state, too.
 //!
 //! `CLUSTER_TEST_LONG=1` runs a hundred times as many schedules, `CLUSTER_TEST_SEED=n` the one of that seed.
+#![allow(clippy::expect_used, reason = "a test may panic")]
 
 mod common;
 
@@ -199,7 +200,7 @@ impl Schedule {
     fn read(&mut self, end: usize, most: usize, met: &mut BTreeMap<&'static str, u32>) {
         let (log, side) = (&self.log, &mut self.sides[end]);
         let here = self.wire.publisher.cursor().epoch;
-        let (done, unknown) = (&mut self.done, &mut self.unknown);
+        let done = &mut self.done;
         let each = |replica: &mut cluster_shared_state::PlainReplica| {
             if let Some(cursor) = replica.cursor() {
                 let expected = &log[&(cursor.epoch, cursor.revision)];
@@ -226,7 +227,6 @@ impl Schedule {
                 }
                 side.increments.retain(|it| *it != id);
             }
-            let _ = &unknown;
         };
         self.wire.read(end, most, each).expect("the primary keeps to the protocol");
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::command::MOST_OPERATIONS;
 use crate::protocol::{self, ToPrimary};
-use crate::{Answer, Command, Cursor, Epoch, Misbehaviour, Outcome, RequestError, Revision};
+use crate::{Answer, Command, CommandError, Cursor, Epoch, Misbehaviour, Outcome, RequestError, Revision};
 
 /// Names a request. Rising, and never repeated by the same replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +94,17 @@ impl Requests {
     }
 
     pub(super) fn submit(&mut self, command: Command) -> Result<RequestId, Full> {
+        if let Command::Transact(transaction) = &command
+            && transaction.longest() > MOST_OPERATIONS
+            && !self.is_full()
+        {
+            // The primary would take it for garbage.
+            let (operations, limit) = (transaction.longest() as u64, MOST_OPERATIONS as u64);
+            let error = CommandError::TooManyOperations { operations, limit };
+            let id = self.issue();
+            self.completions.push_back((id, Err(RequestError::Refused(error))));
+            return Ok(id);
+        }
         self.push(Some(command))
     }
 

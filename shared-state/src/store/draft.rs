@@ -209,11 +209,9 @@ pub(super) fn check(command: &Command, limits: &Limits) -> Result<(), CommandErr
             bytes += check_operation(operation, limits)?;
         }
         Command::Transact(it) => {
-            for count in [it.when.len(), it.then.len(), it.otherwise.len()] {
-                if count > limits.operations {
-                    let limit = limits.operations as u64;
-                    return Err(CommandError::TooManyOperations { operations: count as u64, limit });
-                }
+            if it.longest() > limits.operations {
+                let (operations, limit) = (it.longest() as u64, limits.operations as u64);
+                return Err(CommandError::TooManyOperations { operations, limit });
             }
             for compare in &it.when {
                 bytes += check_compare(compare, limits)?;

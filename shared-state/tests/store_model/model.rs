@@ -382,11 +382,10 @@ impl Model {
         let (when, ops): (Vec<_>, Vec<_>) = match order {
             Order::One(when, op) => (when.iter().filter(|_| op.key().is_some()).collect(), vec![op]),
             Order::Many { when, then, otherwise } => {
-                for count in [when.len(), then.len(), otherwise.len()] {
-                    if count > limits.operations {
-                        let (operations, limit) = (count as u64, limits.operations as u64);
-                        return Err(E::TooManyOperations { operations, limit });
-                    }
+                let longest = [when.len(), then.len(), otherwise.len()].into_iter().max().expect("three");
+                if longest > limits.operations {
+                    let (operations, limit) = (longest as u64, limits.operations as u64);
+                    return Err(E::TooManyOperations { operations, limit });
                 }
                 (when.iter().collect(), then.iter().chain(otherwise).collect())
             }
