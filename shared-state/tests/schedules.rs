@@ -19,7 +19,7 @@ use common::wire::{End, State, Wire};
 use common::{Repeat, seeds};
 use fastrand::Rng;
 
-const SCHEDULES: u64 = 300;
+const SCHEDULES: u64 = 1500;
 const STEPS: u32 = 400;
 const REPLICAS: u64 = 3;
 

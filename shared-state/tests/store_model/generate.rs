@@ -195,7 +195,7 @@ fn op(rng: &mut Rng, model: &Model) -> Op {
         0..45 => Op::Put { key: key(rng), value: value(rng), lease, ttl, returns: rng.bool() },
         45..60 => Op::Delete { key: key(rng), returns: rng.bool() },
         60..67 => Op::DeleteRange(match rng.u32(0..8) {
-            0..3 => KeyRange::prefix(&*["a", "b", "ab"][rng.usize(0..3)]),
+            0..3 => KeyRange::prefix(["a", "b", "ab"][rng.usize(0..3)]),
             3..5 => KeyRange::key(key(rng)),
             5..7 => KeyRange::between(key(rng), key(rng)),
             _ => KeyRange::All,

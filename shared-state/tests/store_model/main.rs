@@ -11,12 +11,12 @@ mod model;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cluster_shared_state::{Epoch, Limits, Store};
+use cluster_shared_state::{Answer, CommandError, Epoch, Limits, Misbehaviour, Store};
 use common::{Repeat, seeds};
 use generate::{Step, step};
 use model::Model;
 
-const SCHEDULES: u64 = 400;
+const SCHEDULES: u64 = 1000;
 const STEPS: u32 = 300;
 
 /// Every answer and every error there is, so that none goes untested.
@@ -135,25 +135,12 @@ fn run(seed: u64, base: Instant, met: &mut BTreeSet<String>) {
 }
 
 /// The name of the variant.
-fn name<T: std::fmt::Debug, E: std::fmt::Debug, M: std::fmt::Debug>(got: &Result<Result<T, E>, M>) -> String
-where
-    T: Outcome,
-{
+fn name(got: &Result<Result<Answer, CommandError>, Misbehaviour>) -> String {
     let (kind, text) = match got {
-        Ok(Ok(answer)) => ("", answer.text()),
+        Ok(Ok(answer)) => ("", format!("{:?}", answer.outcome)),
         Ok(Err(error)) => ("Error ", format!("{error:?}")),
         Err(misbehaviour) => ("Misbehaviour ", format!("{misbehaviour:?}")),
     };
     let end = text.find(|it: char| !it.is_alphanumeric()).unwrap_or(text.len());
     format!("{kind}{}", &text[..end])
-}
-
-trait Outcome {
-    fn text(&self) -> String;
-}
-
-impl Outcome for cluster_shared_state::Answer {
-    fn text(&self) -> String {
-        format!("{:?}", self.outcome)
-    }
 }

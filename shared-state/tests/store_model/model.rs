@@ -269,7 +269,7 @@ impl Model {
             }
             Ok((*lease, *ttl, ttl.map(|ttl| now + ttl.as_millis() as u64)))
         };
-        let mut write = |next: &mut Map, key: &str, value: Vec<u8>, life: Life| {
+        let write = |next: &mut Map, key: &str, value: Vec<u8>, life: Life| {
             let old = next.get(key.as_bytes()).map(|it| it.entry.clone());
             let modified = Revision::new(self.revision + 1);
             let mut entry: Entry =
