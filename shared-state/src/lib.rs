@@ -71,3 +71,8 @@ pub use watch::{
     Batch, Notice, Overflow, Start, TooManyWatchers, Watch, WatchEvent, WatchId, WatchLimits, Watchers,
     differences,
 };
+
+/// Runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

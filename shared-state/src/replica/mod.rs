@@ -231,7 +231,8 @@ impl<S: State> Replica<S> {
         self.requests.cancel(id)
     }
 
-    /// Watches the state.
+    /// Watches the state. Before there is one, it is empty: the first snapshot is told as a
+    /// [`Notice::Resynchronised`] with all there is as the difference.
     ///
     /// # Errors
     /// If there are too many watchers.
