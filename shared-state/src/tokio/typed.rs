@@ -126,7 +126,7 @@ impl<T: Serialize + DeserializeOwned> Typed<T> {
     }
 
     /// Changes what is under a key, by what is there: `None` leaves it as it is. If somebody else was faster it is asked again with what is
-    /// there then. Returns what is there in the end.
+    /// there then. Returns what is there in the end. It stays under its lease, and has its time to live anew.
     ///
     /// # Errors
     ///
@@ -143,10 +143,15 @@ impl<T: Serialize + DeserializeOwned> Typed<T> {
             let Some(changed) = change(value) else {
                 return there.as_ref().map(|entry| Self::decode(&key, entry)).transpose();
             };
-            let condition =
-                there.as_ref().map_or(Condition::Absent, |entry| Condition::Modified(entry.modified));
-            let answer =
-                self.state.execute(Put::new(key.clone(), Self::encode(&changed)?).when(condition)).await?;
+            let mut put = Put::new(key.clone(), Self::encode(&changed)?);
+            let condition = match &there {
+                Some(entry) => {
+                    (put.life.lease, put.life.ttl) = (entry.lease, entry.ttl);
+                    Condition::Modified(entry.modified)
+                }
+                None => Condition::Absent,
+            };
+            let answer = self.state.execute(put.when(condition)).await?;
             match answer.outcome {
                 Outcome::Conflict(conflict) => there = conflict.entry,
                 _ => return Ok(Some(changed)),
