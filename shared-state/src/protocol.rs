@@ -146,6 +146,11 @@ pub enum Memory {
 
 /// A message as bytes.
 pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    // Most are short: one allocation, of just their size, instead of one for each time a buffer grows.
+    let mut short = [0; 512];
+    if let Ok(bytes) = postcard::to_slice(message, &mut short) {
+        return Bytes::copy_from_slice(bytes);
+    }
     // Encoding into memory that grows cannot fail, and nothing here has a length that is not known.
     postcard::to_stdvec(message).map(Bytes::from).unwrap_or_default()
 }
