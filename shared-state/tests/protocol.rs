@@ -1,5 +1,5 @@
 //! What is on the wire: it must not change, and whatever comes must not harm.
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 mod common;
 

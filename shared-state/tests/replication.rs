@@ -1,5 +1,5 @@
 //! A primary and replicas: joining, resuming, snapshots while others write, falling behind, misbehaving.
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 mod common;
 

@@ -3,7 +3,7 @@
 //! what each watcher was told, folded, must be such a state, too.
 //!
 //! `CLUSTER_TEST_LONG=1` runs a hundred times as many schedules, `CLUSTER_TEST_SEED=n` the one of that seed.
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 mod common;
 

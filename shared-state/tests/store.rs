@@ -1,6 +1,6 @@
 //! The store by itself: time, leases, retries, limits, the history. What it answers in general is the business
 //! of `store_model`.
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
 //! Watchers: order, whole revisions, coalescing, loss, resuming, another state.
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! The store beside a naive model that predicts every answer and every commit.
 //!
 //! `CLUSTER_TEST_LONG=1` runs a hundred times as many schedules, `CLUSTER_TEST_SEED=n` the one of that seed.
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 #[path = "../common/mod.rs"]
 mod common;
