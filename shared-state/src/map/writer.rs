@@ -51,14 +51,9 @@ impl Writer {
 
     /// Readers see all that was committed, from now on.
     pub fn publish(&mut self) {
-        if self.cursor == self.published {
-            return;
+        if self.cursor != self.published {
+            self.show();
         }
-        let state = Arc::new(self.draft.state(self.cursor));
-        let former = self.shared.swap(state);
-        self.reclaim.retire(former, self.published_changes, self.changes);
-        self.published = self.cursor;
-        self.published_changes = self.changes;
     }
 
     /// What to do with a former state that takes long to free, once nobody sees it any more. Without a hook it is
@@ -89,6 +84,14 @@ impl Writer {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn show(&mut self) {
+        let state = Arc::new(self.draft.state(self.cursor));
+        let former = self.shared.swap(state);
+        self.reclaim.retire(former, self.published_changes, self.changes);
+        self.published = self.cursor;
+        self.published_changes = self.changes;
     }
 }
 
@@ -128,7 +131,8 @@ impl State for Writer {
         self.changes = self.changes.saturating_add(self.draft.len() as u64);
         let former = mem::replace(&mut self.draft, staged.draft);
         self.cursor = at;
-        self.publish();
+        // Also where this is the same place in the same history: what is there now is another state.
+        self.show();
         drop(former);
     }
 }
