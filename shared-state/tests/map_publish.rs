@@ -49,6 +49,23 @@ fn a_state_of_the_same_revision_takes_the_place_of_what_was_there() {
 }
 
 #[test]
+fn nobody_sees_what_is_not_committed_yet() {
+    let (mut writer, reader) = Writer::new();
+    put(&mut writer, "a", 1);
+    writer.commit(at(7, 1));
+    put(&mut writer, "b", 2);
+    // One commit is whole, the next is not.
+    writer.publish();
+    assert_eq!(seen(&reader, "b"), None, "a part of a transaction");
+    delete(&mut writer, "a");
+    writer.publish();
+    assert_eq!((reader.view().get("a").is_some(), seen(&reader, "b")), (seen(&reader, "a").is_some(), None));
+    writer.commit(at(7, 2));
+    writer.publish();
+    assert_eq!((seen(&reader, "a"), seen(&reader, "b").as_deref()), (None, Some("b at 2")));
+}
+
+#[test]
 fn a_new_epoch_may_begin_at_any_revision() {
     for revision in [0, 1, 4, 5, 6, 100] {
         let (mut writer, reader) = Writer::new();

@@ -22,6 +22,8 @@ pub struct Writer {
     /// The newest commit in `draft`, published or not.
     cursor: Cursor,
     published: Cursor,
+    /// Whether there are changes in `draft` that belong to no commit yet.
+    is_torn: bool,
     /// Changes applied so far, and how many of them the published state has: what an old state costs to free.
     changes: u64,
     published_changes: u64,
@@ -41,7 +43,16 @@ impl Writer {
         let cursor = Cursor::new(Epoch::new(0), Revision::ZERO);
         let shared = Arc::new(ArcSwap::from_pointee(draft.state(cursor)));
         let reclaim = Reclaim::new();
-        Self { shared, draft, cursor, published: cursor, changes: 0, published_changes: 0, reclaim }
+        Self {
+            shared,
+            draft,
+            cursor,
+            published: cursor,
+            is_torn: false,
+            changes: 0,
+            published_changes: 0,
+            reclaim,
+        }
     }
 
     /// One more reader.
@@ -50,8 +61,10 @@ impl Writer {
     }
 
     /// Readers see all that was committed, from now on.
+    ///
+    /// In the middle of a commit it does nothing: what went before is then published after it.
     pub fn publish(&mut self) {
-        if self.cursor != self.published {
+        if self.cursor != self.published && !self.is_torn {
             self.show();
         }
     }
@@ -115,11 +128,13 @@ impl State for Writer {
         // Revisions are dense, so this is the one that the next commit will have. (A state apart has no readers who could care.)
         let revision = self.cursor.revision.next().get();
         self.changes = self.changes.saturating_add(1);
+        self.is_torn = true;
         self.draft.set(key, entry, revision).map(Arc::unwrap_or_clone)
     }
 
     fn commit(&mut self, at: Cursor) {
         self.cursor = at;
+        self.is_torn = false;
     }
 
     fn staging(&self) -> Self {
@@ -131,6 +146,7 @@ impl State for Writer {
         self.changes = self.changes.saturating_add(self.draft.len() as u64);
         let former = mem::replace(&mut self.draft, staged.draft);
         self.cursor = at;
+        self.is_torn = false;
         // Also where this is the same place in the same history: what is there now is another state.
         self.show();
         drop(former);
