@@ -1,7 +1,6 @@
 //! Changing the map, and publishing what was changed.
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -144,12 +143,12 @@ impl State for Writer {
     fn replace(&mut self, staged: Self, at: Cursor) {
         // The former state shares nothing with the new one: all of it goes.
         self.changes = self.changes.saturating_add(self.draft.len() as u64);
-        let former = mem::replace(&mut self.draft, staged.draft);
+        // The draft goes first: who frees the former state later, on another thread perhaps, is to free it all.
+        self.draft = staged.draft;
         self.cursor = at;
         self.is_torn = false;
         // Also where this is the same place in the same history: what is there now is another state.
         self.show();
-        drop(former);
     }
 }
 
