@@ -126,6 +126,18 @@ fn who_has_garbage_freed_elsewhere_frees_next_to_nothing_himself() {
 }
 
 #[test]
+fn a_view_that_was_dropped_is_freed_although_nobody_writes() {
+    let (mut writer, reader) = filled(100);
+    let view = reader.view();
+    let staged = writer.staging();
+    writer.replace(staged, at(2, 1));
+    drop(view);
+    let freed = allocation_counter::measure(|| writer.publish());
+    assert!(freed.count_current < -300, "there was nothing new, but time for that: {freed:?}");
+    assert_eq!(writer.reclaim(), 0);
+}
+
+#[test]
 fn memory_does_not_grow_with_the_number_of_revisions() {
     let (mut writer, reader) = filled(100);
     // A view taken at every revision, the newest ten kept: retired states come and go.

@@ -48,6 +48,11 @@ impl Reclaim {
         self.retired.push(Retired { state, changes });
         // The common case, that nobody looked at it: it goes at once.
         self.try_free(self.retired.len() - 1, now);
+        self.some(now);
+    }
+
+    /// Looks at some states, and frees those that can be freed.
+    pub(super) fn some(&mut self, now: u64) {
         for _ in 0..LOOKS.min(self.retired.len()) {
             if self.next >= self.retired.len() {
                 self.next = 0;

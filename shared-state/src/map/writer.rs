@@ -61,10 +61,12 @@ impl Writer {
 
     /// Readers see all that was committed, from now on.
     ///
-    /// In the middle of a commit it does nothing: what went before is then published after it.
+    /// In the middle of a commit it shows nothing: what went before is then published after it.
     pub fn publish(&mut self) {
         if self.cursor != self.published && !self.is_torn {
             self.show();
+        } else {
+            self.reclaim.some(self.changes);
         }
     }
 
@@ -77,8 +79,8 @@ impl Writer {
         self.reclaim.set_hook(Box::new(hook));
     }
 
-    /// Frees former states that are no longer viewed, and returns how many still are. Every publication frees some;
-    /// a map that is seldom written should be asked from time to time.
+    /// Frees former states that are no longer viewed, and returns how many still are. Every call of
+    /// [`publish`](Self::publish) frees some, also if there is nothing new; where it is seldom called, this should be.
     pub fn reclaim(&mut self) -> usize {
         self.reclaim.all(self.changes)
     }
