@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::state::State;
 
@@ -19,7 +19,8 @@ pub(super) struct Reclaim {
     hook: Option<Hook>,
 }
 
-pub(super) type Hook = Box<dyn FnMut(Garbage) + Send>;
+/// Shared with the states that are built apart: the one who writes calls it, so nobody waits for the lock.
+pub(super) type Hook = Arc<Mutex<dyn FnMut(Garbage) + Send>>;
 
 struct Retired {
     state: Arc<State>,
@@ -35,8 +36,12 @@ pub struct Garbage {
 }
 
 impl Reclaim {
-    pub(super) fn new() -> Self {
-        Self { retired: Vec::new(), next: 0, hook: None }
+    pub(super) fn new(hook: Option<Hook>) -> Self {
+        Self { retired: Vec::new(), next: 0, hook }
+    }
+
+    pub(super) fn hook(&self) -> Option<&Hook> {
+        self.hook.as_ref()
     }
 
     pub(super) fn set_hook(&mut self, hook: Hook) {
@@ -79,12 +84,25 @@ impl Reclaim {
             return false;
         }
         let Retired { state, changes } = self.retired.swap_remove(index);
-        match &mut self.hook {
-            // What it shares with no newer state is at most what was changed since.
-            Some(hook) if now.saturating_sub(changes) >= HEAVY => hook(Garbage { _state: state }),
+        // What it shares with no newer state is at most what was changed since.
+        self.discard(state, now.saturating_sub(changes));
+        true
+    }
+
+    /// Frees a state that nobody sees, here or by the hook. So much of it is shared with no other.
+    pub(super) fn discard(&self, state: Arc<State>, changes: u64) {
+        match &self.hook {
+            Some(hook) if self.hands_over(changes) => {
+                let mut hook = hook.lock().unwrap_or_else(PoisonError::into_inner);
+                hook(Garbage { _state: state });
+            }
             _ => drop(state),
         }
-        true
+    }
+
+    /// Whether a state is for the hook, of which so much is shared with no other.
+    pub(super) fn hands_over(&self, changes: u64) -> bool {
+        self.hook.is_some() && changes >= HEAVY
     }
 }
 

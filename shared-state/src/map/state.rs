@@ -121,4 +121,9 @@ impl Draft {
         });
         State { cursor, ordered: self.ordered.clone(), points: Arc::clone(&self.points) }
     }
+
+    /// All that it holds, for one who frees it. The tables stay as they are: they may be others' too.
+    pub(super) fn into_state(self, cursor: Cursor) -> State {
+        State { cursor, ordered: self.ordered, points: self.points }
+    }
 }

@@ -1,11 +1,12 @@
 //! Changing the map, and publishing what was changed.
 
 use std::fmt;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use super::reclaim::Reclaim;
+use super::reclaim::{Hook, Reclaim};
 use super::state::{Draft, Shared};
 use super::{Garbage, Reader};
 use crate::{Cursor, Entry, Epoch, Key, KeyRange, Revision, State, View};
@@ -32,16 +33,16 @@ pub struct Writer {
 impl Writer {
     /// An empty map, and its first reader.
     pub fn new() -> (Self, Reader) {
-        let writer = Self::empty();
+        let writer = Self::empty(None);
         let reader = writer.reader();
         (writer, reader)
     }
 
-    fn empty() -> Self {
+    fn empty(hook: Option<Hook>) -> Self {
         let mut draft = Draft::with_capacity(0);
         let cursor = Cursor::new(Epoch::new(0), Revision::ZERO);
         let shared = Arc::new(ArcSwap::from_pointee(draft.state(cursor)));
-        let reclaim = Reclaim::new();
+        let reclaim = Reclaim::new(hook);
         Self {
             shared,
             draft,
@@ -73,10 +74,10 @@ impl Writer {
     /// What to do with a former state that takes long to free, once nobody sees it any more. Without a hook it is
     /// freed where it was found: here, in the middle of a write. A server will rather hand it to another thread.
     ///
-    /// Called for replaced states and for those that a view held for thousands of changes; what a usual transaction
-    /// leaves behind is freed with the next one.
+    /// Called for replaced states, for those that a view held for thousands of changes, and for a snapshot that was
+    /// dropped before it was whole; what a usual transaction leaves behind is freed with the next one.
     pub fn on_garbage(&mut self, hook: impl FnMut(Garbage) + Send + 'static) {
-        self.reclaim.set_hook(Box::new(hook));
+        self.reclaim.set_hook(Arc::new(Mutex::new(hook)));
     }
 
     /// Frees former states that are no longer viewed, and returns how many still are. Every call of
@@ -139,18 +140,29 @@ impl State for Writer {
     }
 
     fn staging(&self) -> Self {
-        Self::empty()
+        Self::empty(self.reclaim.hook().cloned())
     }
 
-    fn replace(&mut self, staged: Self, at: Cursor) {
+    fn replace(&mut self, mut staged: Self, at: Cursor) {
         // The former state shares nothing with the new one: all of it goes.
         self.changes = self.changes.saturating_add(self.draft.len() as u64);
         // The draft goes first: who frees the former state later, on another thread perhaps, is to free it all.
-        self.draft = staged.draft;
+        self.draft = mem::replace(&mut staged.draft, Draft::with_capacity(0));
         self.cursor = at;
         self.is_torn = false;
         // Also where this is the same place in the same history: what is there now is another state.
         self.show();
+    }
+}
+
+/// What was built apart and came to nothing, because a connection broke, is dropped in the middle of other work.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let changes = self.draft.len() as u64;
+        if self.reclaim.hands_over(changes) {
+            let draft = mem::replace(&mut self.draft, Draft::with_capacity(0));
+            self.reclaim.discard(Arc::new(draft.into_state(self.cursor)), changes);
+        }
     }
 }
 
