@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::futures::Notified;
 
 use super::follower::Follower;
+use super::garbage::Disposal;
 use super::node::{Completion, Node};
 use super::watch::Watching;
 use crate::map::{Held, Reader, View, Writer};
@@ -81,7 +82,9 @@ pub enum StateError {
 impl SharedState {
     /// A replica that follows nobody yet, and who drives it. The incarnation of the client must be one that it never had.
     pub fn new(client: ClientId, config: ReplicaConfig) -> (Self, Follower) {
-        let (writer, reader) = Writer::new();
+        let (mut writer, reader) = Writer::new();
+        let disposal = Disposal::default();
+        writer.on_garbage(move |garbage| disposal.free(garbage));
         let node = Arc::new(Node::new(Replica::new(client, config, writer)));
         (Self { node: Arc::clone(&node), reader }, Follower::new(node))
     }

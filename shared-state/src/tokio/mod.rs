@@ -14,6 +14,7 @@
 //! When a sink is not ready nothing is made for it: so a peer that does not read costs no memory.
 
 mod follower;
+mod garbage;
 mod handle;
 mod hub;
 #[cfg(feature = "ipc")]
