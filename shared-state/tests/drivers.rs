@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cluster_shared_state::tokio::{Follower, Hub, LinkError, SharedState, StateError, ipc, memory};
 use cluster_shared_state::{
-    ChangeKind, ClientId, Command, CommandError, Condition, Epoch, Increment, KeyRange, Limits, Notice,
-    Overflow, PublisherConfig, Put, ReplicaConfig, RequestError, Start, Transaction, Watch,
+    ChangeKind, ClientId, Command, CommandError, Condition, Cursor, Epoch, Increment, KeyRange, Limits,
+    Notice, Overflow, PublisherConfig, Put, ReplicaConfig, RequestError, Revision, Start, Transaction, Watch,
 };
 
 fn hub() -> Hub {
@@ -319,4 +319,24 @@ async fn the_state_is_shown_as_json() {
     state.set("greeting", "hello").await.unwrap();
     let json = state.to_json();
     assert!(json.contains("\"greeting\": {") && json.contains("\"text\": \"hello\""), "{json}");
+
+#[tokio::test]
+async fn who_watches_is_woken_also_after_somebody_gave_up_a_request() {
+    let hub = hub();
+    let state = follow(&hub, client(1));
+    state.live().await.unwrap();
+    let waiting = tokio::spawn({
+        let state = state.clone();
+        async move { state.at_least(Cursor::new(Epoch::new(1), Revision::new(1000))).await }
+    });
+    tokio::task::yield_now().await;
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let watch = Watch::new(KeyRange::All).start(Start::Present);
+    let _callback = state.watch(watch).unwrap().for_each(move |notice| drop(sender.send(notice)));
+    assert!(matches!(told.recv().await.unwrap(), Notice::Present { .. }));
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    state.set("key", "value").await.unwrap();
+    let notice = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+    assert!(matches!(notice, Ok(Some(Notice::Changes(_)))), "{notice:?}");
 }

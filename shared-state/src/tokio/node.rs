@@ -88,7 +88,9 @@ impl Node {
         let mut core = self.core.lock();
         if core.waiting.remove(&id).is_some() {
             core.replica.cancel(id);
-            core.settle(self);
+            let woken = core.settle(self);
+            drop(core);
+            woken.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -189,6 +191,7 @@ impl Node {
 
 impl Core {
     /// Publishes what has changed and hands over what has become known. Returns whom to wake once the lock is free.
+    #[must_use = "they wait, and nobody else will wake them"]
     fn settle(&mut self, node: &Node) -> Vec<Waker> {
         self.replica.state_mut().publish();
         while let Some((id, result)) = self.replica.poll_completion() {
