@@ -73,6 +73,6 @@ pub use watch::{
 };
 
 /// Runs the example in the README.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

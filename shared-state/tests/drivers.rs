@@ -319,6 +319,7 @@ async fn the_state_is_shown_as_json() {
     state.set("greeting", "hello").await.unwrap();
     let json = state.to_json();
     assert!(json.contains("\"greeting\": {") && json.contains("\"text\": \"hello\""), "{json}");
+}
 
 #[tokio::test]
 async fn who_watches_is_woken_also_after_somebody_gave_up_a_request() {
