@@ -8,6 +8,7 @@
 //! allocate when a table was resized; a reader preempted in the middle of a read came back to 13,000 objects to free.
 
 use std::hash::BuildHasher;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -100,16 +101,22 @@ impl Points {
         }
     }
 
-    /// Puts an entry.
+    /// Puts an entry, and returns the one that was there.
     ///
     /// Fails, with nothing done, if the table is in use or already behind; then all is noted as missing from
     /// `revision` on.
-    pub(super) fn put(&self, place: Place, key: &Key, revision: u64, entry: &Held) -> Result<(), Behind> {
+    pub(super) fn put(
+        &self,
+        place: Place,
+        key: &Key,
+        revision: u64,
+        entry: &Held,
+    ) -> Result<Option<Held>, Behind> {
         self.change(place, revision, |table| table.insert(&self.hasher, place, key, Arc::clone(entry)))
     }
 
-    /// Removes a key. Fails as [`put`](Self::put) does.
-    pub(super) fn remove(&self, place: Place, key: &Key, revision: u64) -> Result<(), Behind> {
+    /// Removes a key, and returns what was there. Fails as [`put`](Self::put) does.
+    pub(super) fn remove(&self, place: Place, key: &Key, revision: u64) -> Result<Option<Held>, Behind> {
         self.change(place, revision, |table| table.remove(place, key, revision))
     }
 
@@ -126,7 +133,7 @@ impl Points {
         for key in keys {
             let place = self.place(key.as_ref());
             match newest(key) {
-                Some(entry) => table.insert(&self.hasher, place, key, entry),
+                Some(entry) => drop(table.insert(&self.hasher, place, key, entry)),
                 None => {
                     table.remove(place, key, revision);
                     // Even if it was not in the table: it may have come and gone while the table was behind, and
@@ -162,19 +169,22 @@ impl Table {
         self.slots.find(place.hash, |(other, _)| other.as_ref() == key).map(|(_, entry)| entry)
     }
 
-    fn insert(&mut self, hasher: &RandomState, place: Place, key: &Key, entry: Held) {
+    fn insert(&mut self, hasher: &RandomState, place: Place, key: &Key, entry: Held) -> Option<Held> {
         let rehash = |(key, _): &(Key, Held)| hasher.hash_one(key.as_ref());
         match self.slots.entry(place.hash, |(other, _)| other == key, rehash) {
-            Slot::Occupied(mut slot) => slot.get_mut().1 = entry,
-            Slot::Vacant(slot) => _ = slot.insert((key.clone(), entry)),
+            Slot::Occupied(mut slot) => Some(mem::replace(&mut slot.get_mut().1, entry)),
+            Slot::Vacant(slot) => {
+                slot.insert((key.clone(), entry));
+                None
+            }
         }
     }
 
-    fn remove(&mut self, place: Place, key: &Key, revision: u64) {
-        if let Ok(slot) = self.slots.find_entry(place.hash, |(other, _)| other == key) {
-            slot.remove();
-            self.removed = revision;
-        }
+    fn remove(&mut self, place: Place, key: &Key, revision: u64) -> Option<Held> {
+        let slot = self.slots.find_entry(place.hash, |(other, _)| other == key).ok()?;
+        let ((_, entry), _) = slot.remove();
+        self.removed = revision;
+        Some(entry)
     }
 }
 
@@ -187,7 +197,7 @@ mod tests {
         Arc::new(Entry::new("v", Revision::new(revision)))
     }
 
-    fn put(points: &Points, key: &Key, revision: u64) -> Result<(), Behind> {
+    fn put(points: &Points, key: &Key, revision: u64) -> Result<Option<Held>, Behind> {
         points.put(points.place(key), key, revision, &entry(revision))
     }
 
