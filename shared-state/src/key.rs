@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// reference count with other threads. With length and tag it makes 40 bytes; `Bytes` alone are 32.
 const IN_PLACE: usize = 38;
 
-/// A key: a string of bytes, usually text, ordered byte by byte. Cheap to clone: short ones (38 bytes) are copied, longer
-/// ones shared.
+/// A key: a string of bytes, usually text, ordered byte by byte. Cheap to clone: short ones (38 bytes) are copied,
+/// longer ones shared.
 #[derive(Clone)]
 pub struct Key(Repr);
 

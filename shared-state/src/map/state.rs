@@ -92,8 +92,8 @@ impl Draft {
         range(&self.ordered, from, to)
     }
 
-    /// Puts an entry under a key, or takes away what is there, and returns that. `revision` must be newer than all that is
-    /// published: readers tell by it what they may not see yet.
+    /// Puts an entry under a key, or takes away what is there, and returns that. `revision` must be newer than all that
+    /// is published: readers tell by it what they may not see yet.
     pub(super) fn set(&mut self, key: &Key, entry: Option<Entry>, revision: u64) -> Option<Held> {
         let place = self.points.place(key);
         let entry = entry.map(Arc::new);

@@ -11,10 +11,16 @@ use super::state::{Draft, Shared};
 use super::{Garbage, Reader};
 use crate::{Cursor, Entry, Epoch, Key, KeyRange, Revision, State, View};
 
-/// Changes the map: the [`State`] of a [`Replica`](crate::Replica) whose other threads read. There is one, and it waits for no reader.
+/// Changes the map: the [`State`] of a [`Replica`](crate::Replica) whose other threads read. There is one, and it waits
+/// for no reader.
 ///
-/// What is committed is seen by readers after the next [`publish`](Self::publish), whole. When the writer is dropped, readers keep what
-/// was published last.
+/// What is committed is seen by readers after the next [`publish`](Self::publish), whole. When the writer is dropped,
+/// readers keep what was published last.
+///
+/// Readers of single keys tell by revisions what is too new for them. So within an epoch each commit must be of a higher
+/// revision than the one before, and what is [`set`](State::set) must say the revision of its commit
+/// ([`Entry::modified`]), as all does that a primary sends; a state that [takes the place](State::replace) of this one may be
+/// of any.
 pub struct Writer {
     shared: Shared,
     /// What the next state will be.
@@ -127,7 +133,7 @@ impl View for Writer {
 
 impl State for Writer {
     fn set(&mut self, key: &Key, entry: Option<Entry>) -> Option<Entry> {
-        // Revisions are dense, so this is the one that the next commit will have. (A state apart has no readers who could care.)
+        // Newer than all that is published, no newer than the next commit. (A state apart has no readers who care.)
         let revision = self.cursor.revision.next().get();
         self.changes = self.changes.saturating_add(1);
         self.is_torn = true;
