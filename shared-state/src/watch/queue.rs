@@ -120,11 +120,21 @@ impl Queue {
     }
 
     pub(super) fn handle_replaced(&mut self, from: Cursor, to: Cursor) {
+        // Whether it wants to go on from what the old state had not reached, and whether the new one is past it.
+        let is_ahead = self.skip.is_some_and(|skip| skip > from.revision);
+        let is_past = from.epoch != to.epoch || self.skip.is_some_and(|skip| skip < to.revision);
         if from.epoch != to.epoch {
             // The revisions of another epoch begin anew.
             self.skip = None;
         }
         if self.word.is_some() {
+            return;
+        }
+        if is_ahead {
+            if is_past {
+                // What led from there to the new state is not known: the difference begins earlier.
+                self.tell_gap(to.revision.next());
+            }
             return;
         }
         match &mut self.merged {

@@ -1,0 +1,55 @@
+//! What the simulator found.
+#![allow(clippy::expect_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cluster_shared_state::{
+    ClientId, Command, Commit, Cursor, Entry, Epoch, Key, KeyRange, Limits, Notice, Put, Revision, Start,
+    Store, Watch, WatchLimits, Watchers, differences,
+};
+
+type State = BTreeMap<Key, Entry>;
+
+/// The commits of a store, one for each command, and the state after each of them.
+fn history(epoch: Epoch, commands: impl IntoIterator<Item = Command>) -> Vec<(Arc<Commit>, State)> {
+    let mut store = Store::new(epoch, Limits::new());
+    let now = Instant::now();
+    let mut all = Vec::new();
+    for command in commands {
+        store.execute(ClientId::PRIMARY, command, now).expect("it is allowed");
+        let commit = store.poll_commit().expect("it changes something");
+        let state = store.range(&KeyRange::All).map(|(key, entry)| (key.clone(), entry.clone())).collect();
+        all.push((commit, state));
+    }
+    all
+}
+
+const fn at(epoch: u64, revision: u64) -> Cursor {
+    Cursor::new(Epoch::new(epoch), Revision::new(revision))
+}
+
+/// A replica at revision 1 gets a snapshot of 4; its watcher had seen 3 elsewhere, where there was a key that is
+/// neither in the one nor in the other.
+#[test]
+fn a_watcher_ahead_of_its_replica_is_told_of_the_gap_that_a_snapshot_leaves() {
+    let commands: [Command; 4] = [
+        Put::new("a", "1").into(),
+        Put::new("b", "1").into(),
+        Put::new("a", "2").into(),
+        Command::delete("b").into(),
+    ];
+    let history = history(Epoch::new(1), commands);
+    let ((_, first), (_, last)) = (&history[0], &history[3]);
+    let mut watchers = Watchers::new(at(1, 1), WatchLimits::new());
+    let watch = |after| Watch::new(KeyRange::All).start(Start::After(at(1, after)));
+    let ahead = watchers.watch(watch(3)).expect("there is room");
+    let just_there = watchers.watch(watch(4)).expect("there is room");
+    let here = watchers.watch(watch(1)).expect("there is room");
+    watchers.handle_replaced(at(1, 4), differences(first, Some(at(1, 1)), last, at(1, 4)));
+    assert_eq!(watchers.next(ahead, last), Some(Notice::Gap { oldest: Revision::new(5) }));
+    assert!(matches!(watchers.next(ahead, last), Some(Notice::Present { entries, .. }) if entries.len() == 1));
+    assert_eq!(watchers.next(just_there, last), None, "it has seen exactly that");
+    assert!(matches!(watchers.next(here, last), Some(Notice::Resynchronised { .. })));
+}
