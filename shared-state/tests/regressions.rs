@@ -53,3 +53,21 @@ fn a_watcher_ahead_of_its_replica_is_told_of_the_gap_that_a_snapshot_leaves() {
     assert_eq!(watchers.next(just_there, last), None, "it has seen exactly that");
     assert!(matches!(watchers.next(here, last), Some(Notice::Resynchronised { .. })));
 }
+
+/// What a watcher is told last says where it is, also if the last of several replacements changed nothing.
+#[test]
+fn merged_changes_are_as_of_the_state_that_replaced_the_others() {
+    let full = history(Epoch::new(1), [Put::new("a", "1").into(), Put::new("b", "1").into()]);
+    let ((_, state), empty) = (&full[1], State::new());
+    let mut watchers = Watchers::new(at(1, 0), WatchLimits::new());
+    let id = watchers.watch(Watch::new(KeyRange::All).capacity(1)).expect("there is room");
+    full.iter().for_each(|(commit, _)| watchers.handle_commit(commit));
+    watchers.handle_replaced(at(2, 0), differences(state, Some(at(1, 2)), &empty, at(2, 0)));
+    watchers.handle_commit(&history(Epoch::new(2), [Put::new("c", "1").into()])[0].0);
+    let state = &history(Epoch::new(2), [Put::new("c", "1").into()])[0].1;
+    // Nothing is different but the epoch.
+    watchers.handle_replaced(at(3, 1), differences(state, Some(at(2, 1)), state, at(3, 1)));
+    assert!(matches!(watchers.next(id, state), Some(Notice::Resynchronised { to, .. }) if to == at(3, 1)));
+    let Some(Notice::Changes(batch)) = watchers.next(id, state) else { panic!("there are some") };
+    assert_eq!(batch.last, at(3, 1));
+}

@@ -141,6 +141,8 @@ impl Queue {
             Some(merged) => {
                 let from = merged.resynchronised.map_or(from, |(from, _)| from);
                 merged.resynchronised = Some((from, to));
+                // The difference comes next, if there is one.
+                merged.last = to;
             }
             None => {
                 // Two in a row without anything between them are one: this must not grow.
