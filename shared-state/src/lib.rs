@@ -31,6 +31,12 @@ mod command;
 mod commit;
 mod entry;
 mod error;
+#[cfg(feature = "test-faults")]
+#[doc(hidden)]
+pub mod faults;
+#[cfg(not(feature = "test-faults"))]
+#[allow(unreachable_pub, reason = "public only for tests")]
+mod faults;
 mod key;
 mod limits;
 pub mod number;

@@ -36,6 +36,7 @@ use bytes::Bytes;
 
 use super::config::PublisherConfig;
 use super::event::{PublisherEvent, Sent};
+use crate::faults::{self, Fault};
 use crate::protocol::{self, ToReplica};
 use crate::{Answer, ClientId, CommandError, History, Key, Revision, Store, entry};
 
@@ -96,6 +97,9 @@ impl Feed {
         match resume {
             Some(revision) => {
                 self.next = revision.next();
+                if faults::is(Fault::ResumeOffByOne) {
+                    self.next = self.next.next();
+                }
                 self.phase = Phase::CatchingUp;
             }
             None => self.phase = Phase::NeedsSnapshot,
@@ -152,7 +156,9 @@ impl Feed {
             Phase::CatchingUp | Phase::Snapshot { .. } | Phase::Live => {
                 // A reply goes when all deltas up to it have gone, and before those after it.
                 match self.replies.front() {
-                    Some(reply) if reply.at < self.next => (self.pop_reply(), None),
+                    Some(reply) if reply.at < self.next || faults::is(Fault::ReplyBeforeDelta) => {
+                        (self.pop_reply(), None)
+                    }
                     _ if self.next <= revision => self.delta(client, revision, history),
                     _ => (None, None),
                 }
@@ -174,6 +180,9 @@ impl Feed {
         };
         self.next = self.next.next();
         self.sent.deltas += 1;
+        if faults::is(Fault::DropDelta) && self.next.get().is_multiple_of(16) {
+            return (None, None);
+        }
         (Some(message.clone()), None)
     }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::faults::{self, Fault};
 use crate::protocol::{self, Join, Memory, ToPrimary, ToReplica};
 use crate::watch::differences;
 use crate::{
@@ -332,7 +333,9 @@ impl<S: State> Replica<S> {
         window: u64,
     ) -> Result<(), ProtocolError> {
         let resumes = join == Join::Resume;
-        if resumes && self.cursor.is_none_or(|cursor| cursor.epoch != epoch) {
+        if resumes
+            && self.cursor.is_none_or(|cursor| cursor.epoch != epoch && !faults::is(Fault::NoEpochCheck))
+        {
             return Err(ProtocolError::Unexpected { message: "a resumption of what was not there" });
         }
         // Only who remembers can tell a repeated request from a new one.
@@ -380,14 +383,14 @@ impl<S: State> Replica<S> {
                 .revision
                 .next(),
         };
-        if commit.revision != expected {
+        if commit.revision != expected && !(faults::is(Fault::ResumeOffByOne) && commit.revision > expected) {
             self.lost(expected, commit.revision);
             return Ok(());
         }
         match &mut self.lane {
             Lane::Staging { state, revision, .. } => {
                 *revision = commit.revision;
-                for change in &commit.changes {
+                for change in commit.changes.iter().filter(|_| !faults::is(Fault::SnapshotWithoutDeltas)) {
                     state.set(&change.key, change.entry.clone());
                 }
             }
@@ -398,7 +401,8 @@ impl<S: State> Replica<S> {
 
     fn apply(&mut self, mut commit: Arc<Commit>) {
         // It was just decoded, so nobody else has it, and nothing is copied.
-        for change in &mut Arc::make_mut(&mut commit).changes {
+        let is_forgotten = faults::is(Fault::ForgetDelta) && commit.revision.get().is_multiple_of(16);
+        for change in Arc::make_mut(&mut commit).changes.iter_mut().filter(|_| !is_forgotten) {
             change.previous = self.state.set(&change.key, change.entry.clone());
         }
         let Some(cursor) = &mut self.cursor else { return };
@@ -451,7 +455,10 @@ impl<S: State> Replica<S> {
 
     fn swap(&mut self, staged: S, revision: Revision) -> Result<(), ProtocolError> {
         let Some(epoch) = self.session else { return Ok(()) };
-        let to = Cursor::new(epoch, revision);
+        let mut to = Cursor::new(epoch, revision);
+        if faults::is(Fault::CursorBack) {
+            to.revision = Revision::new(revision.get().saturating_sub(1));
+        }
         match self.cursor {
             Some(here) if here.epoch == epoch && here.revision > revision => {
                 return Err(ProtocolError::Backwards { from: here.revision, to: revision });
@@ -496,7 +503,7 @@ impl<S: State> Replica<S> {
         let Some(here) = self.cursor else { return };
         if matches!(self.lane, Lane::Following { .. }) {
             while let Some(held) = self.held.pop_front() {
-                if held.at > here.revision {
+                if held.at > here.revision && !faults::is(Fault::ReplyBeforeDelta) {
                     self.held.push_front(held);
                     break;
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::faults::{self, Fault};
 use crate::{Answer, ClientId, CommandError, Limits, Misbehaviour};
 
 type Result = std::result::Result<Answer, CommandError>;
@@ -28,6 +29,7 @@ struct Client {
 impl Clients {
     /// Makes the client known; whether it was already.
     pub(super) fn welcome(&mut self, client: ClientId) -> bool {
+        let client = this_life(client);
         let known = self.clients.contains_key(&client);
         self.clients.entry(client).or_default();
         known
@@ -46,15 +48,17 @@ impl Clients {
         acknowledged: u64,
         limits: &Limits,
     ) -> std::result::Result<Option<Result>, Misbehaviour> {
-        let client = self.clients.entry(client).or_default();
+        let client = self.clients.entry(this_life(client)).or_default();
         if acknowledged > number {
             return Err(Misbehaviour::OldRequest { number });
         }
         client.acknowledge(acknowledged);
-        if let Some(answer) = client.answers.get(&number) {
+        if let Some(answer) = client.answers.get(&number).filter(|_| !faults::is(Fault::RetryTwice)) {
             return Ok(Some(answer.clone()));
         }
-        if client.highest.is_some_and(|highest| number <= highest) || number == u64::MAX {
+        if client.highest.is_some_and(|highest| number <= highest && !faults::is(Fault::RetryTwice))
+            || number == u64::MAX
+        {
             return Err(Misbehaviour::OldRequest { number });
         }
         if client.answers.len() >= limits.requests {
@@ -65,7 +69,7 @@ impl Clients {
 
     /// The request was answered so.
     pub(super) fn remember(&mut self, client: ClientId, number: u64, answer: Result, limits: &Limits) {
-        let client = self.clients.entry(client).or_default();
+        let client = self.clients.entry(this_life(client)).or_default();
         client.highest = Some(number);
         client.bytes += size(&answer);
         client.answers.insert(number, answer);
@@ -105,4 +109,9 @@ fn size(answer: &Result) -> usize {
         Ok(answer) => answer.size(),
         Err(_) => 0,
     }
+}
+
+/// One client in one of its lives.
+fn this_life(client: ClientId) -> ClientId {
+    if faults::is(Fault::IncarnationReused) { ClientId::new(client.client(), 0) } else { client }
 }

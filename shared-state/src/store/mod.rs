@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::command::{Command, Compare, Condition, Operation, Transaction};
+use crate::faults::{self, Fault};
 use crate::{
     Answer, Change, ChangeKind, ClientId, CommandError, Commit, Conflict, Cursor, Entry, Epoch, Key,
     KeyRange, Limits, Misbehaviour, Outcome, Revision, TransactionOutcome, View, entry,
@@ -217,7 +218,8 @@ impl Store {
         let now = self.advance(now);
         self.expire(now);
         self.clients.forget(client);
-        let leases = self.leases.of(client);
+        let mut leases = self.leases.of(client);
+        leases.retain(|_| !faults::is(Fault::LeaseOutlivesOwner));
         self.revoke(leases, BTreeMap::new());
     }
 
@@ -366,7 +368,9 @@ impl Store {
         };
         if let Some(previous) = &previous {
             self.bytes -= entry::size(key, &previous.entry);
-            if let Some(at) = previous.expires.filter(|at| Some(*at) != expires) {
+            if let Some(at) =
+                previous.expires.filter(|at| Some(*at) != expires && !faults::is(Fault::TtlSurvives))
+            {
                 self.expiring.remove(&(at, key.clone()));
             }
         }

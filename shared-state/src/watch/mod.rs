@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::faults::{self, Fault};
 use crate::{Commit, Cursor, Key, KeyRange, Revision, View};
 use index::Index;
 pub use notice::{Batch, Notice, WatchEvent};
@@ -255,7 +256,7 @@ impl Watchers {
         loop {
             let id = self.ready.pop_front()?;
             if let Some(queue) = self.watchers.get_mut(&id) {
-                queue.is_woken = false;
+                queue.is_woken = faults::is(Fault::LostWakeup);
                 return Some(id);
             }
         }
@@ -273,7 +274,7 @@ impl Watchers {
         }
         // By watcher, and for each in the order of the commit.
         concerned.sort_unstable();
-        for mine in concerned.chunk_by(|a, b| a.0 == b.0) {
+        for mine in concerned.chunk_by(|a, b| a.0 == b.0 && !faults::is(Fault::SplitTransaction)) {
             let Some((id, _)) = mine.first() else { continue };
             if let Some(queue) = self.watchers.get_mut(id) {
                 let changes = mine.iter().filter_map(|(_, place)| commit.changes.get(*place));

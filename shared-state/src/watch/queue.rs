@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Overflow;
 use super::notice::{Batch, Notice, WatchEvent};
+use crate::faults::{self, Fault};
 use crate::{Change, Cursor, Entry, Key, KeyRange, Revision, View};
 
 /// What waits for one watcher, in this order: a word of loss, the batches, what is merged.
@@ -248,9 +249,12 @@ impl Merged {
         }
         self.last = batch.last;
         for event in batch.events {
+            if event.entry.is_none() && faults::is(Fault::CoalesceLosesDelete) {
+                continue;
+            }
             let previous = match self.events.get(&event.key) {
-                Some(earlier) => earlier.previous.clone(),
-                None => event.previous.clone(),
+                Some(earlier) if !faults::is(Fault::WrongPrevious) => earlier.previous.clone(),
+                _ => event.previous.clone(),
             };
             if previous.is_none() && event.entry.is_none() {
                 // Made and deleted in between: nobody saw it.
