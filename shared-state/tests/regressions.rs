@@ -49,7 +49,9 @@ fn a_watcher_ahead_of_its_replica_is_told_of_the_gap_that_a_snapshot_leaves() {
     let here = watchers.watch(watch(1)).expect("there is room");
     watchers.handle_replaced(at(1, 4), differences(first, Some(at(1, 1)), last, at(1, 4)));
     assert_eq!(watchers.next(ahead, last), Some(Notice::Gap { oldest: Revision::new(5) }));
-    assert!(matches!(watchers.next(ahead, last), Some(Notice::Present { entries, .. }) if entries.len() == 1));
+    assert!(
+        matches!(watchers.next(ahead, last), Some(Notice::Present { entries, .. }) if entries.len() == 1)
+    );
     assert_eq!(watchers.next(just_there, last), None, "it has seen exactly that");
     assert!(matches!(watchers.next(here, last), Some(Notice::Resynchronised { .. })));
 }
