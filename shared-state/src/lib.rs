@@ -22,6 +22,7 @@
 //! - [`Watchers`]: who is told of which changes; each side has its own.
 //! - [`State`]: what a replica keeps its copy in.
 //! - [`protocol`]: what they say to each other.
+//! - `witness` (feature `test-util`): judges what clients of a run say they saw.
 
 #![forbid(unsafe_code)]
 
@@ -58,6 +59,8 @@ pub mod dump;
 pub mod map;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(any(test, feature = "test-util"))]
+pub mod witness;
 
 pub use answer::{Answer, Conflict, Outcome, TransactionOutcome};
 pub use client::{ClientId, LeaseId};

@@ -1,5 +1,5 @@
 //! What the simulator found.
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,11 @@
 //! What a watcher is told.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{ChangeKind, Cursor, Entry, Key, Revision};
 
 /// What a watcher is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Notice {
     /// What is there, as of this revision, in the order of keys: instead of all that was told before.
@@ -40,7 +42,7 @@ pub enum Notice {
 
 /// Changes that belong together: those of one revision, or (coalesced, or after a resynchronisation) the
 /// difference between two.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Batch {
     /// The first revision that is in it.
@@ -59,7 +61,7 @@ impl Batch {
 }
 
 /// What became of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WatchEvent {
     /// Which key.

@@ -1,0 +1,14 @@
+//! Hand-made histories, good and bad ones; runs of the real cores; mutants; and another judge.
+
+mod by_hand;
+mod foreign;
+mod mutants;
+mod runs;
+mod speed;
+mod world;
+
+/// How many seeds: more if asked for.
+fn seeds(few: u64, many: u64) -> std::ops::Range<u64> {
+    let is_long = std::env::var_os("CLUSTER_TEST_LONG").is_some();
+    0..if is_long { many } else { few }
+}
