@@ -9,7 +9,12 @@
 //! - `CLUSTER_TEST_LONG=1` runs twenty times as many schedules.
 //! - `CLUSTER_TEST_SEED=n` runs the one of that seed (with `CLUSTER_TEST_REPLICAS` and `CLUSTER_TEST_STEPS`, a
 //!   smaller one), and with `CLUSTER_TEST_TELL=1 … -- --nocapture` tells what happens in it.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a simulator may panic, and begins some time")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a simulator may panic, and begins some time"
+)]
 #![allow(clippy::print_stdout, reason = "it tells its story to who asks for it")]
 
 mod acts;
