@@ -227,14 +227,10 @@ impl Replay<'_, '_> {
             let mine = if writes.len() > 1 { writes.iter().copied().find(is_logged) } else { None };
             changes = self.write(place, mine.unwrap_or(*first), logged);
         } else {
-            for (_, task) in tasks {
-                if let Task::Perhaps(index) = task
-                    && let Some(done) = self.perhaps(*index, logged)
-                {
-                    claimed.insert(*index);
-                    changes = Some(done);
-                    break;
-                }
+            if let Some((index, done)) = self.one_of(tasks, logged) {
+                claimed.insert(index);
+                self.court.judged.answers += 1;
+                changes = Some(done);
             }
             if let (None, Some(commit)) = (&changes, logged) {
                 self.unclaimed(place, commit);
@@ -298,8 +294,33 @@ impl Replay<'_, '_> {
         }
     }
 
+    /// Which of the commands that may have made the next commit did, and what it changed.
+    fn one_of(&self, tasks: &[(Place, Task)], logged: Option<&Commit>) -> Option<(usize, Vec<Change>)> {
+        let perhaps = |task: &Task| if let Task::Perhaps(index) = task { Some(*index) } else { None };
+        let can = tasks.iter().filter_map(|(_, task)| perhaps(task));
+        let can = can.filter_map(|index| Some((index, self.perhaps(index, logged)?)));
+        let mut can: Vec<(usize, Vec<Change>)> = can.collect();
+        if can.len() > 1 {
+            // Rather one that cannot have been answered so after the commit, when it would change nothing.
+            let mut after = self.naive.clone();
+            after.apply(&can.first()?.1, after.revision().next());
+            let is_it = |index: usize| {
+                let record = self.court.records.get(index);
+                record.is_some_and(|it| match &it.what {
+                    What::Command { command, came: Came::Answered { answer, .. } } => {
+                        let done = after.try_command(it.who.client, command, after.revision().next());
+                        done.is_ok_and(|done| done.outcome != answer.outcome || !done.changes.is_empty())
+                    }
+                    _ => false,
+                })
+            };
+            can.sort_by_key(|(index, _)| !is_it(*index));
+        }
+        can.into_iter().next()
+    }
+
     /// What that command changed, if it is the one that made the next commit.
-    fn perhaps(&mut self, index: usize, logged: Option<&Commit>) -> Option<Vec<Change>> {
+    fn perhaps(&self, index: usize, logged: Option<&Commit>) -> Option<Vec<Change>> {
         let record = self.court.records.get(index)?;
         let What::Command { command, came } = &record.what else { return None };
         let next = self.naive.revision().next();
@@ -308,13 +329,11 @@ impl Replay<'_, '_> {
             && logged.is_none_or(|commit| is_same(&done.changes, &commit.changes))
             && match came {
                 Came::Answered { answer, .. } => answer.outcome == done.outcome,
-                // Without a log nothing says that it was this.
-                _ => logged.is_some(),
-            };
-        is_its.then(|| {
-            self.court.judged.answers += 1;
-            done.changes
-        })
+                _ => true,
+            }
+            // Without a log, something that ended may have had this revision, after which it changed nothing.
+            && (logged.is_some() || !self.court.has_unknown());
+        is_its.then_some(done.changes)
     }
 
     /// A commit that nobody was told of: something ended, or it is somebody's in doubt.
