@@ -1,5 +1,7 @@
 //! Hand-made histories, good and bad ones; runs of the real cores; mutants; and another judge.
 
+#![allow(clippy::disallowed_methods, reason = "tests begin some time")]
+
 mod by_hand;
 mod foreign;
 mod mutants;
