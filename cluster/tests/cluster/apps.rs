@@ -55,6 +55,7 @@ pub(crate) fn run(app: &str) {
             "daemon-maker" => daemon_maker(worker).await,
             "patient" => patient(worker).await,
             "keeper" => crate::state::keeper(worker).await,
+            "historian" => crate::history::historian(worker).await,
             "counting" => crate::state::counting(worker).await,
             "unready-early" => crate::suspects::unready_early(worker).await,
             "successors-unready" => crate::suspects::successors_unready(worker).await,

@@ -7,6 +7,7 @@ mod deaths;
 mod drain;
 mod hang;
 mod health;
+mod history;
 mod keys;
 mod lifecycle;
 mod limits;
@@ -78,6 +79,7 @@ fn main() {
         ("recycles_never_coincide", wellbeing::recycles_never_coincide),
         ("the_state", state::what_one_worker_writes_all_have),
         ("what_a_worker_holds", state::what_a_worker_holds_ends_with_it),
+        ("a_history", history::a_history_is_linearizable_though_workers_are_killed_and_stopped),
         ("a_counter_under_kills", state::a_counter_is_exact_though_workers_are_killed),
         ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),
         ("listeners_are_shared", listening::listeners_on_any_port_are_shared_by_number),

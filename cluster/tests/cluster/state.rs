@@ -23,7 +23,7 @@ const LEDGERS: &str = "CLUSTER_TEST_LEDGERS";
 /// How often each slot counts.
 const COUNTS: usize = 10_000;
 
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy::new().backoff(Backoff::new().base(QUICK).cap(QUICK))
 }
 
