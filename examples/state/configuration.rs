@@ -1,7 +1,7 @@
 //! Configuration that changes while the workers run, in all of them.
 //!
 //! `cargo run --release --example configuration`, then `curl localhost:3000/`, `curl -X POST "localhost:3000/greeting?value=moin"`, and again.
-#![allow(clippy::print_stdout, reason = "a program that talks to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
 
 mod serve;
 

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example counter`, then `curl localhost:3000/` as often as you like: whichever worker answers, no number comes
 //! twice and none is left out.
-#![allow(clippy::print_stdout, reason = "a program that talks to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
 
 mod serve;
 

@@ -1,7 +1,7 @@
 //! So many requests of each client in a time, over all workers together.
 //!
 //! `cargo run --release --example rate_limiter`, then `curl -i localhost:3000/` eleven times within ten seconds: the eleventh is told to wait.
-#![allow(clippy::print_stdout, reason = "a program that talks to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
 
 mod serve;
 

@@ -5,7 +5,14 @@ use cluster::{Cluster, Event, PeerAddr, Role, SharedState};
 
 /// Serves what `routes` makes, on the port that is the first argument (default 3000; 0 picks a free one), with four workers.
 pub(crate) async fn run(routes: impl FnOnce(SharedState) -> Router) -> cluster::Result<()> {
-    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(3000);
+    let port = match std::env::args().nth(1).map(|port| port.parse::<u16>()) {
+        None => 3000,
+        Some(Ok(port)) => port,
+        Some(Err(error)) => {
+            eprintln!("the only argument is the port: {error}");
+            std::process::exit(2);
+        }
+    };
     match Cluster::builder().workers(4).role()? {
         Role::Primary(primary) => {
             let mut events = primary.events();

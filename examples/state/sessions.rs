@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example sessions`, then `curl -c jar localhost:3000/login?name=anna`, and `curl -b jar localhost:3000/` as often
 //! as you like. A session that nobody uses for half an hour is gone.
-#![allow(clippy::print_stdout, reason = "a program that talks to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
 
 mod serve;
 
