@@ -141,7 +141,8 @@ fn a_watcher_that_wants_every_event_is_told_of_its_loss() {
         it.does(Put::new("a", value));
         it.does(Put::new("b", value));
     }
-    let lagged = Notice::Lagged { from: Revision::new(1), to: Revision::new(7) };
+    let at = |revision| Cursor::new(EPOCH, Revision::new(revision));
+    let lagged = Notice::Lagged { from: at(1), to: at(7) };
     assert_eq!(it.next(id), Some(lagged));
     it.does(Put::new("a", "5"));
     let Some(Notice::Present { at, entries }) = it.next(id) else { panic!("what is there follows") };

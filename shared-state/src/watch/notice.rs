@@ -19,10 +19,10 @@ pub enum Notice {
     Changes(Batch),
     /// The watcher was too slow, and these revisions were dropped. [`Present`](Self::Present) follows.
     Lagged {
-        /// The first revision that was dropped.
-        from: Revision,
+        /// The first commit that was dropped.
+        from: Cursor,
         /// The last one, so far.
-        to: Revision,
+        to: Cursor,
     },
     /// What the watcher wanted to go on from is no longer kept (or is of another epoch).
     /// [`Present`](Self::Present) follows.
@@ -54,6 +54,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The first commit that is in it. (Batches that wait unmerged are of one epoch each.)
+    pub(super) const fn from(&self) -> Cursor {
+        Cursor::new(self.last.epoch, self.first)
+    }
+
     /// Whether several revisions became one.
     pub fn is_coalesced(&self) -> bool {
         self.first != self.last.revision

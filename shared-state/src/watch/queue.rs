@@ -30,7 +30,7 @@ pub(super) struct Queue {
 #[derive(Clone, Copy, Debug)]
 enum Word {
     Gap { oldest: Revision },
-    Lagged { from: Revision, to: Revision },
+    Lagged { from: Cursor, to: Cursor },
     Present,
 }
 
@@ -112,7 +112,7 @@ impl Queue {
             return;
         }
         match &mut self.word {
-            Some(Word::Lagged { to, .. }) => return *to = revision,
+            Some(Word::Lagged { to, .. }) => return *to = Cursor::new(at.epoch, revision),
             Some(_) => return,
             None => {}
         }
@@ -211,13 +211,13 @@ impl Queue {
         match self.overflow {
             Overflow::Tell => {
                 let first = self.waiting.iter().find_map(|waiting| match waiting {
-                    Waiting::Batch(batch) => Some(batch.first),
+                    Waiting::Batch(batch) => Some(batch.from()),
                     Waiting::Resynchronised { .. } => None,
                 });
-                let from = first.unwrap_or(batch.first);
+                let from = first.unwrap_or_else(|| batch.from());
                 self.waiting.clear();
                 self.events = 0;
-                self.word = Some(Word::Lagged { from, to: batch.last.revision });
+                self.word = Some(Word::Lagged { from, to: batch.last });
             }
             Overflow::Coalesce => {
                 let mut merged = Merged::new(&batch);

@@ -157,9 +157,11 @@ impl<'c> Bench<'_, '_, 'c> {
             }
             Notice::Gap { .. } => watcher.owed = Owed::Present(Revision::ZERO),
             Notice::Lagged { from, to } => {
-                // Of which epochs they are is not said.
-                if from > to && self.court.epochs.order.len() <= 1 {
-                    self.accuse(Fault::WrongWord, format!("lost revisions {from} to {to}"));
+                if from.epoch == to.epoch && from.revision > to.revision {
+                    self.accuse(
+                        Fault::WrongWord,
+                        format!("lost revisions {} to {}", from.revision, to.revision),
+                    );
                 }
                 watcher.owed = Owed::Present(Revision::ZERO);
             }

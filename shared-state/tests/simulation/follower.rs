@@ -117,10 +117,14 @@ impl Follower {
                 let is_changes =
                     matches!(self.next, Next::Changes | Next::Difference | Next::ChangesOrGap(_));
                 assert!(is_changes, "lost changes when {:?} was to come", self.next);
-                if self.at.is_some_and(|at| at.epoch == host.epoch) {
-                    assert!(from <= to, "lost from {from} to {to}");
-                    assert!(self.at.is_some_and(|at| at.revision < *from), "lost what was told");
-                }
+                let is_after = |at: &Cursor, earlier: &Cursor| {
+                    at.epoch != earlier.epoch || at.revision >= earlier.revision
+                };
+                assert!(is_after(to, from), "lost from {from:?} to {to:?}");
+                let was_told =
+                    self.at.is_some_and(|at| at.epoch == from.epoch && at.revision >= from.revision);
+                assert!(!was_told, "lost what was told");
+                assert!(is_after(&host, to), "lost what was not written yet");
                 self.next = Next::Present;
             }
             Notice::Gap { oldest } => {
