@@ -4,14 +4,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cluster::health::{Checks, Limit, Quantity, VerdictKind};
-use cluster::supervisor::{Event as Life, Policy, Roll};
+use cluster::supervisor::{Event as Life, Policy, Roll, StopSequence};
 use cluster::{Builder, Event, Worker, WorkerId};
 use rustix::process::Signal;
 
 use crate::support::client::{self, Connection};
 use crate::support::{eventually, process};
 use crate::wellbeing::{checks, patients};
-use crate::{Running, builder};
+use crate::{QUICK, Running, builder};
 
 fn states(running: &Running) -> Vec<String> {
     running.status().workers.into_iter().map(|worker| worker.state).collect()
@@ -200,7 +200,8 @@ pub(crate) async fn successors_never_ready(worker: Worker) {
 pub(crate) fn a_reason_ends_with_its_verdict() {
     let limit = Limit::over(1000.0).recycle();
     let checks: Checks = checks().limit(Quantity::gauge("queue"), limit);
-    let policy = Policy::new().start_timeout(Duration::from_millis(300));
+    let stop = StopSequence::new().drain(QUICK).terminate(QUICK);
+    let policy = Policy::new().start_timeout(Duration::from_secs(3)).stop(stop);
     let builder: Builder = builder("successors-never-ready").workers(1).health(checks).policy(policy);
     let mut running = Running::start(builder);
     let address = running.wait_serving()[0];

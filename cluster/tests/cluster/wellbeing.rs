@@ -16,9 +16,14 @@ use crate::{Running, builder};
 
 const MEBIBYTE: f64 = 1_048_576.0;
 
+/// A replacement that fails on a busy machine is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Beats that a busy test machine doesn't miss, and that are soon enough missed for a test.
 fn heartbeat() -> Heartbeat {
-    Heartbeat::new().interval(Duration::from_millis(50)).dead_at_least(Duration::from_millis(1500))
+    let heartbeat = Heartbeat::new().interval(Duration::from_millis(50));
+    // A successor that is suspect even once has failed its trial.
+    heartbeat.suspect_missed(20).dead_at_least(Duration::from_millis(1500))
 }
 
 pub(crate) fn checks() -> Checks {
@@ -83,7 +88,7 @@ fn is_replaced_without_loss(
 }
 
 pub(crate) fn a_leak_is_recycled() {
-    let limit = Limit::over(100.0 * MEBIBYTE).recycle();
+    let limit = Limit::over(100.0 * MEBIBYTE).recycle().again_after(AGAIN);
     let mut running = Running::start(patients(2, checks().limit(Quantity::Memory, limit)));
     let (_, cause, line) = is_replaced_without_loss(&mut running, "/eat", VerdictKind::Recycle);
     assert_eq!(limit_of(&cause), &Quantity::Memory);
@@ -98,7 +103,7 @@ pub(crate) fn a_leak_is_recycled() {
 pub(crate) fn a_leak_is_found_at_the_next_sample() {
     const STEP: f64 = 8.0 * MEBIBYTE;
     const LIMIT: f64 = 100.0 * MEBIBYTE;
-    let checks = checks().limit(Quantity::Memory, Limit::over(LIMIT).recycle());
+    let checks = checks().limit(Quantity::Memory, Limit::over(LIMIT).recycle().again_after(AGAIN));
     let mut running = Running::start(patients(1, checks));
     let address = running.wait_serving()[0];
     // `None` once it was replaced.
@@ -129,7 +134,7 @@ pub(crate) fn a_leak_is_found_at_the_next_sample() {
 }
 
 pub(crate) fn a_leak_of_descriptors_is_recycled() {
-    let limit = Limit::over(150.0).recycle();
+    let limit = Limit::over(150.0).recycle().again_after(AGAIN);
     let mut running = Running::start(patients(2, checks().limit(Quantity::Files, limit)));
     let (_, cause, line) = is_replaced_without_loss(&mut running, "/open", VerdictKind::Recycle);
     assert_eq!(limit_of(&cause), &Quantity::Files);
