@@ -1,0 +1,131 @@
+//! A primary, which is this process, and workers, each a process of its own.
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cluster_ipc::tokio::{Channel, Client, Endpoint, Receiver, Sender};
+use cluster_ipc::{Socket, Spawn};
+use cluster_shared_state::tokio::{Hub, ipc};
+use cluster_shared_state::{ClientId, Epoch, Limits, PublisherConfig};
+use tokio::task::JoinHandle;
+
+use crate::Result;
+use crate::order::{Order, Setup, VALUE, key};
+
+/// Nothing here takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Team {
+    hub: Hub,
+    pub(crate) workers: Vec<Worker>,
+}
+
+impl Team {
+    /// Starts so many workers, and waits until they have all keys.
+    pub(crate) async fn start(size: u64, redis: Option<&str>, keys: usize) -> Result<Self> {
+        let hub = Hub::new(Epoch::new(1), PublisherConfig::new());
+        for number in 0..keys {
+            hub.execute(cluster_shared_state::Command::put(key(number), &VALUE[..]))?;
+        }
+        let setup = |number| Setup { number, redis: redis.map(str::to_owned), keys };
+        let workers = (0..size).map(|number| Worker::start(&hub, &setup(number))).collect::<Result<_>>()?;
+        let team = Self { hub, workers };
+        team.all(&Order::Live).await?;
+        Ok(team)
+    }
+
+    pub(crate) fn first(&self) -> Result<&Worker> {
+        Ok(self.workers.first().ok_or("nobody is in the team")?)
+    }
+
+    /// What each worker answers.
+    pub(crate) async fn all(&self, order: &Order) -> Result<Vec<Vec<u64>>> {
+        let mut answers = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            answers.push(worker.ask(order).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Has the first worker follow anew.
+    pub(crate) async fn join(&self) -> Result<Vec<u64>> {
+        let (here, there) = Socket::pair()?;
+        let worker = self.first()?;
+        // Of another life than that which goes on meanwhile.
+        let client = ClientId::new(0, 2);
+        let serving = serve(&self.hub, client, here)?;
+        let stamps = worker.ask_with(&Order::Join, vec![there.into_fd()]).await;
+        serving.abort();
+        self.hub.gone(client);
+        stamps
+    }
+}
+
+/// One of them. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    process: Child,
+    orders: Client<Order, Vec<u64>>,
+    /// Keeps the connection open.
+    _connection: (Sender<Order>, Receiver<()>),
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Worker {
+    fn start(hub: &Hub, setup: &Setup) -> Result<Self> {
+        let (here, there) = Socket::pair()?;
+        let (echo_here, echo_there) = Socket::pair()?;
+        let client = ClientId::new(setup.number, 1);
+        // By this path also if it was built anew meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("--worker").stdout(Stdio::null());
+        let spawn = Spawn::from(command).greeting(serde_json::to_vec(setup)?);
+        let spawn = spawn.descriptors(vec![there.into_fd(), echo_there.into_fd()]);
+        let (process, connection) = spawn.spawn()?;
+        let (sender, receiver) = Endpoint::new(connection)?.split();
+        let echo = Channel::new(cluster_ipc::Channel::new(echo_here))?;
+        Ok(Self {
+            process,
+            // How long is too long, we judge ourselves.
+            orders: sender.client().timeout(None),
+            _connection: (sender, receiver),
+            tasks: [serve(hub, client, here)?, tokio::spawn(answer(echo))],
+        })
+    }
+
+    pub(crate) async fn ask(&self, order: &Order) -> Result<Vec<u64>> {
+        self.ask_with(order, Vec::new()).await
+    }
+
+    async fn ask_with(&self, order: &Order, descriptors: Vec<OwnedFd>) -> Result<Vec<u64>> {
+        let asked = tokio::time::timeout(PATIENCE, self.orders.request_with(order, descriptors)).await;
+        let asked = asked.map_err(|_| format!("{order:?} took too long"))?;
+        asked.map(|(stamps, _)| stamps).map_err(|error| format!("{order:?}: {error}").into())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn serve(hub: &Hub, client: ClientId, socket: Socket) -> Result<JoinHandle<()>> {
+    let link = ipc::link(socket, ipc::max_request(&Limits::new()))?;
+    let hub = hub.clone();
+    Ok(tokio::spawn(async move { drop(hub.serve(client, link).await) }))
+}
+
+/// Sends back what comes.
+async fn answer(mut channel: Channel) {
+    while let Ok(frame) = channel.recv().await {
+        // Written by the next turn.
+        if channel.try_send(frame).is_err() {
+            return;
+        }
+    }
+}
