@@ -1,6 +1,6 @@
 //! What clients asked for, so that nothing is done twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::faults::{self, Fault};
 use crate::{Answer, ClientId, CommandError, Limits, Misbehaviour};
@@ -19,7 +19,8 @@ struct Client {
     highest: Option<u64>,
     /// Answers below are forgotten.
     acknowledged: u64,
-    answers: BTreeMap<u64, Result>,
+    /// By number, which only ever rises.
+    answers: VecDeque<(u64, Result)>,
     /// Bytes of the answers that are whole.
     bytes: usize,
     /// The oldest answers, below this, are hollow: they say no more than that there was one.
@@ -53,7 +54,7 @@ impl Clients {
             return Err(Misbehaviour::OldRequest { number });
         }
         client.acknowledge(acknowledged);
-        if let Some(answer) = client.answers.get(&number).filter(|_| !faults::is(Fault::RetryTwice)) {
+        if let Some(answer) = client.answer(number).filter(|_| !faults::is(Fault::RetryTwice)) {
             return Ok(Some(answer.clone()));
         }
         if client.highest.is_some_and(|highest| number <= highest && !faults::is(Fault::RetryTwice))
@@ -72,14 +73,17 @@ impl Clients {
         let client = self.clients.entry(this_life(client)).or_default();
         client.highest = Some(number);
         client.bytes += size(&answer);
-        client.answers.insert(number, answer);
-        let hollow = client.hollow;
+        match client.place(number) {
+            place if place == client.answers.len() => client.answers.push_back((number, answer)),
+            place => client.answers.insert(place, (number, answer)),
+        }
+        let hollow = client.place(client.hollow);
         for (number, answer) in client.answers.range_mut(hollow..) {
             if client.bytes <= limits.remembered_bytes {
                 break;
             }
             client.bytes -= size(answer);
-            client.hollow = number + 1;
+            client.hollow = *number + 1;
             // Errors have no payload. They stay, since "carried out" would be untrue of them.
             if let Ok(Answer { revision, .. }) = *answer {
                 *answer = Err(CommandError::AnswerForgotten { revision });
@@ -89,14 +93,21 @@ impl Clients {
 }
 
 impl Client {
+    /// Where the answers from this number on begin.
+    fn place(&self, number: u64) -> usize {
+        self.answers.partition_point(|(other, _)| *other < number)
+    }
+
+    fn answer(&self, number: u64) -> Option<&Result> {
+        self.answers.get(self.place(number)).filter(|(other, _)| *other == number).map(|(_, answer)| answer)
+    }
+
     fn acknowledge(&mut self, below: u64) {
         if below <= self.acknowledged {
             return;
         }
         self.acknowledged = below;
-        while let Some(oldest) = self.answers.first_entry().filter(|oldest| *oldest.key() < below) {
-            let number = *oldest.key();
-            let answer = oldest.remove();
+        while let Some((number, answer)) = self.answers.pop_front_if(|(number, _)| *number < below) {
             if number >= self.hollow {
                 self.bytes -= size(&answer);
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::leases::expiry;
-use super::{Held, Store};
+use super::{Changes, Held, Store};
 use crate::command::{Append, Command, Increment, Life, Operation, Put, Returns};
 use crate::{
     ChangeKind, ClientId, CommandError, Entry, Key, KeyRange, Limits, Outcome, Revision, entry, number,
@@ -18,7 +18,7 @@ pub(super) struct Draft<'a> {
     client: ClientId,
     now: Instant,
     revision: Revision,
-    changes: BTreeMap<Key, (Option<Held>, ChangeKind)>,
+    changes: Changes,
     /// Bytes of previous values that are to be returned.
     returned: usize,
     /// Keys that were looked at to delete ranges.
@@ -37,7 +37,7 @@ impl<'a> Draft<'a> {
             Operation::Delete(delete) => {
                 let previous = self.get(&delete.key).map(|held| held.entry.clone());
                 if previous.is_some() {
-                    self.changes.insert(delete.key, (None, ChangeKind::Deleted));
+                    self.changes.insert(delete.key, Box::new((None, ChangeKind::Deleted)));
                 }
                 let keys = u64::from(previous.is_some());
                 Ok(Outcome::Deleted { keys, previous: self.returning(delete.returns, previous)? })
@@ -49,10 +49,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What is to change, if the limits allow it.
-    pub(super) fn finish(
-        self,
-        outcome: &Outcome,
-    ) -> Result<BTreeMap<Key, (Option<Held>, ChangeKind)>, CommandError> {
+    pub(super) fn finish(self, outcome: &Outcome) -> Result<Changes, CommandError> {
         let store = self.store;
         let limits = &store.limits;
         if let Outcome::Transaction(transaction) = outcome
@@ -61,13 +58,13 @@ impl<'a> Draft<'a> {
             check_answer(self.returned + entry.value.len(), limits)?;
         }
         let (mut keys, mut bytes) = (store.map.len(), store.bytes);
-        for (key, (held, _)) in &self.changes {
+        for (key, change) in &self.changes {
             // What is taken away was counted before, so neither goes below zero.
             if let Some(previous) = store.map.get(key) {
                 keys -= 1;
                 bytes -= entry::size(key, &previous.entry);
             }
-            if let Some(held) = held {
+            if let Some(held) = &change.0 {
                 keys += 1;
                 bytes += entry::size(key, &held.entry);
             }
@@ -84,7 +81,7 @@ impl<'a> Draft<'a> {
 
     fn get(&self, key: &Key) -> Option<&Held> {
         match self.changes.get(key) {
-            Some((held, _)) => held.as_ref(),
+            Some(change) => change.0.as_ref(),
             None => self.store.map.get(key),
         }
     }
@@ -132,7 +129,7 @@ impl<'a> Draft<'a> {
     }
 
     fn delete_range(&mut self, range: &KeyRange) -> Result<Outcome, CommandError> {
-        let fresh = self.changes.iter().filter(|(key, (held, _))| held.is_some() && range.contains(key));
+        let fresh = self.changes.iter().filter(|(key, change)| change.0.is_some() && range.contains(key));
         let mut keys: Vec<Key> = fresh.map(|(key, _)| key.clone()).collect();
         // Deleting everything over and over in one transaction would hold up everyone else.
         let limit = self.store.limits.keys.saturating_mul(2);
@@ -147,7 +144,7 @@ impl<'a> Draft<'a> {
             }
         }
         let count = keys.len() as u64;
-        self.changes.extend(keys.into_iter().map(|key| (key, (None, ChangeKind::Deleted))));
+        self.changes.extend(keys.into_iter().map(|key| (key, Box::new((None, ChangeKind::Deleted)))));
         Ok(Outcome::Deleted { keys: count, previous: None })
     }
 
@@ -167,7 +164,7 @@ impl<'a> Draft<'a> {
             lease: life.lease,
             ttl: life.ttl,
         };
-        self.changes.insert(key, (Some(Held { entry, expires }), ChangeKind::Put));
+        self.changes.insert(key, Box::new((Some(Held { entry, expires }), ChangeKind::Put)));
     }
 
     /// The life that is asked for.

@@ -68,6 +68,9 @@ struct Held {
     expires: Option<Instant>,
 }
 
+/// What is to change, and to what. Boxed: a node of the tree has room for eleven, and most commits change one key.
+type Changes = BTreeMap<Key, Box<(Option<Held>, ChangeKind)>>;
+
 impl Store {
     /// An empty store. The epoch must be one that no store before it had.
     pub fn new(epoch: Epoch, limits: Limits) -> Self {
@@ -254,7 +257,7 @@ impl Store {
     fn expire(&mut self, now: Instant) {
         let mut changes = BTreeMap::new();
         for (_, key) in self.expiring.iter().take_while(|(at, _)| *at <= now) {
-            changes.insert(key.clone(), (None, ChangeKind::Expired));
+            changes.insert(key.clone(), Box::new((None, ChangeKind::Expired)));
         }
         let leases = self.leases.expired(now);
         if !changes.is_empty() || !leases.is_empty() {
@@ -264,14 +267,10 @@ impl Store {
 
     /// Ends the leases; their keys go in one revision, together with what changes otherwise. Returns how many
     /// keys that were.
-    fn revoke(
-        &mut self,
-        leases: impl IntoIterator<Item = crate::LeaseId>,
-        mut changes: BTreeMap<Key, (Option<Held>, ChangeKind)>,
-    ) -> u64 {
+    fn revoke(&mut self, leases: impl IntoIterator<Item = crate::LeaseId>, mut changes: Changes) -> u64 {
         for lease in leases {
             for key in self.leases.end(lease) {
-                changes.entry(key).or_insert((None, ChangeKind::LeaseGone));
+                changes.entry(key).or_insert_with(|| Box::new((None, ChangeKind::LeaseGone)));
             }
         }
         let keys = changes.len() as u64;
@@ -337,10 +336,11 @@ impl Store {
     }
 
     /// What changed becomes the next revision; if nothing did, there is none. Nothing here can fail.
-    fn commit(&mut self, changes: BTreeMap<Key, (Option<Held>, ChangeKind)>) {
+    fn commit(&mut self, changes: Changes) {
         let revision = self.revision.next();
         let mut committed = Vec::with_capacity(changes.len());
-        for (key, (held, kind)) in changes {
+        for (key, change) in changes {
+            let (held, kind) = *change;
             let entry = held.as_ref().map(|held| held.entry.clone());
             let previous = self.replace(&key, held);
             if entry.is_some() || previous.is_some() {
