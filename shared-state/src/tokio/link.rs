@@ -55,7 +55,7 @@ pub enum LinkError {
 }
 
 /// Messages that are taken before others get their turn.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 
 /// Takes what has come, up to a bound. Says whether there may be more at once.
 pub(super) fn receive<L: Link>(
