@@ -22,7 +22,7 @@ impl Cpus {
 
     /// The how many-th of them; the last if there are fewer.
     pub(crate) fn nth(&self, nth: usize) -> Option<usize> {
-        self.allowed.get(nth).or(self.allowed.last()).copied()
+        self.allowed.get(nth).or_else(|| self.allowed.last()).copied()
     }
 
     /// Keeps a process (this one, if none is named) on one CPU; on any, if that is `None`.

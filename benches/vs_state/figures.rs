@@ -9,9 +9,11 @@ pub(crate) enum What {
     RedisGet,
     /// On a CPU each.
     Bare,
+    BareP99,
     Acknowledged,
     AcknowledgedP99,
     RedisSet,
+    RedisSetP99,
     BareOneCpu,
     AcknowledgedOneCpu,
     RedisSetOneCpu,

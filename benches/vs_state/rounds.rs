@@ -64,14 +64,14 @@ impl Run<'_> {
         // Warm, and in another order from round to round.
         team.first()?.ask(&Order::Write { count: trips / 10, pause: None }).await?;
         if redis_first {
-            self.redis(&team, figures, &[What::RedisSet], RedisOrder::Set(trips)).await?;
+            self.redis(&team, figures, &[What::RedisSet, What::RedisSetP99], RedisOrder::Set(trips)).await?;
         }
         let write = Order::Write { count: trips, pause: None };
         let bare = Order::PingPong { count: trips, pause: None };
-        trip(&team, figures, &[What::Bare], &bare).await?;
+        trip(&team, figures, &[What::Bare, What::BareP99], &bare).await?;
         trip(&team, figures, &[What::Acknowledged, What::AcknowledgedP99], &write).await?;
         if !redis_first {
-            self.redis(&team, figures, &[What::RedisSet], RedisOrder::Set(trips)).await?;
+            self.redis(&team, figures, &[What::RedisSet, What::RedisSetP99], RedisOrder::Set(trips)).await?;
         }
         let pipelined = self.args.count(PIPELINED);
         rate(&team, figures, What::Pipelined1, &Order::Pipelined(pipelined), pipelined).await?;

@@ -20,7 +20,12 @@ const ROWS: &[Row] = &[
         What::Acknowledged,
         &[("bare round trip", What::Bare), ("Redis SET", What::RedisSet)],
     ),
-    ("write, p99", Unit::Time, What::AcknowledgedP99, &[]),
+    (
+        "write, acknowledged, p99",
+        Unit::Time,
+        What::AcknowledgedP99,
+        &[("bare round trip", What::BareP99), ("Redis SET", What::RedisSetP99)],
+    ),
     (
         "write, acknowledged, all on one CPU",
         Unit::Time,
