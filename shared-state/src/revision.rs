@@ -29,6 +29,10 @@ impl Revision {
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
+
+    pub(crate) const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 impl fmt::Display for Revision {

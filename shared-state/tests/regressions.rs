@@ -1,14 +1,17 @@
-//! What the simulator found.
+//! Faults that were found, by the simulator or by looking for limits.
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use cluster_shared_state::{
-    ClientId, Command, Commit, Cursor, Entry, Epoch, Key, KeyRange, Limits, Notice, Put, Revision, Start,
-    Store, Watch, WatchLimits, Watchers, differences,
+    ClientId, Command, Commit, Cursor, Entry, Epoch, Key, KeyRange, Limits, Notice, PublisherConfig, Put,
+    ReplicaConfig, Revision, Start, Store, Watch, WatchLimits, Watchers, differences,
 };
+use common::wire::{End, Wire};
 
 type State = BTreeMap<Key, Entry>;
 
@@ -72,4 +75,35 @@ fn merged_changes_are_as_of_the_state_that_replaced_the_others() {
     assert!(matches!(watchers.next(id, state), Some(Notice::Resynchronised { to, .. }) if to == at(3, 1)));
     let Some(Notice::Changes(batch)) = watchers.next(id, state) else { panic!("there are some") };
     assert_eq!(batch.last, at(3, 1));
+}
+
+/// Between any two messages to it there is another write: Live does not wait until there is none.
+#[test]
+fn a_replica_becomes_live_however_much_is_written() {
+    for snapshot in [true, false] {
+        let mut wire = Wire::new(PublisherConfig::new().chunk_bytes(100), 1);
+        wire.connect(0);
+        wire.settle();
+        wire.disconnect(0);
+        (0..100).for_each(|number| drop(wire.put(&format!("key/{number:03}"), "value")));
+        if snapshot {
+            wire.ends[0] = End::new(ClientId::new(0, 2), ReplicaConfig::new());
+        }
+        wire.connect(0);
+        let request = wire.replica(0).submit(Command::put("mine", "1")).expect("it is the first");
+        for round in 0.. {
+            assert!(round < 2000, "it never becomes live");
+            wire.say(0, 9);
+            wire.hear(0, 9);
+            wire.put("other", &round.to_string());
+            wire.send(0, 1);
+            wire.read(0, 1, |_| ()).expect("it makes sense");
+            if wire.ends[0].completion(request).is_some() {
+                break;
+            }
+        }
+        assert!(wire.replica(0).is_live());
+        wire.settle();
+        wire.assert_equal();
+    }
 }

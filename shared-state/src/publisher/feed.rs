@@ -3,7 +3,7 @@
 //! | phase         | what is sent                                            | then          |
 //! |---------------|---------------------------------------------------------|---------------|
 //! | Hello         | nothing                                                 | by its hello  |
-//! | CatchingUp    | deltas from its place; replies behind theirs; Live      | Live          |
+//! | CatchingUp    | deltas from its place, replies behind theirs; Live      | Live          |
 //! | NeedsSnapshot | Begin                                                   | Snapshot      |
 //! | Snapshot      | chunks, and all deltas since Begin in between; Live     | Live          |
 //! | Live          | deltas, replies behind theirs                           |               |
@@ -15,20 +15,25 @@
 //! # Why a snapshot needs no copy of the state
 //!
 //! A chunk holds the keys after those of the last one, as they are when it is made; all deltas after Begin are
-//! sent, in order, wherever chunks fall between them. Let `d` be the last delta that was sent when Live is,
-//! that is, the last commit. For each key, look at the last of all messages that are about it:
+//! sent, in order, wherever chunks fall between them. Let `d` be the last delta that was sent when Live is: it is
+//! not before any commit that was made when the last chunk was. For each key, look at the last of all messages
+//! that are about it:
 //!
-//! - It is a delta. It carries the whole entry as of that commit, and no later commit touches the key (its delta
-//!   would come later). So it is the entry as of `d`.
-//! - It is a chunk. No delta about the key comes after it. A commit that touched the key after the chunk was made
-//!   would have its delta after it, and one that touched it before is in the chunk. So it is the entry as of `d`.
+//! - It is a delta. It carries the whole entry as of that commit, and no commit from there to `d` touches the key
+//!   (its delta would come later). So it is the entry as of `d`.
+//! - It is a chunk. No delta about the key comes after it. A commit up to `d` that touched the key after the chunk
+//!   was made would have its delta after it, and one that touched it before is in the chunk, which has nothing
+//!   that is later than `d`. So it is the entry as of `d`.
 //! - There is none. The key was in no chunk, and in no delta since Begin: it was not there when its turn came,
-//!   and has not been written since. So it is not there as of `d`.
+//!   and has not been written since, up to `d`. So it is not there as of `d`.
 //!
 //! A delta about a key whose chunk is still to come does no harm: the chunk is newer; if the key is not there
 //! any more, its delete comes as a delta, and if that is sent after the chunk that leaves it out, it still
 //! comes before Live. While deltas lag behind a chunk, staging may hold for a moment what no revision ever had;
 //! nobody reads it before Live.
+//!
+//! So Live need not wait for the very last commit, and does not: where others write as fast as a replica reads,
+//! there is always one more, and it would never be answered anything.
 
 use std::collections::VecDeque;
 
@@ -62,9 +67,17 @@ pub(super) struct Feed {
 #[derive(Debug)]
 pub(super) enum Phase {
     Hello,
-    CatchingUp,
+    /// Live when it was sent this.
+    CatchingUp {
+        until: Revision,
+    },
     NeedsSnapshot,
-    Snapshot { after: Option<Key>, is_whole: bool, deltas: u32 },
+    /// Live when it was sent the last chunk, and all up to the revision of then.
+    Snapshot {
+        after: Option<Key>,
+        whole: Option<Revision>,
+        deltas: u32,
+    },
     Live,
     CutOff,
 }
@@ -92,7 +105,8 @@ impl Default for Feed {
 }
 
 impl Feed {
-    pub(super) fn welcome(&mut self, message: Bytes, resume: Option<Revision>) {
+    /// Welcomes it with that message: to go on after that revision, or from nothing; the last one is `here`.
+    pub(super) fn welcome(&mut self, message: Bytes, resume: Option<Revision>, here: Revision) {
         self.control.push_back(message);
         match resume {
             Some(revision) => {
@@ -100,7 +114,7 @@ impl Feed {
                 if faults::is(Fault::ResumeOffByOne) {
                     self.next = self.next.next();
                 }
-                self.phase = Phase::CatchingUp;
+                self.phase = Phase::CatchingUp { until: here };
             }
             None => self.phase = Phase::NeedsSnapshot,
         }
@@ -123,7 +137,7 @@ impl Feed {
     /// The delta that it needs next, if it lives on deltas.
     pub(super) const fn next(&self) -> Option<Revision> {
         match self.phase {
-            Phase::CatchingUp | Phase::Snapshot { .. } | Phase::Live => Some(self.next),
+            Phase::CatchingUp { .. } | Phase::Snapshot { .. } | Phase::Live => Some(self.next),
             Phase::Hello | Phase::NeedsSnapshot | Phase::CutOff => None,
         }
     }
@@ -142,18 +156,22 @@ impl Feed {
         match &mut self.phase {
             Phase::Hello | Phase::CutOff => (None, None),
             Phase::NeedsSnapshot => (Some(self.begin(revision)), None),
-            Phase::Snapshot { is_whole: false, deltas, .. }
+            Phase::Snapshot { whole: None, deltas, .. }
                 if self.next > revision || *deltas >= DELTAS_PER_CHUNK =>
             {
                 *deltas = 0;
                 (Some(self.chunk(store, config)), None)
             }
-            Phase::Snapshot { deltas, .. } if self.next <= revision => {
-                *deltas += 1;
+            Phase::CatchingUp { until } | Phase::Snapshot { whole: Some(until), .. }
+                if self.next > *until =>
+            {
+                self.live(client)
+            }
+            Phase::Snapshot { deltas, .. } => {
+                *deltas = deltas.saturating_add(1);
                 self.delta(client, revision, history)
             }
-            Phase::CatchingUp | Phase::Snapshot { .. } if self.next > revision => self.live(client, revision),
-            Phase::CatchingUp | Phase::Snapshot { .. } | Phase::Live => {
+            Phase::CatchingUp { .. } | Phase::Live => {
                 // A reply goes when all deltas up to it have gone, and before those after it.
                 match self.replies.front() {
                     Some(reply) if reply.at < self.next || faults::is(Fault::ReplyBeforeDelta) => {
@@ -189,12 +207,13 @@ impl Feed {
     fn begin(&mut self, revision: Revision) -> Bytes {
         self.next = revision.next();
         self.sent = Sent::default();
-        self.phase = Phase::Snapshot { after: None, is_whole: false, deltas: 0 };
+        self.phase = Phase::Snapshot { after: None, whole: None, deltas: 0 };
         protocol::encode(&ToReplica::Begin { revision })
     }
 
-    fn live(&mut self, client: ClientId, revision: Revision) -> (Option<Bytes>, Option<PublisherEvent>) {
+    fn live(&mut self, client: ClientId) -> (Option<Bytes>, Option<PublisherEvent>) {
         self.phase = Phase::Live;
+        let revision = self.next.previous();
         let sent = std::mem::take(&mut self.sent);
         let event = if self.was_live {
             PublisherEvent::Resynchronised { client, revision, sent }
@@ -206,15 +225,15 @@ impl Feed {
     }
 
     fn chunk(&mut self, store: &Store, config: &PublisherConfig) -> Bytes {
-        let Phase::Snapshot { after, is_whole, .. } = &mut self.phase else { return Bytes::new() };
+        let Phase::Snapshot { after, whole, .. } = &mut self.phase else { return Bytes::new() };
         let mut bytes = 0;
         let mut entries = Vec::new();
         let mut rest = store.after(after.as_ref());
-        *is_whole = loop {
-            let Some((key, entry)) = rest.next() else { break true };
+        *whole = loop {
+            let Some((key, entry)) = rest.next() else { break Some(store.cursor().revision) };
             bytes += entry::size(key, entry) + entry::OVERHEAD;
             if bytes > config.chunk_bytes && !entries.is_empty() {
-                break false;
+                break None;
             }
             entries.push((key.clone(), entry.clone()));
         };

@@ -239,7 +239,7 @@ impl Publisher {
             window: self.config.limits.requests as u64,
         };
         if let Some(feed) = self.feeds.get_mut(&client) {
-            feed.welcome(protocol::encode(&welcome), resume);
+            feed.welcome(protocol::encode(&welcome), resume, here.revision);
         }
         self.tell(PublisherEvent::Joined { client, cursor, join });
         Ok(())
