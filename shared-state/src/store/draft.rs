@@ -275,7 +275,7 @@ fn check_value(length: usize, limits: &Limits) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn check_answer(bytes: usize, limits: &Limits) -> Result<(), CommandError> {
+pub(super) fn check_answer(bytes: usize, limits: &Limits) -> Result<(), CommandError> {
     if bytes > limits.answer_bytes {
         let limit = limits.answer_bytes as u64;
         return Err(CommandError::AnswerTooLong { bytes: bytes as u64, limit });

@@ -286,6 +286,8 @@ impl Store {
         now: Instant,
     ) -> Result<Outcome, CommandError> {
         if let Some(conflict) = when.and_then(|when| self.conflict(&when)) {
+            let returned = conflict.entry.as_ref().map_or(0, |entry| entry.value.len());
+            draft::check_answer(returned, &self.limits)?;
             return Ok(Outcome::Conflict(conflict));
         }
         let mut draft = self.draft(client, now);
