@@ -152,7 +152,9 @@ pub fn encode<T: Serialize>(message: &T) -> Bytes {
         return Bytes::copy_from_slice(bytes);
     }
     // Encoding into memory that grows cannot fail, and nothing here has a length that is not known.
-    postcard::to_stdvec(message).map(Bytes::from).unwrap_or_default()
+    let bytes = postcard::to_stdvec(message).unwrap_or_default();
+    // A buffer that grew may be twice as large as what is in it, and messages are kept.
+    Bytes::from(bytes.into_boxed_slice())
 }
 
 /// A message from bytes; `None` if they are none, or something follows it.
