@@ -21,6 +21,9 @@ pub struct History {
     limit_bytes: u64,
 }
 
+/// About how much a commit takes beside its message: small ones are kept by the hundred thousand.
+const OVERHEAD: u64 = 64;
+
 #[derive(Debug)]
 struct Logged {
     message: Bytes,
@@ -29,7 +32,7 @@ struct Logged {
 }
 
 impl History {
-    /// After this revision; keeps so many commits and so many bytes.
+    /// After this revision; keeps so many commits and so many [bytes](Self::bytes_from).
     pub fn new(after: Revision, entries: usize, bytes: usize) -> Self {
         Self {
             entries: VecDeque::new(),
@@ -45,7 +48,7 @@ impl History {
         debug_assert_eq!(commit.revision, self.next(), "commits come without gaps");
         let message = protocol::encode(&ToReplica::Delta(Arc::clone(commit)));
         let offset = self.pushed;
-        self.pushed += message.len() as u64;
+        self.pushed += message.len() as u64 + OVERHEAD;
         self.entries.push_back(Logged { message, offset });
     }
 
@@ -67,7 +70,8 @@ impl History {
         self.first
     }
 
-    /// How many bytes there are from this revision on, if it is still there or the next.
+    /// How many bytes there are from this revision on, if it is still there or the next. Each commit counts as 64
+    /// more than its message has.
     pub fn bytes_from(&self, revision: Revision) -> Option<u64> {
         if revision == self.next() {
             return Some(0);
