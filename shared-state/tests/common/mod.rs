@@ -1,6 +1,7 @@
 //! What the tests share. Not each uses all of it.
 #![allow(dead_code)]
 
+pub(crate) mod raw;
 pub(crate) mod wire;
 
 use std::ops::Range;
