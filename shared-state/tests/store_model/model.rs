@@ -233,7 +233,17 @@ impl Model {
         let mut next = self.map.clone();
         let mut returned = 0;
         let mut outcomes = Vec::new();
+        let mut looked_at = 0;
         for op in ops {
+            if let Op::DeleteRange(range) = op {
+                // What it has to look at is bounded: no more than twice as many keys as there may be.
+                let limit = 2 * self.limits.keys;
+                looked_at += self.map.keys().filter(|key| within(range, key)).count();
+                if looked_at > limit {
+                    let (operations, limit) = (limit as u64 + 1, limit as u64);
+                    return Err(E::TooManyOperations { operations, limit });
+                }
+            }
             outcomes.push(self.one(client, op, now, &mut next, &mut returned)?);
         }
         let limit = self.limits.answer_bytes as u64;
