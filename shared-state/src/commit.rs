@@ -16,10 +16,13 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// How many bytes of keys and values it holds, those it replaced included.
+    /// About how many bytes it takes: keys and values, those it replaced included, and what is beside them.
     pub(crate) fn size(&self) -> usize {
         let of = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.value.len());
-        self.changes.iter().map(|it| it.key.len() + of(&it.entry) + of(&it.previous)).sum()
+        self.changes
+            .iter()
+            .map(|it| size_of::<Change>() + it.key.len() + of(&it.entry) + of(&it.previous))
+            .sum()
     }
 }
 

@@ -84,7 +84,7 @@ pub struct WatchLimits {
     pub watchers: usize,
     /// How many commits are kept for those who start after a revision. Default 4,096.
     pub history_entries: usize,
-    /// Bytes of keys and values of those, replaced values included. Default 4 MiB.
+    /// Bytes of those: keys and values, replaced values included, and some 240 beside each. Default 4 MiB.
     pub history_bytes: usize,
 }
 
