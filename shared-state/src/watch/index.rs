@@ -1,9 +1,11 @@
 //! Whom a key concerns, without asking everyone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::slice;
 
 use super::WatchId;
-use crate::{Key, KeyRange};
+use crate::{Change, Key, KeyRange};
 
 /// Watchers by what they watch. A look-up costs one hash for the key, and one for each length that prefixes
 /// have; only watchers of ranges between two keys are asked one by one.
@@ -41,14 +43,34 @@ impl Index {
         }
     }
 
-    /// Calls for each watcher of the key, in no order.
-    pub(super) fn each(&self, key: &Key, mut found: impl FnMut(WatchId)) {
-        self.keys.get(key).into_iter().flatten().copied().for_each(&mut found);
-        for length in self.lengths.keys() {
-            let Some(prefix) = key.get(..*length) else { break };
-            self.prefixes.get(prefix).into_iter().flatten().copied().for_each(&mut found);
+    /// Calls for all watchers whom some of these changes concern: with those who watch the same, and where the
+    /// changes are. Each watcher is called for once: keys are in order, so those of a watcher are side by side.
+    pub(super) fn each(&self, changes: &[Change], mut found: impl FnMut(&[WatchId], Range<usize>)) {
+        if !self.keys.is_empty() {
+            for (place, change) in changes.iter().enumerate() {
+                if let Some(watchers) = self.keys.get(&change.key) {
+                    found(watchers, place..place + 1);
+                }
+            }
         }
-        self.ranges.iter().filter(|(_, range)| range.contains(key)).for_each(|(id, _)| found(*id));
+        for length in self.lengths.keys() {
+            let mut place = 0;
+            for run in changes.chunk_by(|a, b| a.key.get(..*length) == b.key.get(..*length)) {
+                let places = place..place + run.len();
+                place = places.end;
+                let prefix = run.first().and_then(|change| change.key.get(..*length));
+                let watchers = prefix.and_then(|prefix| self.prefixes.get(prefix));
+                if let Some(watchers) = watchers {
+                    found(watchers, places);
+                }
+            }
+        }
+        for (id, range) in &self.ranges {
+            let places = places(changes, range);
+            if !places.is_empty() {
+                found(slice::from_ref(id), places);
+            }
+        }
     }
 
     fn insert_prefix(&mut self, id: WatchId, prefix: Key) {
@@ -70,6 +92,18 @@ impl Index {
             }
         }
     }
+}
+
+/// Where the changes of these keys are.
+pub(super) fn places(changes: &[Change], range: &KeyRange) -> Range<usize> {
+    let from = match range {
+        KeyRange::Key(first) | KeyRange::Prefix(first) | KeyRange::Between(first, _) => {
+            changes.partition_point(|change| change.key < *first)
+        }
+        KeyRange::All => 0,
+    };
+    let rest = changes.get(from..).unwrap_or_default();
+    from..from + rest.partition_point(|change| range.contains(&change.key))
 }
 
 /// Whether that was the last one.

@@ -2,6 +2,7 @@
 
 mod index;
 mod notice;
+mod part;
 mod queue;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,8 +12,9 @@ use thiserror::Error;
 
 use crate::faults::{self, Fault};
 use crate::{Commit, Cursor, Key, KeyRange, Revision, View};
-use index::Index;
+use index::{Index, places};
 pub use notice::{Batch, Notice, WatchEvent};
+use part::Part;
 use queue::Queue;
 
 /// Names a watcher. Never repeats for the same [`Watchers`].
@@ -196,15 +198,17 @@ impl Watchers {
                     queue.tell_gap(self.oldest());
                 } else {
                     for commit in &self.history {
-                        let changes = commit.changes.iter().filter(|it| watch.range.contains(&it.key));
-                        queue.handle_changes(commit.revision, changes, self.at);
+                        let places = places(&commit.changes, &watch.range);
+                        if !places.is_empty() {
+                            queue.handle_changes(Part::new(commit, places, self.at.epoch));
+                        }
                     }
                 }
             }
         }
         self.index.insert(id, &watch.range);
+        wake(id, &mut queue, &mut self.ready);
         self.watchers.insert(id, queue);
-        self.wake(id);
         Ok(id)
     }
 
@@ -244,9 +248,10 @@ impl Watchers {
         for queue in self.watchers.values_mut() {
             queue.handle_replaced(from, at);
         }
-        self.feed(&differences);
-        let all: Vec<_> = self.watchers.keys().copied().collect();
-        all.into_iter().for_each(|id| self.wake(id));
+        self.feed(&Arc::new(differences));
+        for (id, queue) in &mut self.watchers {
+            wake(*id, queue, &mut self.ready);
+        }
     }
 
     // Polls.
@@ -267,29 +272,28 @@ impl Watchers {
         self.watchers.get_mut(&id)?.next(self.at, state)
     }
 
-    fn feed(&mut self, commit: &Commit) {
-        let mut concerned: Vec<(WatchId, usize)> = Vec::new();
-        for (place, change) in commit.changes.iter().enumerate() {
-            self.index.each(&change.key, |id| concerned.push((id, place)));
-        }
-        // By watcher, and for each in the order of the commit.
-        concerned.sort_unstable();
-        for mine in concerned.chunk_by(|a, b| a.0 == b.0 && !faults::is(Fault::SplitTransaction)) {
-            let Some((id, _)) = mine.first() else { continue };
-            if let Some(queue) = self.watchers.get_mut(id) {
-                let changes = mine.iter().filter_map(|(_, place)| commit.changes.get(*place));
-                queue.handle_changes(commit.revision, changes, self.at);
-                self.wake(*id);
+    fn feed(&mut self, commit: &Arc<Commit>) {
+        let Self { index, watchers, ready, at, .. } = self;
+        index.each(&commit.changes, |concerned, places| {
+            let part = Part::new(commit, places, at.epoch);
+            for id in concerned {
+                let Some(queue) = watchers.get_mut(id) else { continue };
+                if faults::is(Fault::SplitTransaction) {
+                    part.clone().split().for_each(|part| queue.handle_changes(part));
+                } else {
+                    queue.handle_changes(part.clone());
+                }
+                wake(*id, queue, ready);
             }
-        }
+        });
     }
+}
 
-    fn wake(&mut self, id: WatchId) {
-        let Some(queue) = self.watchers.get_mut(&id) else { return };
-        if queue.has_something() && !queue.is_woken {
-            queue.is_woken = true;
-            self.ready.push_back(id);
-        }
+/// Puts it on the list of those to be woken, if it has something to be told.
+fn wake(id: WatchId, queue: &mut Queue, ready: &mut VecDeque<WatchId>) {
+    if queue.has_something() && !queue.is_woken {
+        queue.is_woken = true;
+        ready.push_back(id);
     }
 }
 

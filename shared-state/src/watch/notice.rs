@@ -54,11 +54,6 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The first commit that is in it. (Batches that wait unmerged are of one epoch each.)
-    pub(super) const fn from(&self) -> Cursor {
-        Cursor::new(self.last.epoch, self.first)
-    }
-
     /// Whether several revisions became one.
     pub fn is_coalesced(&self) -> bool {
         self.first != self.last.revision

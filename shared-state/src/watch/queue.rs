@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Overflow;
 use super::notice::{Batch, Notice, WatchEvent};
+use super::part::Part;
 use crate::faults::{self, Fault};
-use crate::{Change, Cursor, Entry, Key, KeyRange, Revision, View};
+use crate::{Cursor, Entry, Key, KeyRange, Revision, View};
 
 /// What waits for one watcher, in this order: a word of loss, the batches, what is merged.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ enum Word {
 
 #[derive(Debug)]
 enum Waiting {
-    Batch(Batch),
+    Part(Part),
     Resynchronised { from: Cursor, to: Cursor },
 }
 
@@ -86,29 +87,15 @@ impl Queue {
     }
 
     /// What a commit changed of the keys that are watched.
-    pub(super) fn handle_changes<'a>(
-        &mut self,
-        revision: Revision,
-        changes: impl Iterator<Item = &'a Change>,
-        at: Cursor,
-    ) {
+    pub(super) fn handle_changes(&mut self, mut part: Part) {
+        let revision = part.revision();
         if self.skip.is_some_and(|skip| revision <= skip) {
             return;
         }
-        // In the difference between two states there may be what was written before.
-        let skip = self.skip.unwrap_or(Revision::ZERO);
-        let is_new = |change: &&Change| change.entry.as_ref().is_none_or(|it| it.modified > skip);
-        let events: Vec<WatchEvent> = changes
-            .filter(is_new)
-            .map(|change| WatchEvent {
-                key: change.key.clone(),
-                kind: change.kind,
-                revision: change.entry.as_ref().map_or(revision, |entry| entry.modified),
-                entry: change.entry.clone(),
-                previous: change.previous.clone(),
-            })
-            .collect();
-        if events.is_empty() {
+        if let Some(skip) = self.skip {
+            part.skip(skip);
+        }
+        if part.length == 0 {
             return;
         }
         match &mut self.word {
@@ -116,8 +103,7 @@ impl Queue {
             Some(_) => return,
             None => {}
         }
-        let last = Cursor::new(at.epoch, revision);
-        self.push(Batch { first: revision, last, events });
+        self.push(part);
     }
 
     pub(super) fn handle_replaced(&mut self, from: Cursor, to: Cursor) {
@@ -174,9 +160,9 @@ impl Queue {
             None => {}
         }
         match self.waiting.pop_front() {
-            Some(Waiting::Batch(batch)) => {
-                self.events -= batch.events.len();
-                return Some(Notice::Changes(batch));
+            Some(Waiting::Part(part)) => {
+                self.events -= part.length;
+                return Some(Notice::Changes(part.to_batch()));
             }
             Some(Waiting::Resynchronised { from, to }) => return Some(Notice::Resynchronised { from, to }),
             None => {}
@@ -199,31 +185,31 @@ impl Queue {
         entries
     }
 
-    fn push(&mut self, batch: Batch) {
+    fn push(&mut self, part: Part) {
         if let Some(merged) = &mut self.merged {
-            return merged.add(batch);
+            return merged.add(&part);
         }
-        // By itself, a batch of any length has room: it is not to be split.
-        if self.waiting.is_empty() || self.events + batch.events.len() <= self.capacity {
-            self.events += batch.events.len();
-            return self.waiting.push_back(Waiting::Batch(batch));
+        // By itself, one of any length has room: it is not to be split.
+        if self.waiting.is_empty() || self.events + part.length <= self.capacity {
+            self.events += part.length;
+            return self.waiting.push_back(Waiting::Part(part));
         }
         match self.overflow {
             Overflow::Tell => {
                 let first = self.waiting.iter().find_map(|waiting| match waiting {
-                    Waiting::Batch(batch) => Some(batch.from()),
+                    Waiting::Part(part) => Some(part.last()),
                     Waiting::Resynchronised { .. } => None,
                 });
-                let from = first.unwrap_or_else(|| batch.from());
+                let from = first.unwrap_or_else(|| part.last());
                 self.waiting.clear();
                 self.events = 0;
-                self.word = Some(Word::Lagged { from, to: batch.last });
+                self.word = Some(Word::Lagged { from, to: part.last() });
             }
             Overflow::Coalesce => {
-                let mut merged = Merged::new(&batch);
+                let mut merged = Merged::new(&part);
                 for waiting in self.waiting.drain(..) {
                     match waiting {
-                        Waiting::Batch(batch) => merged.add(batch),
+                        Waiting::Part(part) => merged.add(&part),
                         Waiting::Resynchronised { from, to } => {
                             let from = merged.resynchronised.map_or(from, |(from, _)| from);
                             merged.resynchronised = Some((from, to));
@@ -231,7 +217,7 @@ impl Queue {
                     }
                 }
                 self.events = 0;
-                merged.add(batch);
+                merged.add(&part);
                 self.merged = Some(merged);
             }
         }
@@ -239,16 +225,16 @@ impl Queue {
 }
 
 impl Merged {
-    fn new(batch: &Batch) -> Self {
-        Self { first: batch.first, last: batch.last, events: BTreeMap::new(), resynchronised: None }
+    fn new(part: &Part) -> Self {
+        Self { first: part.revision(), last: part.last(), events: BTreeMap::new(), resynchronised: None }
     }
 
-    fn add(&mut self, batch: Batch) {
+    fn add(&mut self, part: &Part) {
         if self.events.is_empty() {
-            self.first = batch.first;
+            self.first = part.revision();
         }
-        self.last = batch.last;
-        for event in batch.events {
+        self.last = part.last();
+        for event in part.events() {
             if event.entry.is_none() && faults::is(Fault::CoalesceLosesDelete) {
                 continue;
             }
