@@ -2,6 +2,7 @@
 //! beyond is refused with an error that says how much may be, and nobody else notices.
 //!
 //! Nothing here looks at a clock: what others notice is counted in messages, memory by the allocator.
+#![allow(clippy::print_stdout, reason = "figures for who reads them")]
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic, and begins some time")]
 
 mod common;

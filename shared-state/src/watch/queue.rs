@@ -99,7 +99,7 @@ impl Queue {
             return;
         }
         match &mut self.word {
-            Some(Word::Lagged { to, .. }) => return *to = Cursor::new(at.epoch, revision),
+            Some(Word::Lagged { to, .. }) => return *to = part.last(),
             Some(_) => return,
             None => {}
         }
