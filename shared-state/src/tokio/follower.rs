@@ -5,9 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
-use super::link::{Link, LinkError, receive, send};
+use super::link::{Inbox, Link, LinkError, receive, send};
 use super::node::Node;
 
 /// Keeps a replica up to date: made with its handle by [`SharedState::new`](super::SharedState::new).
@@ -34,8 +32,8 @@ impl Follower {
     pub async fn follow<L: Link>(&mut self, link: L) -> LinkError {
         let connected = Connected::new(&self.node);
         let mut link = pin!(link);
-        let mut batch = Vec::new();
-        poll_fn(|cx| connected.poll(link.as_mut(), cx, &mut batch)).await
+        let mut inbox = Inbox::default();
+        poll_fn(|cx| connected.poll(link.as_mut(), cx, &mut inbox)).await
     }
 }
 
@@ -60,23 +58,22 @@ impl<'a> Connected<'a> {
         &self,
         mut link: Pin<&mut L>,
         cx: &mut Context<'_>,
-        batch: &mut Vec<Bytes>,
+        inbox: &mut Inbox,
     ) -> Poll<LinkError> {
-        let more = match receive(link.as_mut(), cx, batch) {
-            Ok(more) => more,
-            Err(error) => {
-                // Its last words count.
-                let _ = self.node.handle_messages(batch);
-                return Poll::Ready(error);
-            }
+        let may_be_more = receive(link.as_mut(), cx, inbox);
+        // Also the last words of a link count.
+        if let Err(error) = self.node.handle_messages(&mut inbox.messages) {
+            return Poll::Ready(error);
+        }
+        if let Some(end) = inbox.end.take() {
+            return Poll::Ready(end);
+        }
+        let has_more = match send(link, cx, |cx| Ok(self.node.poll_transmit(cx))) {
+            Poll::Ready(Err(error)) => return Poll::Ready(error),
+            Poll::Ready(Ok(has_more)) => has_more,
+            Poll::Pending => false,
         };
-        if let Err(error) = self.node.handle_messages(batch) {
-            return Poll::Ready(error);
-        }
-        if let Poll::Ready(Err(error)) = send(link, cx, |cx| self.node.poll_transmit(cx)) {
-            return Poll::Ready(error);
-        }
-        if more {
+        if may_be_more || has_more {
             // Others had no turn meanwhile.
             cx.waker().wake_by_ref();
         }

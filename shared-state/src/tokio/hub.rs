@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::timeout_at;
 
-use super::link::{Link, LinkError, receive, send};
+use super::link::{Inbox, Link, LinkError, receive, send};
 use crate::{
     Answer, ClientId, Command, CommandError, Cursor, Epoch, Misbehaviour, Publisher, PublisherConfig,
     PublisherEvent,
@@ -86,8 +86,8 @@ impl Hub {
     pub async fn serve<L: Link>(&self, client: ClientId, link: L) -> LinkError {
         let served = Served::new(&self.shared, client);
         let mut link = pin!(link);
-        let mut batch = Vec::new();
-        poll_fn(|cx| served.poll(link.as_mut(), cx, &mut batch)).await
+        let mut inbox = Inbox::default();
+        poll_fn(|cx| served.poll(link.as_mut(), cx, &mut inbox)).await
     }
 
     /// The replica is gone for good, its process has exited: its leases end at once, in one revision.
@@ -182,32 +182,32 @@ impl<'a> Served<'a> {
         &self,
         mut link: Pin<&mut L>,
         cx: &mut Context<'_>,
-        batch: &mut Vec<Bytes>,
+        inbox: &mut Inbox,
     ) -> Poll<LinkError> {
-        let received = receive(link.as_mut(), cx, batch);
+        let may_be_more = receive(link.as_mut(), cx, inbox);
         if !self.is_current() {
             return Poll::Ready(LinkError::Ended);
         }
-        if !batch.is_empty() {
+        if !inbox.messages.is_empty() {
             self.shared.with(Some(self.client), |publisher| {
-                batch.drain(..).for_each(|message| publisher.handle_message(self.client, &message, now()));
+                let messages = inbox.messages.drain(..);
+                messages.for_each(|message| publisher.handle_message(self.client, &message, now()));
             });
         }
-        let more = match received {
-            Ok(more) => more,
-            Err(error) => return Poll::Ready(error),
-        };
-        match send(link, cx, |cx| self.poll_transmit(cx)) {
-            Poll::Ready(Err(error)) => return Poll::Ready(error),
+        let has_more = match send(link, cx, |cx| Ok(self.poll_transmit(cx))) {
+            Poll::Ready(Err(error)) => return Poll::Ready(inbox.end.take().unwrap_or(error)),
+            Poll::Ready(Ok(true)) => true,
             // All was said, the reason included.
-            Poll::Ready(Ok(())) => {
-                if let Some(reason) = self.cut_off() {
-                    return Poll::Ready(LinkError::CutOff(reason));
-                }
-            }
-            Poll::Pending => {}
+            Poll::Ready(Ok(false)) => match self.cut_off() {
+                Some(reason) => return Poll::Ready(LinkError::CutOff(reason)),
+                None => false,
+            },
+            Poll::Pending => false,
+        };
+        if let Some(end) = inbox.end.take() {
+            return Poll::Ready(end);
         }
-        if more {
+        if may_be_more || has_more {
             // Others had no turn meanwhile.
             cx.waker().wake_by_ref();
         }

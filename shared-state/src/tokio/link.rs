@@ -54,41 +54,47 @@ pub enum LinkError {
     Gone,
 }
 
-/// Messages that are taken before others get their turn.
+/// Messages that are taken, and that are given, before others get their turn.
 const BATCH: usize = 64;
 
-/// Takes what has come, up to a bound. Says whether there may be more at once.
-pub(super) fn receive<L: Link>(
-    mut link: Pin<&mut L>,
-    cx: &mut Context<'_>,
-    batch: &mut Vec<Bytes>,
-) -> Result<bool, LinkError> {
-    while batch.len() < BATCH {
-        match link.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => batch.push(message.into()),
-            Poll::Ready(Some(Err(error))) => return Err(LinkError::Failed(error.into())),
-            // What came before the end counts; it is told again.
-            Poll::Ready(None) if batch.is_empty() => return Err(LinkError::Ended),
-            Poll::Ready(None) => return Ok(true),
-            Poll::Pending => return Ok(false),
-        }
-    }
-    Ok(true)
+/// What has come over a link, and is to be handled.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) messages: Vec<Bytes>,
+    /// Why nothing comes after these. The stream is not asked again.
+    pub(super) end: Option<LinkError>,
 }
 
-/// Hands over what is to go, as long as the link is ready for it. Ready when there is nothing more to go, all
-/// of it handed over.
+/// Takes what has come, up to a bound. Says whether there may be more at once.
+pub(super) fn receive<L: Link>(mut link: Pin<&mut L>, cx: &mut Context<'_>, inbox: &mut Inbox) -> bool {
+    while inbox.end.is_none() && inbox.messages.len() < BATCH {
+        match link.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => inbox.messages.push(message.into()),
+            Poll::Ready(Some(Err(error))) => inbox.end = Some(LinkError::Failed(error.into())),
+            Poll::Ready(None) => inbox.end = Some(LinkError::Ended),
+            Poll::Pending => return false,
+        }
+    }
+    inbox.end.is_none()
+}
+
+/// Hands over what is to go, as long as the link is ready for it, up to a bound. Ready when it was reached (`true`), or when there is
+/// nothing more to go, all of it handed over (`false`).
 pub(super) fn send<L: Link>(
     mut link: Pin<&mut L>,
     cx: &mut Context<'_>,
-    mut next: impl FnMut(&mut Context<'_>) -> Option<Bytes>,
-) -> Poll<Result<(), LinkError>> {
+    mut next: impl FnMut(&mut Context<'_>) -> Result<Option<Bytes>, LinkError>,
+) -> Poll<Result<bool, LinkError>> {
     let failed = |error: L::Failure| LinkError::Failed(error.into());
-    loop {
+    for _ in 0..BATCH {
         ready!(link.as_mut().poll_ready(cx)).map_err(failed)?;
-        match next(cx) {
+        match next(cx)? {
             Some(message) => link.as_mut().start_send(message).map_err(failed)?,
-            None => return link.poll_flush(cx).map_err(failed),
+            None => return link.poll_flush(cx).map(|flushed| flushed.map(|()| false).map_err(failed)),
         }
+    }
+    match link.poll_flush(cx) {
+        Poll::Ready(Err(error)) => Poll::Ready(Err(failed(error))),
+        Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(true)),
     }
 }
