@@ -46,8 +46,136 @@ fn follow(hub: &Hub, client: ClientId) -> SharedState {
     state
 }
 
+/// A link whose readiness to send is asked of somebody.
+struct Asked<F> {
+    inner: Memory,
+    is_ready: F,
+}
+
+impl<F: FnMut() -> bool + Unpin> Stream for Asked<F> {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.inner).poll_next(cx)
+    }
+}
+
+impl<F: FnMut() -> bool + Unpin> Sink<Bytes> for Asked<F> {
+    type Error = Infallible;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if (self.is_ready)() { Pin::new(&mut self.inner).poll_ready(cx) } else { Poll::Pending }
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Infallible> {
+        Pin::new(&mut self.inner).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
 fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+type Serving = Pin<Box<dyn Future<Output = LinkError> + Send>>;
+
+/// Two threads, in the worst order.
+#[tokio::test]
+async fn a_link_that_is_replaced_while_it_sends_takes_nothing_from_its_successor() {
+    let hub = hub();
+    let (state, mut follower) = replica(1);
+    let (here, there) = memory();
+    tokio::spawn(async move { follower.follow(here).await });
+    tokio::task::yield_now().await;
+    // The successor has heard who it is, and can't answer yet.
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_ready);
+    let link = Asked { inner: there, is_ready: move || asked.load(Ordering::SeqCst) };
+    let primary = hub.clone();
+    let mut successor: Serving = Box::pin(async move { primary.serve(client(1), link).await });
+    let begun = Arc::new(Mutex::new(None));
+    let begin = Arc::clone(&begun);
+    let mut may_begin = false;
+    let (_there, here) = memory();
+    let is_first = Arc::new(AtomicBool::new(true));
+    let first = Arc::clone(&is_first);
+    let mut successor = Some(move || {
+        assert!(poll_once(successor.as_mut()).is_pending());
+        successor
+    });
+    let old = Asked {
+        inner: here,
+        is_ready: move || {
+            if std::mem::replace(&mut may_begin, true) && first.swap(false, Ordering::SeqCst) {
+                *begin.lock().unwrap() = successor.take().map(|begin| begin());
+            }
+            true
+        },
+    };
+    let mut former = pin!(hub.serve(client(1), old));
+    // Once with nothing to send, once in the middle of which it is replaced.
+    let mut ended = None;
+    for _ in 0..3 {
+        if let Poll::Ready(error) = poll_once(former.as_mut()) {
+            ended = Some(error);
+            break;
+        }
+    }
+    is_ready.store(true, Ordering::SeqCst);
+    let successor = begun.lock().unwrap().take().expect("it has begun");
+    tokio::spawn(successor);
+    timeout(SOON, state.live()).await.expect("it was welcomed").unwrap();
+    assert!(matches!(ended, Some(LinkError::Ended)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_replaced_link_ends_though_its_peer_reads_nothing() {
+    let hub = hub();
+    let (_peer, there) = memory();
+    let stalled = Asked { inner: there, is_ready: || false };
+    let primary = hub.clone();
+    let former = tokio::spawn(async move { primary.serve(client(1), stalled).await });
+    tokio::task::yield_now().await;
+    let state = follow(&hub, client(1));
+    state.live().await.unwrap();
+    let error = timeout(SOON, former).await.expect("it ends").unwrap();
+    assert!(matches!(error, LinkError::Ended), "{error}");
+    state.set("a", "1").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_gone_is_served_no_more() {
+    let hub = hub();
+    let (state, mut follower) = replica(1);
+    let (here, there) = memory();
+    let primary = hub.clone();
+    let served = tokio::spawn(async move { primary.serve(client(1), there).await });
+    tokio::spawn(async move { follower.follow(here).await });
+    state.set("a", "1").await.unwrap();
+    hub.gone(client(1));
+    let error = timeout(SOON, served).await.expect("it ends").unwrap();
+    assert!(matches!(error, LinkError::Gone), "{error}");
+    let error = timeout(SOON, state.set("a", "2")).await.expect("nobody waits for ever").unwrap_err();
+    assert_eq!(error, StateError::Gone);
+}
+
+#[tokio::test]
+async fn who_is_gone_before_its_link_was_looked_at_does_not_come_back() {
+    let hub = hub();
+    let (_state, mut follower) = replica(1);
+    let (here, there) = memory();
+    let serving = hub.serve(client(1), there);
+    hub.gone(client(1));
+    tokio::spawn(async move { follower.follow(here).await });
+    let error = timeout(Duration::from_secs(2), serving).await.expect("it ends");
+    assert!(matches!(error, LinkError::Gone), "{error}");
 }
 
 /// A link that is always ready, and while it sends somebody writes.

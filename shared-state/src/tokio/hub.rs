@@ -1,7 +1,7 @@
 //! The primary's side: the store, and a link to each who follows.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -21,7 +21,8 @@ use crate::{
 /// Events that a subscriber may lag behind.
 const EVENTS: usize = 256;
 
-/// The primary of a shared state, and everyone who follows. Cheap to clone; when the last clone is dropped the state is gone.
+/// The primary of a shared state, and everyone who follows. Cheap to clone; when the last clone is dropped, and
+/// the last future that [serves](Self::serve), the state is gone.
 ///
 /// The primary's own process reads and watches as everybody else does, by a [`SharedState`](super::SharedState) over a
 /// [`memory`](super::memory) link; for a write now and then there is [`execute`](Self::execute).
@@ -50,7 +51,10 @@ struct Core {
 #[derive(Debug)]
 struct LinkState {
     number: u64,
+    /// Wakes who drives it.
     driver: Option<Waker>,
+    /// All was handed over: what is new has to be told.
+    is_idle: bool,
     cut_off: Option<Misbehaviour>,
 }
 
@@ -60,7 +64,8 @@ impl Hub {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with time enabled: what expires is looked after by a task.
+    /// Outside a tokio runtime with time enabled: what expires is looked after by a task. (When that runtime ends, nothing expires
+    /// any more.)
     pub fn new(epoch: Epoch, config: PublisherConfig) -> Self {
         let core = Core {
             publisher: Publisher::new(epoch, config),
@@ -78,21 +83,28 @@ impl Hub {
     /// Serves a replica at the other end of this link until it ends. Who that is, you know: the replica must say the same. It may
     /// come back over another link; its leases and the answers it has not read are kept until it is [gone](Self::gone).
     ///
+    /// The replica is connected from this call on, not from the first poll: a link that it had before ends, as [`LinkError::Ended`].
     /// Cancel safe: dropping the future ends the link.
     ///
     /// # Errors
     ///
-    /// Always says why it ended; [`LinkError::CutOff`] if the replica did what it must not.
-    pub async fn serve<L: Link>(&self, client: ClientId, link: L) -> LinkError {
+    /// Always says why it ended; [`LinkError::CutOff`] if the replica did what it must not, [`LinkError::Gone`] if it is [gone](Self::gone).
+    pub fn serve<L: Link>(&self, client: ClientId, link: L) -> impl Future<Output = LinkError> + use<L> {
         let served = Served::new(&self.shared, client);
-        let mut link = pin!(link);
-        let mut inbox = Inbox::default();
-        poll_fn(|cx| served.poll(link.as_mut(), cx, &mut inbox)).await
+        async move {
+            let mut link = pin!(link);
+            let mut inbox = Inbox::default();
+            poll_fn(|cx| served.poll(link.as_mut(), cx, &mut inbox)).await
+        }
     }
 
-    /// The replica is gone for good, its process has exited: its leases end at once, in one revision.
+    /// The replica is gone for good, its process has exited: its leases end at once, in one revision, and its link does.
     pub fn gone(&self, client: ClientId) {
-        self.shared.with(None, |publisher| publisher.handle_gone(client, now()));
+        let former = self.shared.with(None, |core| {
+            core.publisher.handle_gone(client, now());
+            core.links.remove(&client)
+        });
+        former.and_then(|former| former.driver).into_iter().for_each(Waker::wake);
     }
 
     /// Carries out a command of the primary's own.
@@ -101,7 +113,7 @@ impl Hub {
     ///
     /// Why it was refused; then it changed nothing.
     pub fn execute(&self, command: impl Into<Command>) -> Result<Answer, CommandError> {
-        self.shared.with(None, |publisher| publisher.execute(command, now()))
+        self.shared.with(None, |core| core.publisher.execute(command, now()))
     }
 
     /// The last revision, and the epoch.
@@ -109,7 +121,7 @@ impl Hub {
         self.shared.core.lock().publisher.cursor()
     }
 
-    /// Looks at the store and who follows.
+    /// Looks at the store and who follows. The hub is locked meanwhile: be short, and don't use it in there.
     pub fn inspect<T>(&self, look: impl FnOnce(&Publisher) -> T) -> T {
         look(&self.shared.core.lock().publisher)
     }
@@ -122,10 +134,10 @@ impl Hub {
 
 impl Shared {
     /// Does something to the publisher, and wakes whose turn it is then; not who does it, on a link's behalf.
-    fn with<T>(&self, by: Option<ClientId>, act: impl FnOnce(&mut Publisher) -> T) -> T {
+    fn with<T>(&self, by: Option<ClientId>, act: impl FnOnce(&mut Core) -> T) -> T {
         let mut core = self.core.lock();
         let before = core.publisher.cursor();
-        let done = act(&mut core.publisher);
+        let done = act(&mut core);
         let is_new = core.publisher.cursor() != before;
         let woken = core.settle(self, by, is_new);
         drop(core);
@@ -154,28 +166,40 @@ impl Core {
         if !is_new {
             return Vec::new();
         }
-        let others = self.links.iter_mut().filter(|(client, _)| Some(**client) != by);
-        others.filter_map(|(_, link)| link.driver.take()).collect()
+        let others = self.links.iter_mut().filter(|(client, link)| Some(**client) != by && link.is_idle);
+        let woken = others.map(|(_, link)| {
+            link.is_idle = false;
+            link.driver.clone()
+        });
+        woken.flatten().collect()
+    }
+
+    /// The link of this number, if it is the client's still. Under one lock with what is done for it: another may take its place at
+    /// any time, and would lose what it is sent, or be taken for who was before.
+    fn current(&mut self, client: ClientId, number: u64) -> Result<&mut LinkState, LinkError> {
+        let link = self.links.get_mut(&client).ok_or(LinkError::Gone)?;
+        if link.number == number { Ok(link) } else { Err(LinkError::Ended) }
     }
 }
 
 /// A replica is connected for as long as this lives.
-struct Served<'a> {
-    shared: &'a Shared,
+struct Served {
+    shared: Arc<Shared>,
     client: ClientId,
     number: u64,
 }
 
-impl<'a> Served<'a> {
-    fn new(shared: &'a Shared, client: ClientId) -> Self {
+impl Served {
+    fn new(shared: &Arc<Shared>, client: ClientId) -> Self {
         let mut core = shared.core.lock();
         core.issued += 1;
         let number = core.issued;
         core.publisher.handle_connected(client);
-        let former = core.links.insert(client, LinkState { number, driver: None, cut_off: None });
+        let state = LinkState { number, driver: None, is_idle: false, cut_off: None };
+        let former = core.links.insert(client, state);
         drop(core);
         former.and_then(|former| former.driver).into_iter().for_each(Waker::wake);
-        Self { shared, client, number }
+        Self { shared: Arc::clone(shared), client, number }
     }
 
     fn poll<L: Link>(
@@ -185,16 +209,10 @@ impl<'a> Served<'a> {
         inbox: &mut Inbox,
     ) -> Poll<LinkError> {
         let may_be_more = receive(link.as_mut(), cx, inbox);
-        if !self.is_current() {
-            return Poll::Ready(LinkError::Ended);
+        if let Err(error) = self.handle(inbox, cx) {
+            return Poll::Ready(error);
         }
-        if !inbox.messages.is_empty() {
-            self.shared.with(Some(self.client), |publisher| {
-                let messages = inbox.messages.drain(..);
-                messages.for_each(|message| publisher.handle_message(self.client, &message, now()));
-            });
-        }
-        let has_more = match send(link, cx, |cx| Ok(self.poll_transmit(cx))) {
+        let has_more = match send(link, cx, |_| self.poll_transmit()) {
             Poll::Ready(Err(error)) => return Poll::Ready(inbox.end.take().unwrap_or(error)),
             Poll::Ready(Ok(true)) => true,
             // All was said, the reason included.
@@ -214,36 +232,43 @@ impl<'a> Served<'a> {
         Poll::Pending
     }
 
-    fn poll_transmit(&self, cx: &Context<'_>) -> Option<Bytes> {
-        let mut core = self.shared.core.lock();
-        let message = core.publisher.poll_transmit(self.client);
-        if message.is_none()
-            && let Some(link) = core.links.get_mut(&self.client)
-        {
-            link.driver = Some(cx.waker().clone());
-        }
-        // It may have said that somebody is live.
-        core.settle(self.shared, Some(self.client), false);
-        message
+    fn handle(&self, inbox: &mut Inbox, cx: &Context<'_>) -> Result<(), LinkError> {
+        let former = self.shared.with(Some(self.client), |core| {
+            // Whoever ends it, by taking its place or by saying that it is gone, wakes it also while it waits for its peer.
+            let former = core.current(self.client, self.number)?.driver.replace(cx.waker().clone());
+            for message in inbox.messages.drain(..) {
+                core.publisher.handle_message(self.client, &message, now());
+            }
+            Ok(former)
+        });
+        // A waker may hold anything, and it goes where nothing is locked.
+        former.map(drop)
     }
 
-    fn is_current(&self) -> bool {
-        let core = self.shared.core.lock();
-        core.links.get(&self.client).is_some_and(|link| link.number == self.number)
+    fn poll_transmit(&self) -> Result<Option<Bytes>, LinkError> {
+        let mut core = self.shared.core.lock();
+        core.current(self.client, self.number)?;
+        let message = core.publisher.poll_transmit(self.client);
+        core.current(self.client, self.number)?.is_idle = message.is_none();
+        // It may have said that somebody is live.
+        core.settle(&self.shared, Some(self.client), false);
+        Ok(message)
     }
 
     fn cut_off(&self) -> Option<Misbehaviour> {
-        let core = self.shared.core.lock();
-        core.links.get(&self.client)?.cut_off.clone()
+        let mut core = self.shared.core.lock();
+        core.current(self.client, self.number).ok()?.cut_off.clone()
     }
 }
 
-impl Drop for Served<'_> {
+impl Drop for Served {
     fn drop(&mut self) {
         let mut core = self.shared.core.lock();
-        if core.links.get(&self.client).is_some_and(|link| link.number == self.number) {
-            core.links.remove(&self.client);
+        if core.current(self.client, self.number).is_ok() {
+            let former = core.links.remove(&self.client);
             core.publisher.handle_disconnected(self.client);
+            drop(core);
+            drop(former);
         }
     }
 }
@@ -253,7 +278,7 @@ async fn expire(shared: Weak<Shared>, changed: Arc<Notify>) {
     while let Some(hub) = shared.upgrade() {
         let deadline = hub.core.lock().deadline;
         if deadline.is_some_and(|at| at <= now()) {
-            hub.with(None, |publisher| publisher.handle_timeout(now()));
+            hub.with(None, |core| core.publisher.handle_timeout(now()));
             tokio::task::yield_now().await;
             continue;
         }
@@ -282,7 +307,6 @@ fn tell(event: &PublisherEvent) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a driver has a clock")]
 fn now() -> Instant {
     Instant::now()
 }
