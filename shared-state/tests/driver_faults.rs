@@ -235,6 +235,51 @@ async fn a_link_that_is_always_ready_leaves_others_their_turn() {
     assert!(sent.load(Ordering::SeqCst) > 0);
 }
 
+/// The last instant that there is.
+fn end_of_time() -> Instant {
+    let (mut at, mut step) = (Instant::now(), Duration::from_secs(u64::MAX / 2));
+    while step > Duration::ZERO {
+        match at.checked_add(step) {
+            Some(later) => at = later,
+            None => step /= 2,
+        }
+    }
+    at
+}
+
+#[tokio::test]
+async fn what_expires_at_the_end_of_time_keeps_nothing_else_alive() {
+    let hub = hub();
+    let end = end_of_time() - Duration::from_micros(900);
+    hub.execute(Put::new("late", "1").ttl(end - Instant::now())).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    hub.execute(Put::new("soon", "1").ttl(Duration::from_millis(20))).unwrap();
+    let is_there = || hub.inspect(|publisher| publisher.store().get("soon").is_some());
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while is_there() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!is_there());
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_is_that_of_the_runtime() {
+    let hub = hub();
+    hub.execute(Put::new("a", "1").ttl(Duration::from_secs(3600))).unwrap();
+    tokio::time::sleep(Duration::from_secs(3599)).await;
+    assert!(hub.inspect(|publisher| publisher.store().get("a").is_some()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(hub.inspect(|publisher| publisher.store().get("a").is_none()));
+}
+
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_hub_wants_a_runtime_with_time() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _guard = runtime.enter();
+    drop(hub());
+}
+
 /// A stream that may not be asked again once it has ended, like most.
 struct Strict {
     inner: Memory,

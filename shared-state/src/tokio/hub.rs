@@ -5,12 +5,12 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
-use tokio::time::timeout_at;
+use tokio::time::timeout;
 
 use super::link::{Inbox, Link, LinkError, receive, send};
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 
 /// Events that a subscriber may lag behind.
 const EVENTS: usize = 256;
+
+/// The clock is looked at again at least so often: a timer can't be set to the end of time.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// The primary of a shared state, and everyone who follows. Cheap to clone; when the last clone is dropped, and
 /// the last future that [serves](Self::serve), the state is gone.
@@ -67,6 +70,8 @@ impl Hub {
     /// Outside a tokio runtime with time enabled: what expires is looked after by a task. (When that runtime ends, nothing expires
     /// any more.)
     pub fn new(epoch: Epoch, config: PublisherConfig) -> Self {
+        // Here is somebody to see the panic; the task would just not be there.
+        drop(tokio::time::sleep(Duration::ZERO));
         let core = Core {
             publisher: Publisher::new(epoch, config),
             links: HashMap::new(),
@@ -277,15 +282,16 @@ impl Drop for Served {
 async fn expire(shared: Weak<Shared>, changed: Arc<Notify>) {
     while let Some(hub) = shared.upgrade() {
         let deadline = hub.core.lock().deadline;
-        if deadline.is_some_and(|at| at <= now()) {
+        let wait = deadline.map(|at| at.saturating_duration_since(now()));
+        if wait == Some(Duration::ZERO) {
             hub.with(None, |core| core.publisher.handle_timeout(now()));
             tokio::task::yield_now().await;
             continue;
         }
         // Nobody shall keep the hub only to wait.
         drop(hub);
-        match deadline {
-            Some(at) => drop(timeout_at(at.into(), changed.notified()).await),
+        match wait {
+            Some(wait) => drop(timeout(wait.min(LONGEST_WAIT), changed.notified()).await),
             None => changed.notified().await,
         }
     }
@@ -307,6 +313,7 @@ fn tell(event: &PublisherEvent) {
     }
 }
 
+/// By the clock of the runtime, which is the one that waits. (A test may have paused it.)
 fn now() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
 }
