@@ -327,3 +327,24 @@ async fn a_stream_is_not_polled_after_its_end() {
     let error = hub.serve(client(1), Strict { inner: there, has_ended: false }).await;
     assert!(matches!(error, LinkError::Ended), "{error}");
 }
+
+/// A command that is made while it is asked for.
+struct Made(Hub);
+
+impl From<Made> for Command {
+    fn from(Made(hub): Made) -> Self {
+        Self::put("revision", hub.cursor().revision.to_string()).into()
+    }
+}
+
+fn within<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(act()));
+    receiver.recv_timeout(SOON).expect("it does not block")
+}
+
+#[tokio::test]
+async fn a_command_is_made_before_anything_is_locked() {
+    let hub = hub();
+    within(move || hub.execute(Made(hub.clone())).unwrap());
+}

@@ -118,6 +118,8 @@ impl Hub {
     ///
     /// Why it was refused; then it changed nothing.
     pub fn execute(&self, command: impl Into<Command>) -> Result<Answer, CommandError> {
+        // What makes it is not ours, and may use the hub.
+        let command = command.into();
         self.shared.with(None, |core| core.publisher.execute(command, now()))
     }
 
