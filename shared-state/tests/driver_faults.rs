@@ -235,6 +235,43 @@ async fn a_link_that_is_always_ready_leaves_others_their_turn() {
     assert!(sent.load(Ordering::SeqCst) > 0);
 }
 
+#[test]
+fn whoever_waits_for_a_live_state_is_told_when_it_never_will_be() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (sender, followers) = std::sync::mpsc::channel::<(Follower, Arc<AtomicBool>)>();
+    std::thread::spawn(move || {
+        for (follower, go) in followers {
+            while !go.load(Ordering::SeqCst) {
+                std::hint::spin_loop();
+            }
+            drop(follower);
+        }
+    });
+    // One ends it while the other begins to wait: sooner or later at any moment.
+    for _ in 0..100_000 {
+        let (state, follower) = replica(1);
+        let go = Arc::<AtomicBool>::default();
+        sender.send((follower, Arc::clone(&go))).unwrap();
+        go.store(true, Ordering::SeqCst);
+        let told = runtime.block_on(async { timeout(SOON, state.live()).await });
+        assert_eq!(told.expect("it is told"), Err(StateError::Gone));
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_gone_says_so_however_often_it_is_asked() {
+    let (state, follower) = SharedState::new(client(1), ReplicaConfig::new().requests(4));
+    let early: Vec<_> = (0..4).map(|_| state.submit(Command::put("a", "1")).unwrap()).collect();
+    drop(follower);
+    for _ in 0..8 {
+        let late = state.submit(Command::put("a", "1")).expect("there is room: nobody waits");
+        assert_eq!(late.await.unwrap_err(), StateError::Gone);
+    }
+    for early in early {
+        assert_eq!(early.await.unwrap_err(), StateError::Gone);
+    }
+}
+
 /// The last instant that there is.
 fn end_of_time() -> Instant {
     let (mut at, mut step) = (Instant::now(), Duration::from_secs(u64::MAX / 2));
@@ -347,4 +384,51 @@ fn within<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
 async fn a_command_is_made_before_anything_is_locked() {
     let hub = hub();
     within(move || hub.execute(Made(hub.clone())).unwrap());
+}
+
+/// Who waits without a runtime, and looks at once.
+struct Looks(SharedState, AtomicBool);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.cursor();
+        self.1.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn nobody_is_woken_while_anything_is_locked() {
+    for what in 0..4 {
+        within(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let _guard = runtime.enter();
+            let hub = hub();
+            let (state, mut follower) = SharedState::new(client(1), ReplicaConfig::new().requests(1));
+            let waker = Arc::new(Looks(state.clone(), AtomicBool::new(false)));
+            let by = Waker::from(Arc::clone(&waker));
+            let mut cx = Context::from_waker(&by);
+            let first = state.submit(Command::put("a", "1")).unwrap();
+            let mut waiting: Pin<Box<dyn Future<Output = ()>>> = match what {
+                0 => Box::pin(async move { drop(first.await) }),
+                1 => Box::pin(async { drop(state.live().await) }),
+                2 => Box::pin(async { drop(state.set("b", "1").await) }),
+                _ => {
+                    let mut watching = state.watch(Watch::new(KeyRange::All)).unwrap();
+                    Box::pin(async move { drop(watching.next().await) })
+                }
+            };
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            let (here, there) = memory();
+            {
+                let mut serving = pin!(hub.serve(client(1), there));
+                let mut following = pin!(follower.follow(here));
+                for _ in 0..4 {
+                    assert!(poll_once(following.as_mut()).is_pending());
+                    assert!(poll_once(serving.as_mut()).is_pending());
+                }
+            }
+            assert!(waker.1.load(Ordering::SeqCst), "it was woken");
+            drop(follower);
+        });
+    }
 }

@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::futures::Notified;
 
 use super::follower::Follower;
 use super::garbage::Disposal;
-use super::node::{Completion, Node};
+use super::node::{Completion, Node, Requested};
 use super::watch::Watching;
 use crate::map::{Held, Reader, View, Writer};
 use crate::{
@@ -71,8 +70,8 @@ pub enum StateError {
     /// A condition did not hold: nothing changed.
     #[error("the condition does not hold: {0}")]
     Conflict(Box<Conflict>),
-    /// Nobody drives this replica any more.
-    #[error("the replica is gone")]
+    /// The replica follows no primary any more, for good. What was asked was not carried out.
+    #[error("the replica follows no primary any more: nothing was changed")]
     Gone,
     /// There are as many watchers as there may be.
     #[error(transparent)]
@@ -124,15 +123,16 @@ impl SharedState {
     ///
     /// [`StateError::Gone`].
     pub async fn live(&self) -> Result<(), StateError> {
-        let mut live = self.node.live.subscribe();
         loop {
+            // First, so that it hears of all that happens after we looked.
+            let turned = self.node.turned.notified();
             if self.node.is_gone() {
                 return Err(StateError::Gone);
             }
-            if *live.borrow_and_update() {
+            if self.node.is_live() {
                 return Ok(());
             }
-            live.changed().await.map_err(|_| StateError::Gone)?;
+            turned.await;
         }
     }
 
@@ -173,13 +173,19 @@ impl SharedState {
     ///
     /// [`StateError::Request`], [`StateError::Gone`].
     pub async fn execute(&self, command: impl Into<Command>) -> Result<Answer, StateError> {
-        let mut command = command.into();
+        let mut full = match self.node.submit(command.into()) {
+            Ok(request) => return self.pending(request).await,
+            Err(full) => full,
+        };
         loop {
-            let room = self.room()?;
-            match self.node.submit(command) {
+            // Those who are not in the queue yet are not told each of their own, so it is tried once more from there.
+            let mut room = pin!(self.node.room.notified());
+            room.as_mut().enable();
+            let command = full.into_command().ok_or(StateError::Gone)?;
+            full = match self.node.submit(command) {
                 Ok(request) => return self.pending(request).await,
-                Err(full) => command = full.into_command().ok_or(StateError::Gone)?,
-            }
+                Err(full) => full,
+            };
             room.await;
         }
     }
@@ -299,10 +305,11 @@ impl SharedState {
 
     async fn request(
         &self,
-        request: impl Fn(&Node) -> Result<(RequestId, Completion), Full>,
+        request: impl Fn(&Node) -> Result<Requested, Full>,
     ) -> Result<Answer, StateError> {
         loop {
-            let room = self.room()?;
+            let mut room = pin!(self.node.room.notified());
+            room.as_mut().enable();
             match request(&self.node) {
                 Ok(request) => return self.pending(request).await,
                 Err(Full { .. }) => room.await,
@@ -310,13 +317,7 @@ impl SharedState {
         }
     }
 
-    /// Resolves when there may be room for another request.
-    fn room(&self) -> Result<Notified<'_>, StateError> {
-        let room = self.node.room.notified();
-        if self.node.is_gone() { Err(StateError::Gone) } else { Ok(room) }
-    }
-
-    fn pending(&self, (id, completion): (RequestId, Completion)) -> Pending {
+    fn pending(&self, (id, completion): Requested) -> Pending {
         Pending { node: Arc::clone(&self.node), id, completion }
     }
 }
@@ -332,9 +333,11 @@ impl fmt::Debug for SharedState {
 
 /// What comes of a command. Dropping it takes the command back, if it was not sent yet.
 #[derive(Debug)]
+#[must_use = "dropping it takes the command back, if it was not sent yet"]
 pub struct Pending {
     node: Arc<Node>,
-    id: RequestId,
+    /// `None` if nobody will carry it out.
+    id: Option<RequestId>,
     completion: Completion,
 }
 
@@ -349,6 +352,8 @@ impl Future for Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.node.cancel(self.id);
+        if let Some(id) = self.id {
+            self.node.cancel(id);
+        }
     }
 }

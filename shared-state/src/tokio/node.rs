@@ -1,11 +1,12 @@
 //! A replica and all who wait for something of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use super::link::LinkError;
 use crate::map::Writer;
@@ -18,8 +19,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Node {
     core: Mutex<Core>,
-    /// Whether the state is whole and follows; closed when nobody drives it any more.
-    pub(super) live: watch::Sender<bool>,
+    /// Whether the state is whole and follows. Written under the lock.
+    is_live: AtomicBool,
+    /// All are told when that has changed, or nobody drives this any more.
+    pub(super) turned: Notify,
     /// Told for each request that has completed: there is room for another.
     pub(super) room: Notify,
 }
@@ -27,7 +30,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 struct Core {
     replica: Replica<Writer>,
-    waiting: HashMap<RequestId, oneshot::Sender<Result<Answer, RequestError>>>,
+    waiting: HashMap<RequestId, oneshot::Sender<Outcome>>,
     watchers: HashMap<WatchId, Option<Waker>>,
     /// Wakes who drives it.
     driver: Option<Waker>,
@@ -36,8 +39,14 @@ struct Core {
     is_gone: bool,
 }
 
+/// What came of a request.
+type Outcome = Result<Answer, RequestError>;
+
 /// What came of a request, some time.
-pub(super) type Completion = oneshot::Receiver<Result<Answer, RequestError>>;
+pub(super) type Completion = oneshot::Receiver<Outcome>;
+
+/// A request; without a name if there is nobody who could carry it out.
+pub(super) type Requested = (Option<RequestId>, Completion);
 
 impl Node {
     pub(super) fn new(replica: Replica<Writer>) -> Self {
@@ -49,48 +58,54 @@ impl Node {
             outstanding: 0,
             is_gone: false,
         };
-        Self { core: Mutex::new(core), live: watch::Sender::new(false), room: Notify::new() }
+        Self {
+            core: Mutex::new(core),
+            is_live: AtomicBool::new(false),
+            turned: Notify::new(),
+            room: Notify::new(),
+        }
     }
 
     // What handles want.
 
-    pub(super) fn submit(&self, command: Command) -> Result<(RequestId, Completion), Full> {
+    pub(super) fn submit(&self, command: Command) -> Result<Requested, Full> {
         self.request(|replica| replica.submit(command))
     }
 
-    pub(super) fn sync(&self) -> Result<(RequestId, Completion), Full> {
+    pub(super) fn sync(&self) -> Result<Requested, Full> {
         self.request(Replica::sync)
     }
 
-    pub(super) fn at_least(&self, cursor: Cursor) -> Result<(RequestId, Completion), Full> {
+    pub(super) fn at_least(&self, cursor: Cursor) -> Result<Requested, Full> {
         self.request(|replica| replica.at_least(cursor))
     }
 
     fn request(
         &self,
         request: impl FnOnce(&mut Replica<Writer>) -> Result<RequestId, Full>,
-    ) -> Result<(RequestId, Completion), Full> {
-        let mut core = self.core.lock();
-        let id = request(&mut core.replica)?;
+    ) -> Result<Requested, Full> {
         let (sender, receiver) = oneshot::channel();
-        if !core.is_gone {
-            core.waiting.insert(id, sender);
+        let mut core = self.core.lock();
+        if core.is_gone {
+            return Ok((None, receiver));
         }
+        let id = request(&mut core.replica)?;
+        core.waiting.insert(id, sender);
         // One that waits for a revision that is there already has completed.
-        let mut woken = core.settle(self);
-        woken.extend(core.driver.take());
+        let mut told = core.settle(self);
+        told.woken.extend(core.driver.take());
         drop(core);
-        woken.into_iter().for_each(Waker::wake);
-        Ok((id, receiver))
+        told.tell(self);
+        Ok((Some(id), receiver))
     }
 
     pub(super) fn cancel(&self, id: RequestId) {
         let mut core = self.core.lock();
         if core.waiting.remove(&id).is_some() {
             core.replica.cancel(id);
-            let woken = core.settle(self);
+            let told = core.settle(self);
             drop(core);
-            woken.into_iter().for_each(Waker::wake);
+            told.tell(self);
         }
     }
 
@@ -99,7 +114,7 @@ impl Node {
     }
 
     pub(super) fn is_live(&self) -> bool {
-        *self.live.borrow()
+        self.is_live.load(Ordering::SeqCst)
     }
 
     pub(super) fn cursor(&self) -> Option<Cursor> {
@@ -116,10 +131,12 @@ impl Node {
     pub(super) fn unwatch(&self, id: WatchId) {
         let mut core = self.core.lock();
         core.replica.unwatch(id);
-        core.watchers.remove(&id);
+        let waker = core.watchers.remove(&id).flatten();
+        drop(core);
+        waker.into_iter().for_each(Waker::wake);
     }
 
-    /// What the watcher is told next; `None` when nobody drives this any more.
+    /// What the watcher is told next; `None` when it watches no more, or nobody drives this any more.
     pub(super) fn poll_notice(&self, id: WatchId, cx: &mut Context<'_>) -> Poll<Option<Notice>> {
         let mut core = self.core.lock();
         if let Some(notice) = core.replica.poll_notice(id) {
@@ -128,7 +145,11 @@ impl Node {
         if core.is_gone {
             return Poll::Ready(None);
         }
-        core.watchers.insert(id, Some(cx.waker().clone()));
+        let Some(waker) = core.watchers.get_mut(&id) else { return Poll::Ready(None) };
+        let former = waker.replace(cx.waker().clone());
+        drop(core);
+        // A waker may hold anything, and it goes where nothing is locked.
+        drop(former);
         Poll::Pending
     }
 
@@ -139,16 +160,15 @@ impl Node {
     }
 
     pub(super) fn handle_disconnected(&self) {
-        self.live.send_replace(false);
         self.with(Replica::handle_disconnected);
     }
 
     fn with(&self, act: impl FnOnce(&mut Replica<Writer>)) {
         let mut core = self.core.lock();
         act(&mut core.replica);
-        let woken = core.settle(self);
+        let told = core.settle(self);
         drop(core);
-        woken.into_iter().for_each(Waker::wake);
+        told.tell(self);
     }
 
     /// Takes messages of the primary: readers see them all at once, and then those are woken who wait for them.
@@ -159,9 +179,9 @@ impl Node {
         let mut core = self.core.lock();
         let handled = batch.drain(..).try_for_each(|message| core.replica.handle_message(message));
         let cut_off = core.replica.cut_off_for().cloned();
-        let woken = core.settle(self);
+        let told = core.settle(self);
         drop(core);
-        woken.into_iter().for_each(Waker::wake);
+        told.tell(self);
         handled?;
         cut_off.map_or(Ok(()), |reason| Err(LinkError::CutOff(reason)))
     }
@@ -170,50 +190,75 @@ impl Node {
     pub(super) fn poll_transmit(&self, cx: &Context<'_>) -> Option<Bytes> {
         let mut core = self.core.lock();
         let message = core.replica.poll_transmit();
-        if message.is_none() {
-            core.driver = Some(cx.waker().clone());
-        }
+        let former = if message.is_none() { core.driver.replace(cx.waker().clone()) } else { None };
+        drop(core);
+        drop(former);
         message
     }
 
-    /// Nobody drives it any more: who waits is told.
+    /// Nobody drives it any more: who waits is told. What was sent may have been carried out, what was not sent never will be.
     pub(super) fn close(&self) {
         let mut core = self.core.lock();
         core.is_gone = true;
-        core.waiting.clear();
-        let woken: Vec<Waker> = core.watchers.values_mut().filter_map(Option::take).collect();
+        let mut told = core.settle(self);
+        told.woken.extend(core.watchers.values_mut().filter_map(Option::take));
+        told.has_turned = true;
+        let unsent = std::mem::take(&mut core.waiting);
         drop(core);
-        self.live.send_replace(false);
+        drop(unsent);
+        told.tell(self);
         self.room.notify_waiters();
-        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Who is to be told what, once the lock is free: those who are woken may use the handle, in whatever way they are.
+#[derive(Debug, Default)]
+#[must_use = "they wait, and nobody else will tell them"]
+struct Told {
+    woken: Vec<Waker>,
+    completed: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    /// So many may hand over a request.
+    room: usize,
+    has_turned: bool,
+}
+
+impl Told {
+    fn tell(self, node: &Node) {
+        for (waiting, result) in self.completed {
+            // Whoever asked may have stopped waiting.
+            drop(waiting.send(result));
+        }
+        (0..self.room).for_each(|_| node.room.notify_one());
+        if self.has_turned {
+            node.turned.notify_waiters();
+        }
+        self.woken.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Core {
-    /// Publishes what has changed and hands over what has become known. Returns whom to wake once the lock is free.
-    #[must_use = "they wait, and nobody else will wake them"]
-    fn settle(&mut self, node: &Node) -> Vec<Waker> {
+    /// Publishes what has changed and takes what has become known.
+    fn settle(&mut self, node: &Node) -> Told {
+        let mut told = Told::default();
         self.replica.state_mut().publish();
         while let Some((id, result)) = self.replica.poll_completion() {
-            // Whoever asked may have stopped waiting.
             if let Some(waiting) = self.waiting.remove(&id) {
-                drop(waiting.send(result));
+                told.completed.push((waiting, result));
             }
         }
         // Also for those that nobody wanted any more.
         let outstanding = self.replica.outstanding();
-        (outstanding..self.outstanding).for_each(|_| node.room.notify_one());
+        told.room = self.outstanding.saturating_sub(outstanding);
         self.outstanding = outstanding;
-        let mut woken = Vec::new();
         while let Some(id) = self.replica.poll_ready() {
-            woken.extend(self.watchers.get_mut(&id).and_then(Option::take));
+            told.woken.extend(self.watchers.get_mut(&id).and_then(Option::take));
         }
         while let Some(event) = self.replica.poll_event() {
             tell(&event);
         }
         let is_live = self.replica.is_live();
-        node.live.send_if_modified(|was| std::mem::replace(was, is_live) != is_live);
-        woken
+        told.has_turned = node.is_live.swap(is_live, Ordering::SeqCst) != is_live;
+        told
     }
 }
 
