@@ -259,6 +259,27 @@ fn whoever_waits_for_a_live_state_is_told_when_it_never_will_be() {
 }
 
 #[tokio::test]
+async fn what_was_sent_is_in_doubt_when_nobody_follows_any_more() {
+    let hub = hub();
+    let (state, mut follower) = replica(1);
+    let (here, there) = memory();
+    let mut serving = Box::pin(hub.serve(client(1), there));
+    let mut following = Box::pin(async move { follower.follow(here).await });
+    while !state.is_live() {
+        assert!(poll_once(following.as_mut()).is_pending());
+        assert!(poll_once(serving.as_mut()).is_pending());
+    }
+    let sent = state.submit(Command::put("a", "1")).unwrap();
+    assert!(poll_once(following.as_mut()).is_pending());
+    assert!(poll_once(serving.as_mut()).is_pending());
+    let unsent = state.submit(Command::put("b", "1")).unwrap();
+    drop(following);
+    assert!(hub.inspect(|publisher| publisher.store().get("a").is_some()), "it was carried out");
+    assert_eq!(sent.await.unwrap_err(), StateError::Request(RequestError::InDoubt));
+    assert_eq!(unsent.await.unwrap_err(), StateError::Gone, "it was never sent");
+}
+
+#[tokio::test]
 async fn a_replica_that_is_gone_says_so_however_often_it_is_asked() {
     let (state, follower) = SharedState::new(client(1), ReplicaConfig::new().requests(4));
     let early: Vec<_> = (0..4).map(|_| state.submit(Command::put("a", "1")).unwrap()).collect();

@@ -268,6 +268,13 @@ impl<S: State> Replica<S> {
         }
     }
 
+    /// Nobody will connect it any more. Commands that were sent complete as [`RequestError::InDoubt`]; the others were not carried
+    /// out, and do not complete.
+    pub fn abandon(&mut self) {
+        self.handle_disconnected();
+        self.requests.abandon();
+    }
+
     /// The primary sent that.
     ///
     /// # Errors

@@ -152,6 +152,13 @@ impl Requests {
         self.drop_if(|request| request.was_sent && request.command.is_some(), || RequestError::InDoubt);
     }
 
+    /// Nothing is sent or answered any more.
+    pub(super) fn abandon(&mut self) {
+        self.doubt();
+        self.outstanding.clear();
+        self.waiting.clear();
+    }
+
     /// Nothing is answered any more.
     pub(super) fn cut_off(&mut self, reason: &Misbehaviour) {
         self.doubt();

@@ -200,6 +200,7 @@ impl Node {
     pub(super) fn close(&self) {
         let mut core = self.core.lock();
         core.is_gone = true;
+        core.replica.abandon();
         let mut told = core.settle(self);
         told.woken.extend(core.watchers.values_mut().filter_map(Option::take));
         told.has_turned = true;
