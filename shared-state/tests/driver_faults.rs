@@ -338,6 +338,27 @@ fn a_hub_wants_a_runtime_with_time() {
     drop(hub());
 }
 
+#[tokio::test]
+async fn a_callback_is_not_called_after_its_guard_was_dropped() {
+    let hub = hub();
+    let state = follow(&hub, client(1));
+    state.live().await.unwrap();
+    let mut watching = state.watch(Watch::new(KeyRange::All)).unwrap();
+    for number in 0..10 {
+        state.set("a", number.to_string()).await.unwrap();
+    }
+    assert!(watching.next().await.is_some());
+    let (calls, guard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+    let (counted, own) = (Arc::clone(&calls), Arc::clone(&guard));
+    let callback = watching.for_each(move |_: Notice| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        drop(own.lock().unwrap().take());
+    });
+    *guard.lock().unwrap() = Some(callback);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
 /// A stream that may not be asked again once it has ended, like most.
 struct Strict {
     inner: Memory,
@@ -452,4 +473,22 @@ fn nobody_is_woken_while_anything_is_locked() {
             drop(follower);
         });
     }
+}
+
+#[tokio::test]
+async fn who_is_told_without_pause_leaves_others_their_turn() {
+    let hub = hub();
+    let state = follow(&hub, client(1));
+    state.live().await.unwrap();
+    let mut watching = state.watch(Watch::new(KeyRange::All)).unwrap();
+    for number in 0..1000 {
+        state.set("a", number.to_string()).await.unwrap();
+    }
+    let turns = Arc::new(AtomicUsize::new(0));
+    let others = Arc::clone(&turns);
+    tokio::spawn(async move { others.fetch_add(1, Ordering::SeqCst) });
+    for _ in 0..900 {
+        watching.next().await.unwrap();
+    }
+    assert_eq!(turns.load(Ordering::SeqCst), 1);
 }
