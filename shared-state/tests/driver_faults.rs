@@ -339,6 +339,22 @@ fn a_hub_wants_a_runtime_with_time() {
 }
 
 #[tokio::test]
+async fn a_huge_message_is_not_copied_for_each_who_reads_slowly() {
+    let (here, _there) = cluster_ipc::Socket::pair().unwrap();
+    let mut link = ipc::link(here, usize::MAX).unwrap();
+    let message = Bytes::from(vec![7; 64 << 20]);
+    let used = allocation_counter::measure(|| {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut link = Pin::new(&mut link);
+        assert!(link.as_mut().poll_ready(&mut cx).is_ready());
+        link.as_mut().start_send(message.clone()).unwrap();
+        assert!(link.as_mut().poll_flush(&mut cx).is_pending());
+        assert!(link.as_mut().poll_ready(&mut cx).is_pending(), "it has enough to do");
+    });
+    assert!(used.bytes_max < 2 << 20, "{used:?}");
+}
+
+#[tokio::test]
 async fn a_callback_is_not_called_after_its_guard_was_dropped() {
     let hub = hub();
     let state = follow(&hub, client(1));
@@ -491,4 +507,30 @@ async fn who_is_told_without_pause_leaves_others_their_turn() {
         watching.next().await.unwrap();
     }
     assert_eq!(turns.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_memory_of_a_long_message_is_given_back() {
+    let (here, there) = cluster_ipc::Socket::pair().unwrap();
+    let (mut here, mut there) = (ipc::link(here, usize::MAX).unwrap(), ipc::link(there, usize::MAX).unwrap());
+    Pin::new(&mut here).start_send(Bytes::from(vec![7; 20 << 20])).unwrap();
+    let mut received = None;
+    let turn = |cx: &mut Context<'_>| {
+        let used = allocation_counter::measure(|| {
+            let _ = Pin::new(&mut here).poll_flush(cx);
+            if let Poll::Ready(message) = Pin::new(&mut there).poll_next(cx) {
+                received = Some(message.unwrap().unwrap().len());
+            }
+        });
+        (used.bytes_current, received)
+    };
+    let (mut turn, mut held) = (turn, 0);
+    let length = std::future::poll_fn(|cx| {
+        let (more, received) = turn(cx);
+        held += more;
+        cx.waker().wake_by_ref();
+        received.map_or(Poll::Pending, Poll::Ready)
+    });
+    assert_eq!(length.await, 20 << 20);
+    assert!(held < 2 << 20, "{held} bytes");
 }

@@ -15,6 +15,9 @@ const PIECE: usize = 256 << 10;
 /// Bytes that may wait here before the link is no longer ready: what the kernel takes in a few writes.
 const WAITING: usize = 64 << 10;
 
+/// Pieces that are handed on before others get their turn.
+const TURN: usize = 16;
+
 /// The id of a frame that is not the last of its message.
 const MORE: u64 = 1;
 
@@ -30,7 +33,8 @@ const MORE: u64 = 1;
 /// Outside a tokio runtime.
 pub fn link(socket: Socket, max_message: usize) -> Result<Pieces, Error> {
     let channel = cluster_ipc::Channel::new(socket).outbox(Outbox::new().limit(WAITING)).max_frame(PIECE);
-    Ok(Pieces { channel: Channel::new(channel)?, message: BytesMut::new(), max_message })
+    let channel = Channel::new(channel)?;
+    Ok(Pieces { channel, message: BytesMut::new(), max_message, going: Bytes::new() })
 }
 
 /// What a primary with these limits has to take of a replica.
@@ -46,6 +50,32 @@ pub struct Pieces {
     /// What has come of a message that is not whole.
     message: BytesMut,
     max_message: usize,
+    /// What the channel has not got yet of a message: shared with all who are sent the same, while the channel copies.
+    going: Bytes,
+}
+
+impl Pieces {
+    /// Hands the channel what goes, as it takes it.
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        for _ in 0..TURN {
+            if self.going.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(Pin::new(&mut self.channel).poll_ready(cx))?;
+            self.send_piece()?;
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn send_piece(&mut self) -> Result<(), Error> {
+        let (id, piece) = if self.going.len() > PIECE {
+            (MORE, self.going.split_to(PIECE))
+        } else {
+            (0, std::mem::take(&mut self.going))
+        };
+        Pin::new(&mut self.channel).start_send(Frame::new(Kind::Message, id, piece))
+    }
 }
 
 impl Stream for Pieces {
@@ -67,7 +97,7 @@ impl Stream for Pieces {
                 return Poll::Ready(Some(Ok(piece.clone())));
             } else {
                 self.message.extend_from_slice(piece);
-                return Poll::Ready(Some(Ok(self.message.split().freeze())));
+                return Poll::Ready(Some(Ok(std::mem::take(&mut self.message).freeze())));
             }
         }
     }
@@ -77,22 +107,22 @@ impl Sink<Bytes> for Pieces {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_pieces(cx))?;
         Pin::new(&mut self.channel).poll_ready(cx)
     }
 
-    fn start_send(mut self: Pin<&mut Self>, mut message: Bytes) -> Result<(), Error> {
-        let mut channel = Pin::new(&mut self.channel);
-        while message.len() > PIECE {
-            channel.as_mut().start_send(Frame::new(Kind::Message, MORE, message.split_to(PIECE)))?;
-        }
-        channel.start_send(Frame::new(Kind::Message, 0, message))
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Error> {
+        self.going = message;
+        self.send_piece()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_pieces(cx))?;
         Sink::poll_flush(Pin::new(&mut self.channel), cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_pieces(cx))?;
         Pin::new(&mut self.channel).poll_close(cx)
     }
 }
