@@ -93,6 +93,18 @@ impl Command {
     pub const fn revoke(lease: LeaseId) -> Self {
         Self::Revoke { lease }
     }
+
+    /// Bytes of its keys and values, as the limit counts them.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Apply { when, operation } => when.as_ref().map_or(0, Compare::bytes) + operation.bytes(),
+            Self::Transact(it) => {
+                let operations = it.then.iter().chain(&it.otherwise);
+                it.when.iter().map(Compare::bytes).chain(operations.map(Operation::bytes)).sum()
+            }
+            Self::Grant { .. } | Self::KeepAlive { .. } | Self::Revoke { .. } => 0,
+        }
+    }
 }
 
 /// One operation, by itself or in a transaction.
@@ -109,6 +121,18 @@ pub enum Operation {
     Increment(Increment),
     /// Appends to a value.
     Append(Append),
+}
+
+impl Operation {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(it) => it.key.len() + it.value.len(),
+            Self::Append(it) => it.key.len() + it.value.len(),
+            Self::Increment(it) => it.key.len(),
+            Self::Delete(it) => it.key.len(),
+            Self::DeleteRange(range) => range.length(),
+        }
+    }
 }
 
 impl From<Operation> for Command {
@@ -160,6 +184,13 @@ impl Compare {
     /// This must hold for that key.
     pub fn new(key: impl Into<Key>, condition: Condition) -> Self {
         Self { key: key.into(), condition }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.condition {
+            Condition::Value(value) => self.key.len() + value.len(),
+            _ => self.key.len(),
+        }
     }
 }
 

@@ -83,6 +83,9 @@ pub enum ToReplica {
         memory: Memory,
         /// How many requests may be under way.
         window: u64,
+        /// Bytes of the keys and values of a command at most: a longer one is not worth sending, and may be more than the link
+        /// carries.
+        command_bytes: u64,
     },
     /// What the next revision changed.
     Delta(Arc<Commit>),

@@ -46,6 +46,17 @@ fn follow(hub: &Hub, client: ClientId) -> SharedState {
     state
 }
 
+fn follow_by_socket(hub: &Hub, client: ClientId, limits: &Limits) -> SharedState {
+    let (state, mut follower) = SharedState::new(client, ReplicaConfig::new());
+    let (here, there) = cluster_ipc::Socket::pair().unwrap();
+    let (here, there) =
+        (ipc::link(here, usize::MAX).unwrap(), ipc::link(there, ipc::max_request(limits)).unwrap());
+    let primary = hub.clone();
+    tokio::spawn(async move { primary.serve(client, there).await });
+    tokio::spawn(async move { follower.follow(here).await });
+    state
+}
+
 /// A link whose readiness to send is asked of somebody.
 struct Asked<F> {
     inner: Memory,
@@ -489,6 +500,25 @@ fn nobody_is_woken_while_anything_is_locked() {
             drop(follower);
         });
     }
+}
+
+#[tokio::test]
+async fn a_command_beyond_all_limits_is_refused_and_harms_nobody() {
+    let hub = hub();
+    let state = follow_by_socket(&hub, client(1), &Limits::new());
+    state.live().await.unwrap();
+    let huge = vec![7; 16 << 20];
+    let error = timeout(SOON, state.set("huge", huge)).await.expect("it is answered").unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StateError::Request(RequestError::Refused(
+                CommandError::ValueTooLong { .. } | CommandError::CommandTooLong { .. }
+            ))
+        ),
+        "{error:?}"
+    );
+    state.set("small", "1").await.unwrap();
 }
 
 #[tokio::test]

@@ -55,8 +55,13 @@ fn bytes_on_the_wire_stay_as_they_are() {
         assert_eq!(protocol::encode(&message), bytes, "{message:?}");
         assert_eq!(protocol::decode(bytes), Some(message));
     }
-    let welcome =
-        ToReplica::Welcome { epoch: Epoch::new(4), join: Join::Snapshot, memory: Memory::Unknown, window: 7 };
+    let welcome = ToReplica::Welcome {
+        epoch: Epoch::new(4),
+        join: Join::Snapshot,
+        memory: Memory::Unknown,
+        window: 7,
+        command_bytes: 9,
+    };
     let cut_off = ToReplica::CutOff { reason: Misbehaviour::HelloTwice };
     let refused = ToReplica::Reply {
         number: 1,

@@ -237,6 +237,7 @@ impl Publisher {
             join,
             memory,
             window: self.config.limits.requests as u64,
+            command_bytes: self.config.limits.command_bytes as u64,
         };
         if let Some(feed) = self.feeds.get_mut(&client) {
             feed.welcome(protocol::encode(&welcome), resume, here.revision);

@@ -288,8 +288,10 @@ impl<S: State> Replica<S> {
                 self.cut_off(reason);
                 Ok(())
             }
-            (Link::Greeting, ToReplica::Welcome { epoch, join, memory, window }) => {
-                self.welcome(epoch, join, memory, window)
+            (Link::Greeting, ToReplica::Welcome { epoch, join, memory, window, command_bytes }) => {
+                self.welcome(epoch, join, memory)?;
+                self.requests.handle_connected(window, command_bytes);
+                Ok(())
             }
             (Link::Greeting, _) => Err(ProtocolError::Unexpected { message: "something before Welcome" }),
             (Link::Up, message) => self.follow(message),
@@ -298,7 +300,8 @@ impl<S: State> Replica<S> {
 
     // Polls.
 
-    /// The next message to the primary. Take it only if it can be sent.
+    /// The next message to the primary. Take it only if it can be sent. Commands that the primary would not take for their length
+    /// complete meanwhile.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         if let Some(message) = self.control.pop_front() {
             return Some(message);
@@ -332,13 +335,7 @@ impl<S: State> Replica<S> {
 
     // What they do.
 
-    fn welcome(
-        &mut self,
-        epoch: Epoch,
-        join: Join,
-        memory: Memory,
-        window: u64,
-    ) -> Result<(), ProtocolError> {
+    fn welcome(&mut self, epoch: Epoch, join: Join, memory: Memory) -> Result<(), ProtocolError> {
         let resumes = join == Join::Resume;
         if resumes
             && self.cursor.is_none_or(|cursor| cursor.epoch != epoch && !faults::is(Fault::NoEpochCheck))
@@ -350,7 +347,6 @@ impl<S: State> Replica<S> {
             self.requests.doubt();
         }
         self.session = Some(epoch);
-        self.requests.handle_connected(window);
         self.link = Link::Up;
         self.lane = if resumes { Lane::Following { is_live: false } } else { Lane::Lost };
         self.tell(ReplicaEvent::Welcomed { epoch, join });

@@ -58,6 +58,8 @@ pub(super) struct Requests {
     sent: usize,
     /// How many may be.
     window: usize,
+    /// Bytes of a command that may be sent on this connection.
+    command_bytes: u64,
     /// What waits for a revision, by that.
     waiting: BTreeMap<(Epoch, Revision, RequestId), ()>,
     /// The epoch of the state, when it was last told.
@@ -83,6 +85,7 @@ impl Requests {
             outstanding: VecDeque::new(),
             sent: 0,
             window: 0,
+            command_bytes: 0,
             waiting: BTreeMap::new(),
             epoch: None,
             completions: VecDeque::new(),
@@ -142,8 +145,9 @@ impl Requests {
         self.window = 0;
     }
 
-    pub(super) fn handle_connected(&mut self, window: u64) {
+    pub(super) fn handle_connected(&mut self, window: u64, command_bytes: u64) {
         self.window = usize::try_from(window).unwrap_or(usize::MAX);
+        self.command_bytes = command_bytes;
     }
 
     /// What was sent is in doubt: whoever answers now does not know it. A sync changes nothing, so it is sent
@@ -172,6 +176,7 @@ impl Requests {
         if self.sent >= self.window {
             return None;
         }
+        self.refuse_too_long();
         // The oldest without an answer: all before it were answered. (An answer given to nobody, because its
         // request was cancelled, was read, too.)
         let acknowledged = self.outstanding.front().map_or(0, |oldest| oldest.number);
@@ -183,6 +188,20 @@ impl Requests {
             Some(command) => ToPrimary::Request { number, acknowledged, command: command.clone() },
             None => ToPrimary::Sync { number },
         }))
+    }
+
+    /// What comes next is sent only if it is not too long. (What was sent before was not.)
+    fn refuse_too_long(&mut self) {
+        let limit = self.command_bytes;
+        while let Some(Outstanding { number, command: Some(command), was_sent: false, .. }) =
+            self.outstanding.get(self.sent)
+            && command.bytes() as u64 > limit
+        {
+            let (id, bytes) = (RequestId(*number), command.bytes() as u64);
+            let error = CommandError::CommandTooLong { bytes, limit };
+            self.completions.push_back((id, Err(RequestError::Refused(error))));
+            self.outstanding.remove(self.sent);
+        }
     }
 
     pub(super) fn poll_completion(&mut self) -> Option<(RequestId, Result<Answer, RequestError>)> {

@@ -191,8 +191,13 @@ impl Node {
         let mut core = self.core.lock();
         let message = core.replica.poll_transmit();
         let former = if message.is_none() { core.driver.replace(cx.waker().clone()) } else { None };
+        // Some are not worth sending.
+        let told = (core.replica.outstanding() != core.outstanding).then(|| core.settle(self));
         drop(core);
         drop(former);
+        if let Some(told) = told {
+            told.tell(self);
+        }
         message
     }
 
