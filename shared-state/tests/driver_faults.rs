@@ -522,6 +522,27 @@ async fn a_command_beyond_all_limits_is_refused_and_harms_nobody() {
 }
 
 #[tokio::test]
+async fn many_small_operations_pass_where_commands_must_be_short() {
+    let limits = Limits::new().command_bytes(26 << 10).operations(4096);
+    let hub = Hub::new(Epoch::new(u64::MAX), PublisherConfig::new().limits(limits));
+    let state = follow_by_socket(&hub, client(1), &limits);
+    let lease = state.grant(None).await.unwrap();
+    let mut transaction = Transaction::new();
+    for number in 0..4096_u16 {
+        let key = || Bytes::copy_from_slice(&number.to_be_bytes());
+        let count = || {
+            let number = Increment::new(key(), i64::MIN).starting_at(i64::MIN).at_most(i64::MAX);
+            number.lease(lease).ttl(Duration::new(1 << 40, 999_999_999))
+        };
+        let nobody = Condition::Owner(ClientId::new(u64::MAX, u64::MAX));
+        transaction = transaction.when(key(), nobody).then(count()).otherwise(count());
+    }
+    let error = timeout(SOON, state.transact(transaction)).await.expect("it is answered").unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("would overflow") || error.contains("within"), "{error}");
+}
+
+#[tokio::test]
 async fn who_is_told_without_pause_leaves_others_their_turn() {
     let hub = hub();
     let state = follow(&hub, client(1));

@@ -9,6 +9,8 @@ use cluster_ipc::{Error, Frame, Kind, Outbox, Socket};
 use futures_core::Stream;
 use futures_sink::Sink;
 
+use crate::command::MOST_OPERATIONS;
+
 /// Bytes of a message that go in one frame; a longer one takes several.
 const PIECE: usize = 256 << 10;
 
@@ -17,6 +19,9 @@ const WAITING: usize = 64 << 10;
 
 /// Pieces that are handed on before others get their turn.
 const TURN: usize = 16;
+
+/// What an operation or a condition takes on the wire at most, beside its keys and values.
+const OPERATION: usize = 96;
 
 /// The id of a frame that is not the last of its message.
 const MORE: u64 = 1;
@@ -39,8 +44,9 @@ pub fn link(socket: Socket, max_message: usize) -> Result<Pieces, Error> {
 
 /// What a primary with these limits has to take of a replica.
 pub const fn max_request(limits: &crate::Limits) -> usize {
-    // Conditions and operations take some bytes beside their keys and values.
-    limits.command_bytes.saturating_mul(2).saturating_add(PIECE)
+    // Of two bounds of a range the longer one counts. What has more operations than it may is taken, too, to be refused.
+    let operations = 3 * MOST_OPERATIONS * OPERATION;
+    limits.command_bytes.saturating_mul(2).saturating_add(operations)
 }
 
 /// A channel that carries messages of any length, in pieces. Made by [`link`].
