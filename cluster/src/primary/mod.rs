@@ -386,7 +386,7 @@ fn held(workers: usize) -> usize {
     usize::try_from(limit.saturating_sub(reserved)).unwrap_or(usize::MAX).max(1)
 }
 
-/// Only the jitter of the back-off depends on it.
+/// At random: the jitter of the back-off, when workers are measured, the epoch of the shared state.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()

@@ -57,10 +57,10 @@ impl Shared {
 
     /// Serves a worker over its socket until it ends, or what is returned is dropped.
     pub(super) fn serve(&self, id: WorkerId, socket: Socket) -> Result<Task> {
-        let link = ipc::link(socket, self.max_request)?;
-        let hub = self.hub.clone();
+        // From here on, not from when the task runs: that may be after the worker is gone.
+        let serving = self.hub.serve(client(id), ipc::link(socket, self.max_request)?);
         let task = tokio::spawn(async move {
-            let error = hub.serve(client(id), link).await;
+            let error = serving.await;
             tracing::debug!(slot = id.slot(), %error, "the shared state of worker {id} follows no more");
         });
         Ok(Task::new(&task))
