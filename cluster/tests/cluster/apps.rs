@@ -57,6 +57,7 @@ pub(crate) fn run(app: &str) {
             "keeper" => crate::state::keeper(worker).await,
             "historian" => crate::history::historian(worker).await,
             "counting" => crate::state::counting(worker).await,
+            "testator" => crate::state::testator(worker).await,
             "unready-early" => crate::suspects::unready_early(worker).await,
             "successors-unready" => crate::suspects::successors_unready(worker).await,
             "successors-never-ready" => crate::suspects::successors_never_ready(worker).await,

@@ -79,6 +79,8 @@ fn main() {
         ("recycles_never_coincide", wellbeing::recycles_never_coincide),
         ("the_state", state::what_one_worker_writes_all_have),
         ("what_a_worker_holds", state::what_a_worker_holds_ends_with_it),
+        ("last_writes", state::what_a_draining_worker_writes_counts),
+        ("no_primary", state::without_a_primary_the_state_can_be_read_and_nothing_waits),
         ("a_history", history::a_history_is_linearizable_though_workers_are_killed_and_stopped),
         ("a_counter_under_kills", state::a_counter_is_exact_though_workers_are_killed),
         ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),

@@ -1,8 +1,9 @@
 //! The state that all workers share, while they come and go.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
@@ -13,6 +14,7 @@ use cluster::supervisor::Event as Life;
 use cluster::{Event, Worker};
 use rustix::process::Signal;
 
+use crate::apps::LEDGER;
 use crate::support::{client, eventually, process};
 use crate::{QUICK, Running, builder};
 use cluster::supervisor::{Backoff, Policy};
@@ -136,6 +138,63 @@ pub(crate) fn what_a_worker_holds_ends_with_it() {
         assert!(state.get("alive/0.1").is_some(), "the other one lives");
     });
     running.stop();
+}
+
+/// App: leaves a last word in the state while it drains, and writes down what came of it.
+pub(crate) async fn testator(worker: Worker) {
+    let path = std::env::var(LEDGER).unwrap();
+    let state = worker.state();
+    worker.ready().await;
+    let mut watching = state.watch(Watch::new(KeyRange::All)).unwrap();
+    state.set("first", worker.id().to_string()).await.unwrap();
+    worker.draining().await;
+    let last = state.set("last", worker.id().to_string()).await;
+    let mut word = format!("set {last:?}");
+    if worker.status().await.is_err() {
+        // All there was is told, and then nothing waits for what can't come any more.
+        while watching.next().await.is_some() {}
+        let there = state.get("first").is_some();
+        write!(word, ", sync {:?}, live {:?}, there {there}", state.sync().await, state.live().await)
+            .unwrap();
+    }
+    std::fs::write(path, word).unwrap();
+}
+
+fn with_ledger(name: &str) -> (cluster::Builder, PathBuf) {
+    let ledger = std::env::temp_dir().join(format!("cluster-{name}-{}", std::process::id()));
+    (builder("testator").env(LEDGER, &ledger).workers(1), ledger)
+}
+
+pub(crate) fn what_a_draining_worker_writes_counts() {
+    let (builder, ledger) = with_ledger("draining");
+    let mut running = Running::start(builder);
+    running.wait_for("it to be ready", |event| matches!(event, Event::Serving { .. }).then_some(()));
+    let state = running.handle.state();
+    running.block_on(state.live()).unwrap();
+    running.stop();
+    let word = std::fs::read_to_string(&ledger).unwrap();
+    std::fs::remove_file(&ledger).unwrap();
+    assert!(word.starts_with("set Ok("), "{word}");
+    assert_eq!(state.get("last").unwrap().value, "0.1", "the primary's replica had it before it was over");
+}
+
+pub(crate) fn without_a_primary_the_state_can_be_read_and_nothing_waits() {
+    let (builder, ledger) = with_ledger("bereaved");
+    let mut running = Running::start(builder);
+    running.wait_for("it to be ready", |event| matches!(event, Event::Serving { .. }).then_some(()));
+    let state = running.handle.state();
+    eventually("its first word", || state.get("first"));
+    running.primary.take().unwrap().abort();
+    let word =
+        eventually("its last word", || std::fs::read_to_string(&ledger).ok().filter(|it| !it.is_empty()));
+    std::fs::remove_file(&ledger).unwrap();
+    // The state may end a moment after the rest does: what is written in between is done, or in doubt.
+    let is_known =
+        ["set Ok(", "set Err(Request(InDoubt))", "set Err(Gone)"].iter().any(|it| word.starts_with(it));
+    assert!(is_known && word.ends_with("sync Err(Gone), live Err(Gone), there true"), "{word}");
+    running.block_on(async {
+        assert_eq!(state.set("late", "1").await.unwrap_err(), StateError::Gone);
+    });
 }
 
 /// App: counts until its slot has counted often enough, and writes down each attempt and what came of it.
