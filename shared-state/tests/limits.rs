@@ -325,7 +325,7 @@ fn a_replica_that_never_reads_costs_a_bounded_amount_and_comes_back_by_a_snapsho
         let value = Bytes::from(vec![7; length]);
         let (mut most, mut entries) = (0, 0);
         let used = measure(|| {
-            for round in 0..if length == 0 { 300_000 } else { 4 * (cap as usize) / length } {
+            for round in 0..(4 * (cap as usize)).checked_div(length).unwrap_or(300_000) {
                 let put = Put::new(format!("key/{:03}", round % 100), value.clone());
                 wire.publisher.execute(put, now).expect("there is room");
                 while wire.publisher.poll_transmit(writer).is_some() {}
