@@ -69,7 +69,7 @@ fn bytes_on_the_wire_stay_as_they_are() {
         result: Err(CommandError::KeyTooLong { length: 3, limit: 4 }),
     };
     let to_replica: Vec<(ToReplica, &[u8])> = vec![
-        (welcome, b"\0\x04\x01\x01\x07"),
+        (welcome, b"\0\x04\x01\x01\x07\t"),
         (ToReplica::Begin { revision: Revision::new(1) }, b"\x02\x01"),
         (ToReplica::Chunk { entries: Vec::new() }, b"\x03\0"),
         (ToReplica::Live { revision: Revision::new(1) }, b"\x04\x01"),
