@@ -16,7 +16,8 @@ pub(super) struct Vitals {
     /// `None` if it can't be looked at: then the board is all that is known.
     sampler: Option<Sampler>,
     last: Option<(Instant, Sample)>,
-    /// Counted less often than the rest.
+    /// The last that was known of each: descriptors are counted less often than the rest, and a process that is about to end has no memory.
+    resident: Option<u64>,
     open_files: Option<u64>,
     /// The share of a core that it used between the last two samples, in thousandths.
     cpu_permille: Option<u32>,
@@ -29,7 +30,14 @@ impl Vitals {
     pub(super) fn of(pid: u32, pidfd: OwnedFd) -> Self {
         let sampler = Sampler::with_pidfd(&Roots::new(), pid, pidfd);
         let sampler = sampler.inspect_err(|error| tracing::warn!(pid, %error, "a worker can't be measured"));
-        Self { sampler: sampler.ok(), last: None, open_files: None, cpu_permille: None, confirming: None }
+        Self {
+            sampler: sampler.ok(),
+            last: None,
+            resident: None,
+            open_files: None,
+            cpu_permille: None,
+            confirming: None,
+        }
     }
 
     pub(super) fn sample(&mut self, now: Instant) -> Option<Sample> {
@@ -38,6 +46,7 @@ impl Vitals {
             self.cpu_permille = share(before, sample, now.saturating_duration_since(at));
         }
         self.last = Some((now, sample));
+        self.resident = sample.resident_bytes().or(self.resident);
         self.open_files = sample.open_descriptors().or(self.open_files);
         Some(sample)
     }
@@ -45,6 +54,7 @@ impl Vitals {
     /// What it used when it was last measured.
     pub(super) fn last(&self) -> Sample {
         let last = self.last.map_or_else(Sample::new, |(_, sample)| sample);
+        let last = self.resident.map_or(last, |bytes| last.resident(bytes));
         self.open_files.map_or(last, |open| last.descriptors(open))
     }
 

@@ -119,7 +119,8 @@ impl Inner {
         }
         // Whoever gets connections has the whole state.
         if let Err(error) = self.state.live().await {
-            tracing::warn!(%error, "ready without the shared state");
+            // Either the primary is gone, or something is wrong here: then the start times out, and another is tried.
+            return tracing::error!(%error, "not ready: the shared state can't be had");
         }
         // The flag is set afterwards: a future dropped while it waits must not leave it unsaid. Twice is no harm.
         match control.send(&ToPrimary::Ready).await {
