@@ -57,6 +57,9 @@ pub enum LinkError {
 /// Messages that are taken, and that are given, before others get their turn.
 const BATCH: usize = 64;
 
+/// Bytes of those that are taken, after which no more are: they are all in memory before the first is handled.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// What has come over a link, and is to be handled.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
@@ -67,9 +70,14 @@ pub(super) struct Inbox {
 
 /// Takes what has come, up to a bound. Says whether there may be more at once.
 pub(super) fn receive<L: Link>(mut link: Pin<&mut L>, cx: &mut Context<'_>, inbox: &mut Inbox) -> bool {
-    while inbox.end.is_none() && inbox.messages.len() < BATCH {
+    let mut bytes = 0;
+    while inbox.end.is_none() && inbox.messages.len() < BATCH && bytes < BATCH_BYTES {
         match link.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => inbox.messages.push(message.into()),
+            Poll::Ready(Some(Ok(message))) => {
+                let message = message.into();
+                bytes += message.len();
+                inbox.messages.push(message);
+            }
             Poll::Ready(Some(Err(error))) => inbox.end = Some(LinkError::Failed(error.into())),
             Poll::Ready(None) => inbox.end = Some(LinkError::Ended),
             Poll::Pending => return false,
