@@ -215,7 +215,8 @@ impl Served {
         cx: &mut Context<'_>,
         inbox: &mut Inbox,
     ) -> Poll<LinkError> {
-        let may_be_more = receive(link.as_mut(), cx, inbox);
+        // Who is cut off is told why, and not listened to: it may send without pause and read nothing.
+        let may_be_more = self.cut_off().is_none() && receive(link.as_mut(), cx, inbox);
         if let Err(error) = self.handle(inbox, cx) {
             return Poll::Ready(error);
         }
