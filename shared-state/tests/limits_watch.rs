@@ -170,9 +170,9 @@ fn a_watcher_that_never_reads_costs_what_its_policy_says_and_is_told() {
             .bytes_current
         };
         // Until the histories are full.
-        write(&mut wire, 10_000);
-        let more = write(&mut wire, 20_000);
-        println!("{side:?}, {overflow:?}: {more} bytes more after 60,000 writes more");
+        write(&mut wire, 3_000);
+        let more = write(&mut wire, 6_000);
+        println!("{side:?}, {overflow:?}: {more} bytes more after 18,000 writes more");
         assert!(more < 16 << 10, "{more} bytes more");
         let told = notices(&mut wire, side, id);
         let last = wire.publisher.cursor();
