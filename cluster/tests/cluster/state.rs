@@ -32,11 +32,11 @@ pub(crate) fn policy() -> Policy {
 /// App: reads and writes what it is asked for. Says at `/started` what it saw as soon as it was ready.
 pub(crate) async fn keeper(worker: Worker) {
     let state = worker.state();
+    let listener = worker.listen("127.0.0.1:0").await.unwrap();
     worker.ready().await;
     let seen = format!("{} {}", state.is_live(), state.view().len());
     let lease = state.grant(None).await.unwrap();
     state.execute(Put::new(format!("alive/{}", worker.id()), "").lease(lease)).await.unwrap();
-    let listener = worker.listen("127.0.0.1:0").await.unwrap();
     let (sets, gets, id) = (state.clone(), state.clone(), worker.id().to_string());
     let app = axum::Router::new()
         .route("/", get(move || std::future::ready(id)))
