@@ -32,6 +32,8 @@ pub struct Channel {
     decoder: Decoder<OwnedFd>,
     outbox: Outbox<OwnedFd>,
     buffer: Box<[u8]>,
+    /// The last read took all that was there.
+    drained: bool,
     /// Nothing can be sent any more. What the peer sent before it died can still be read.
     gone: bool,
     /// Nothing can be read any more either.
@@ -56,6 +58,7 @@ impl Channel {
             decoder: Decoder::new(),
             outbox: Outbox::new(),
             buffer: vec![0; READ_LEN].into_boxed_slice(),
+            drained: false,
             gone: false,
             ended: false,
         }
@@ -179,6 +182,9 @@ impl Channel {
             let mut descriptors = Vec::new();
             match self.socket.receive(&mut self.buffer, &mut descriptors)? {
                 Received::Bytes(bytes) => {
+                    // Linux stops early only behind bytes that came with descriptors; others may do so before them.
+                    let is_short = bytes < self.buffer.len() && descriptors.is_empty();
+                    self.drained = is_short && cfg!(target_os = "linux");
                     self.decoder.push(self.buffer.get(..bytes).unwrap_or_default(), descriptors)?;
                 }
                 Received::WouldBlock => return Ok(None),
@@ -191,6 +197,12 @@ impl Channel {
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_decoded(&mut self) -> Result<Option<Frame<OwnedFd>>, Error> {
         self.decoder.poll_frame()
+    }
+
+    /// Whether the last read took all that was there: another would be in vain, until the kernel tells of more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// Whether one more frame may be queued.

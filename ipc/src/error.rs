@@ -103,6 +103,24 @@ pub enum Error {
         /// How many.
         missed: u64,
     },
+    /// There is nobody to send to by that name.
+    #[error("could not reach {to}: it is not connected")]
+    Unreachable {
+        /// Who was meant.
+        to: String,
+    },
+    /// Whom it is for takes nothing, and too much waits for it already.
+    #[error("{to} does not take its messages: too many wait for it")]
+    NotTaken {
+        /// Who was meant.
+        to: String,
+    },
+    /// Whom it was for ended before it answered, or took it. Whether it has acted on it can't be known.
+    #[error("{to} ended before it answered")]
+    Gone {
+        /// Who was meant.
+        to: String,
+    },
     /// A process could not be started with a channel.
     #[error("could not start {program}")]
     Spawn {

@@ -14,6 +14,7 @@
 //! | [`Connection`] | the same without waiting, for an event loop (an `event::Source` with feature `mio`) | you have a loop of your own |
 //! | [`session`] | the state machine behind them, without I/O | you have another transport, or want to test without one |
 //! | [`Channel`], [`Frame`], [`Decoder`], [`Outbox`] | frames with descriptors, and nothing more | you have a protocol of your own |
+//! | `switch` (feature `switch`) | messages by name among many processes, through the one they are all connected to | you have workers that talk to each other |
 //! | [`hub`] | one message to many, a policy for those who are slow | |
 //! | [`Spawn`], [`adopt`] | a child that has a channel to its parent | |
 //! | `board` (feature `board`) | a page of memory shared with a child | |
@@ -47,7 +48,7 @@
 //! # Features
 //!
 //! `blocking` and `postcard` are on by default; `tokio`, `mio`, `board`, `fd-mapping` (a child's channel on another descriptor
-//! than stdin) and `test-util` (a transport in memory) are not.
+//! than stdin), `switch` (many processes that talk to each other) and `test-util` (a transport in memory) are not.
 
 #![deny(unsafe_code)]
 // What the drivers share is used in parts by each; with all of them, dead code shows.
@@ -90,6 +91,8 @@ pub mod board;
 pub mod memory;
 #[cfg(feature = "mio")]
 mod mio;
+#[cfg(feature = "switch")]
+pub mod switch;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
@@ -101,7 +104,7 @@ pub use self::error::{Error, TrySendError};
 pub use self::frame::{DEFAULT_MAX_FRAME, Frame, HEADER_LEN, Kind, Lane, MAX_DESCRIPTORS};
 pub use self::handshake::{Online, PROTOCOL_VERSION, Welcome};
 pub use self::message::Message;
-pub use self::os::{Adopted, CHANNEL_VARIABLE, Received, Sent, Socket, adopt, adopt_stdin};
+pub use self::os::{Adopted, CHANNEL_VARIABLE, Received, Sent, Socket, adopt, adopt_stdin, is_child};
 pub use self::outbox::{DEFAULT_OUTBOX_LIMIT, Outbox, Transmit};
 pub use self::spawn::Spawn;
 pub use self::transport::Transport;

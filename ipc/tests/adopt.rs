@@ -28,7 +28,9 @@ fn is_child() -> bool {
 #[test]
 fn a_child_finds_its_welcome_and_answers() {
     if is_child() {
+        assert!(cluster_ipc::is_child() && cluster_ipc::is_child(), "looking consumes nothing");
         let (mut channel, welcome, descriptors) = adopt_stdin().unwrap().unwrap().into_parts();
+        assert!(cluster_ipc::is_child(), "it still is one");
         assert!(matches!(adopt_stdin(), Err(Error::AlreadyAdopted)));
         let stdin = std::fs::read_link("/proc/self/fd/0").unwrap();
         let answer = format!("{} {} {}", welcome.payload().len(), descriptors.len(), stdin.display());
@@ -58,6 +60,7 @@ fn a_child_finds_its_welcome_and_answers() {
 
 #[test]
 fn a_process_that_no_parent_of_ours_started_adopts_nothing() {
+    assert!(!cluster_ipc::is_child());
     if is_child() {
         assert!(adopt_stdin().unwrap().is_none());
         return;

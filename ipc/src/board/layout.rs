@@ -9,11 +9,14 @@ use super::ticket::TicketCell;
 /// How many tickets a board has: the most connections that may be on their way to one worker.
 pub const TICKETS: usize = 256;
 
+/// How many counters of its application a board has.
+pub const COUNTERS: usize = 64;
+
 /// `CLbd`.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"CLbd");
 
 /// Both sides must have the same.
-pub(super) const LAYOUT_VERSION: u32 = 3;
+pub(super) const LAYOUT_VERSION: u32 = 4;
 
 /// The board's size in bytes: one page of memory.
 pub(super) const PAGE_LEN: usize = 4096;
@@ -39,6 +42,8 @@ pub(super) struct Page {
     _line2: [u32; 15],
     // Written by both.
     pub(super) tickets: [TicketCell; TICKETS],
+    // Written by the worker.
+    pub(super) counters: [AtomicU64; COUNTERS],
 }
 
 const _: () = assert!(size_of::<Page>() <= PAGE_LEN);
@@ -47,4 +52,5 @@ const _: () = assert!(std::mem::offset_of!(Page, tally) == 72);
 const _: () = assert!(std::mem::offset_of!(Page, requests) == 88);
 const _: () = assert!(std::mem::offset_of!(Page, doorbell) == 128);
 const _: () = assert!(std::mem::offset_of!(Page, tickets) == 192);
+const _: () = assert!(std::mem::offset_of!(Page, counters) == 2240);
 const _: () = assert!(size_of::<Doorbell>() == 4 && size_of::<TicketCell>() == 8);

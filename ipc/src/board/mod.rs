@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
-pub use self::layout::TICKETS;
+pub use self::layout::{COUNTERS, TICKETS};
 use self::layout::{LAYOUT_VERSION, MAGIC, PAGE_LEN};
 use self::map::Mapping;
 pub use self::ticket::{Ticket, TicketState};
@@ -152,6 +152,11 @@ impl PrimaryBoard {
             lag_micros: page.lag_micros.load(Ordering::Relaxed),
         }
     }
+
+    /// What the worker's application has counted, by the numbers that it gave its counters.
+    pub fn counters(&self) -> [u64; COUNTERS] {
+        self.map.page().counters.each_ref().map(|counter| counter.load(Ordering::Relaxed))
+    }
 }
 
 impl WorkerBoard {
@@ -256,6 +261,18 @@ impl WorkerBoard {
         }
     }
 
+    /// Adds to a counter of the application. One whose number is not below [`COUNTERS`] has no place on the board.
+    pub fn count(&self, counter: u8, by: u64) {
+        if let Some(counter) = self.map.page().counters.get(usize::from(counter)) {
+            counter.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    /// What the application has counted, by the numbers that it gave its counters.
+    pub fn counters(&self) -> [u64; COUNTERS] {
+        self.map.page().counters.each_ref().map(|counter| counter.load(Ordering::Relaxed))
+    }
+
     /// This worker's own figures.
     pub fn figures(&self) -> Figures {
         let page = self.map.page();
@@ -321,6 +338,20 @@ mod tests {
         assert!(!worker.take(beyond));
         worker.refuse(beyond);
         assert_eq!(primary.state(beyond), TicketState::Taken);
+    }
+
+    #[test]
+    fn counters_of_the_application_outlive_the_worker() {
+        let (primary, memory) = PrimaryBoard::create().unwrap();
+        let worker = WorkerBoard::open(memory).unwrap();
+        worker.count(0, 2);
+        worker.count(63, 1);
+        worker.count(63, 4);
+        worker.count(64, 9);
+        assert_eq!(worker.counters(), primary.counters());
+        drop(worker);
+        let counters = primary.counters();
+        assert_eq!((counters[0], counters[63], counters.iter().sum::<u64>()), (2, 5, 7));
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl<A> Handlers<A> {
 }
 
 /// Encodes what a handler returned.
-fn answer<R: Serialize>(returned: Result<R, String>) -> Answer {
+pub(crate) fn answer<R: Serialize>(returned: Result<R, String>) -> Answer {
     let reply = returned.map_err(|reason| Failure::Refused { reason })?;
     let mut scratch = Vec::new();
     match Postcard::encode(&reply, &mut scratch) {

@@ -110,6 +110,17 @@ pub fn adopt_stdin() -> Result<Option<Adopted>, Error> {
     read_welcome(own).map(Some)
 }
 
+/// Whether this process was started by a parent with a channel on stdin: true before [`adopt_stdin`] takes it over, and after. It
+/// only looks, and consumes nothing.
+///
+/// ```
+/// assert!(!cluster_ipc::is_child());
+/// ```
+pub fn is_child() -> bool {
+    // In this order: who adopts it meanwhile claims it first, and then moves it off stdin.
+    peek(stdin()).is_some() || ADOPTED.load(Ordering::Acquire)
+}
+
 /// Takes over the channel on a descriptor other than the standard streams.
 fn adopt_number(number: RawFd) -> Result<Option<Adopted>, Error> {
     if ADOPTED.load(Ordering::Acquire) {

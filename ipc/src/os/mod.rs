@@ -8,7 +8,7 @@ mod map;
 pub(crate) mod memory;
 mod socket;
 
-pub use self::inherit::{Adopted, CHANNEL_VARIABLE, adopt, adopt_stdin};
+pub use self::inherit::{Adopted, CHANNEL_VARIABLE, adopt, adopt_stdin, is_child};
 #[cfg(feature = "board")]
 pub(crate) use self::map::Mapping;
 pub use self::socket::{Received, Sent, Socket};

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -44,6 +44,15 @@ impl Readable {
         guard.retain_ready();
         Ok(())
     }
+
+    /// Forgets that it was readable: [`readable`](Self::readable) waits for something new from now on. To be called before what it
+    /// tells of is looked at, so that nothing is missed.
+    pub fn clear(&self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Ok(mut guard)) = self.io.poll_read_ready(&mut cx) {
+            guard.clear_ready();
+        }
+    }
 }
 
 impl AsFd for Readable {
@@ -56,7 +65,7 @@ impl AsFd for Readable {
 ///
 /// Not built on tokio's `AsyncRead`: a read on a socket that carries descriptors may stop early although more
 /// is waiting; tokio takes such a short read for "drained" and would wait for ever. Readiness is cleared
-/// here only when the kernel said that it would block.
+/// here when the kernel said that it would block, or when a short read brought no descriptors.
 ///
 /// Dropping it closes the socket; frames not yet flushed are lost.
 ///
@@ -161,11 +170,14 @@ impl Channel {
         loop {
             let mut guard =
                 ready!(self.io.poll_read_ready_mut(cx)).map_err(Error::os("wait for the peer"))?;
-            if let Some(frame) = guard.get_inner_mut().0.poll_frame()? {
+            let frame = guard.get_inner_mut().0.poll_frame()?;
+            // Only what the guard saw is cleared: an event that came since keeps the channel ready, and so does the end.
+            if frame.is_none() || guard.get_inner().0.is_drained() {
+                guard.clear_ready();
+            }
+            if let Some(frame) = frame {
                 return Poll::Ready(Ok(frame));
             }
-            // Only what the guard saw is cleared: an event that came since keeps the channel ready.
-            guard.clear_ready();
         }
     }
 

@@ -56,6 +56,40 @@ fn short_read_is_not_drained() {
     });
 }
 
+/// A short read without descriptors took all that was there, also where such as carry some come next: who has had one need
+/// not look again before the kernel tells of more. What comes then wakes it, and so does the end.
+#[test]
+fn short_read_without_descriptors_is_drained() {
+    alone(|| {
+        let (here, there) = Socket::pair().unwrap();
+        let file = null();
+        here.send(&[IoSlice::new(b"plain")], &[]).unwrap();
+        here.send(&[IoSlice::new(b"carries")], &[file.as_fd()]).unwrap();
+        let (mut buffer, mut descriptors) = ([0; 64], Vec::new());
+        assert_eq!(there.receive(&mut buffer, &mut descriptors).unwrap(), Received::Bytes(12));
+        assert_eq!(descriptors.len(), 1, "it goes on to bytes with descriptors, and stops behind them");
+
+        let (mut here, there) = Channel::pair().unwrap();
+        wait_for(&runtime(), async {
+            let mut there = tasks::Channel::new(there).unwrap();
+            for round in 0..3 {
+                here.try_send(message(b"plain", vec![])).unwrap();
+                here.try_send(message(b"carries", vec![null()])).unwrap();
+                here.try_send(message(b"plain too", vec![])).unwrap();
+                assert!(here.flush().unwrap());
+                for expected in [&b"plain"[..], b"carries", b"plain too"] {
+                    assert_eq!(&there.recv().await.unwrap().payload()[..], expected, "round {round}");
+                }
+            }
+            here.try_send(message(b"the last", vec![])).unwrap();
+            assert!(here.flush().unwrap());
+            drop(here);
+            assert_eq!(&there.recv().await.unwrap().payload()[..], b"the last");
+            assert!(matches!(there.recv().await, Err(Error::PeerGone)));
+        });
+    });
+}
+
 /// The same where the reader is told of a death rather than of bytes: last words end at `would block`, not at the first
 /// short read.
 #[test]

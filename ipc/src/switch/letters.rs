@@ -1,0 +1,75 @@
+//! Letters of one name, one after the other.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use tokio::sync::mpsc;
+
+use super::mailbox::{Mailbox, Sealed};
+use super::{Key, Letter};
+use crate::events::Event;
+
+/// Letters of one name, in the order in which they come. It ends when another handler takes the name over.
+///
+/// 256 may wait here; then this process takes no more letters, of whatever name, until one is taken. Dropped, its letters wait for another
+/// handler, those that it had not taken too, as those do that nobody handles.
+#[derive(Debug)]
+#[must_use]
+pub struct Letters<E, K> {
+    name: &'static str,
+    queue: mpsc::Receiver<Sealed<K>>,
+    mailbox: Arc<Mailbox<K>>,
+    message: PhantomData<fn() -> E>,
+}
+
+impl<E, K> Drop for Letters<E, K> {
+    fn drop(&mut self) {
+        self.mailbox.close(self.name, &mut self.queue);
+    }
+}
+
+impl<E: Event, K: Key> Letters<E, K> {
+    pub(super) fn new(mailbox: Arc<Mailbox<K>>) -> Self {
+        let queue = mailbox.open(E::NAME);
+        Self { name: E::NAME, queue, mailbox, message: PhantomData }
+    }
+
+    /// Waits for all that have been delivered already, and no others: those that a process sent before something else that is known.
+    pub async fn delivered(&mut self) -> Vec<Letter<E, K>> {
+        let mut letters = Vec::new();
+        for _ in 0..self.queue.len() {
+            let Some(letter) = self.queue.recv().await else { break };
+            match letter.read() {
+                Ok(letter) => letters.push(letter),
+                Err(_) => self.mailbox.lose(),
+            }
+        }
+        letters
+    }
+
+    /// Waits for the next. What can't be read as an `E` is passed over and counted as [lost](super::Port::lost). Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Letter<E, K>> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Letter<E, K>>> {
+        while let Some(letter) = ready!(self.queue.poll_recv(cx)) {
+            match letter.read() {
+                Ok(letter) => return Poll::Ready(Some(letter)),
+                Err(_) => self.mailbox.lose(),
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl<E: Event, K: Key> Stream for Letters<E, K> {
+    type Item = Letter<E, K>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_recv(cx)
+    }
+}
