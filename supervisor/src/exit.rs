@@ -64,6 +64,8 @@ pub enum ExitCause {
     BootFailure,
     /// It ended by itself after it was ready, whatever its code.
     Crash,
+    /// It said that it would end, and did: [`handle_leaving`](crate::Supervisor::handle_leaving). No fault.
+    Left,
     /// It was killed because it was not ready within the start timeout.
     StartTimeout,
     /// It was killed because it had been reported unhealthy.
@@ -79,9 +81,12 @@ impl ExitCause {
     pub const fn is_asked(self) -> bool {
         match self {
             Self::Asked | Self::StopTimeout => true,
-            Self::BootFailure | Self::Crash | Self::StartTimeout | Self::Unhealthy | Self::ChannelLost => {
-                false
-            }
+            Self::BootFailure
+            | Self::Crash
+            | Self::Left
+            | Self::StartTimeout
+            | Self::Unhealthy
+            | Self::ChannelLost => false,
         }
     }
 }
@@ -92,6 +97,7 @@ impl fmt::Display for ExitCause {
             Self::Asked => "as asked",
             Self::BootFailure => "before it was ready",
             Self::Crash => "after it was ready",
+            Self::Left => "of its own accord",
             Self::StartTimeout => "because it was not ready in time",
             Self::Unhealthy => "because it was unhealthy",
             Self::ChannelLost => "after its channel was lost",

@@ -8,7 +8,7 @@ use std::fmt;
 /// The generation counts the lives of that slot from 1 and never repeats, so a late message about a dead worker
 /// finds nothing, where a reused process id would find a stranger.
 ///
-/// Ids are ordered by slot, then by generation.
+/// Ids are ordered by slot, then by generation. With feature `serde` they can be serialised.
 ///
 /// ```
 /// use cluster_supervisor::WorkerId;
@@ -18,6 +18,7 @@ use std::fmt;
 /// assert_eq!(id.to_string(), "2.7");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WorkerId {
     slot: u32,
     generation: u32,

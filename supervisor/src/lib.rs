@@ -69,6 +69,7 @@ mod id;
 
 mod exit;
 mod exit_codes;
+mod ledger;
 mod policy;
 mod status;
 
@@ -94,6 +95,7 @@ pub use exit::{Exit, ExitCause};
 pub use exit_codes::ExitCodes;
 pub use group::Group;
 pub use id::WorkerId;
+pub use ledger::{Counted, Ledger, Totals};
 pub use policy::{Budget, Policy, Restart, StopSequence};
 pub use roll::{Figures, Judge, Release, Roll, RollId, RollOutcome, RollRefused, Unfit};
 pub use status::{GiveUpReason, GivenUp, RollView, SlotView, Status, WorkerState, WorkerView};

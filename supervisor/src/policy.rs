@@ -246,6 +246,11 @@ impl StopSequence {
         self
     }
 
+    /// How long that is.
+    pub const fn drain_deadline(&self) -> Duration {
+        self.drain
+    }
+
     /// How long a worker may live on after it was asked to stop.
     pub const fn longest(&self) -> Duration {
         self.drain.saturating_add(self.terminate)

@@ -1,16 +1,16 @@
 //! What state a worker is in, and what each input makes of it.
 //!
-//! | state \ input | spawned    | spawn failed | online | ready   | exit   | timeout       | stop        | kill      | unhealthy | channel lost   |
-//! |---------------|------------|--------------|--------|---------|--------|---------------|-------------|-----------|-----------|----------------|
-//! | Spawning      | Starting   | Gone         | -      | -       | Gone   | -             | Recalled    | Condemned | -         | -              |
-//! | Recalled      | Draining Q | Gone         | -      | -       | Gone   | -             | -           | Condemned | -         | -              |
-//! | Condemned     | Killed K   | Gone         | -      | -       | Gone   | -             | -           | -         | -         | -              |
-//! | Starting      | -          | -            | -      | Ready A | Gone   | Killed K      | Draining Q  | Killed K  | Killed K  | Terminating T  |
-//! | Ready         | -          | -            | -      | -       | Gone W | -             | Draining WQ | Killed WK | Killed WK | Terminating WT |
-//! | Draining      | -          | -            | -      | -       | Gone   | Terminating T | -           | Killed K  | Killed K  | -              |
-//! | Terminating   | -          | -            | -      | -       | Gone   | Killed K      | -           | Killed K  | Killed K  | -              |
-//! | Killed        | -          | -            | -      | -       | Gone   | -             | -           | -         | -         | -              |
-//! | Gone          | -          | -            | -      | -       | -      | -             | -           | -         | -         | -              |
+//! | state \ input | spawned    | spawn failed | online | ready   | exit   | timeout       | stop        | kill      | unhealthy | channel lost   | leave       |
+//! |---------------|------------|--------------|--------|---------|--------|---------------|-------------|-----------|-----------|----------------|-------------|
+//! | Spawning      | Starting   | Gone         | -      | -       | Gone   | -             | Recalled    | Condemned | -         | -              | -           |
+//! | Recalled      | Draining Q | Gone         | -      | -       | Gone   | -             | -           | Condemned | -         | -              | -           |
+//! | Condemned     | Killed K   | Gone         | -      | -       | Gone   | -             | -           | -         | -         | -              | -           |
+//! | Starting      | -          | -            | -      | Ready A | Gone   | Killed K      | Draining Q  | Killed K  | Killed K  | Terminating T  | Draining Q  |
+//! | Ready         | -          | -            | -      | -       | Gone W | -             | Draining WQ | Killed WK | Killed WK | Terminating WT | Draining WQ |
+//! | Draining      | -          | -            | -      | -       | Gone   | Terminating T | -           | Killed K  | Killed K  | -              | -           |
+//! | Terminating   | -          | -            | -      | -       | Gone   | Killed K      | -           | Killed K  | Killed K  | -              | -           |
+//! | Killed        | -          | -            | -      | -       | Gone   | -             | -           | -         | -         | -              | -           |
+//! | Gone          | -          | -            | -      | -       | -      | -             | -           | -         | -         | -              | -           |
 //!
 //! A admit, W withdraw, Q ask to stop, T SIGTERM, K SIGKILL, - ignored.
 //!
@@ -60,6 +60,8 @@ pub(crate) enum Input {
     Stop,
     /// The user wants it to end at once.
     Kill,
+    /// It says that it ends by itself.
+    Leave,
     Unhealthy,
     ChannelLost,
 }
@@ -77,7 +79,7 @@ impl State {
             (Self::Spawning | Self::Recalled | Self::Condemned, I::SpawnFailed) => Self::Gone,
 
             (Self::Starting, I::Ready) => Self::Ready,
-            (Self::Starting | Self::Ready, I::Stop) => Self::Draining,
+            (Self::Starting | Self::Ready, I::Stop | I::Leave) => Self::Draining,
             (Self::Starting | Self::Ready, I::ChannelLost) | (Self::Draining, I::Timeout) => {
                 Self::Terminating
             }
@@ -105,8 +107,10 @@ impl State {
             // Without a process there is nobody to speak, to hang or to be late.
             (
                 Self::Spawning | Self::Recalled | Self::Condemned,
-                I::Online | I::Ready | I::Timeout | I::Unhealthy | I::ChannelLost,
+                I::Online | I::Ready | I::Timeout | I::Leave | I::Unhealthy | I::ChannelLost,
             ) => self,
+            // On its way out already.
+            (Self::Draining | Self::Terminating | Self::Killed, I::Leave) => self,
             // Asked twice, or asked for less than is under way.
             (
                 Self::Recalled | Self::Condemned | Self::Draining | Self::Terminating | Self::Killed,
@@ -138,6 +142,7 @@ impl State {
                 | I::Timeout
                 | I::Stop
                 | I::Kill
+                | I::Leave
                 | I::Unhealthy
                 | I::ChannelLost,
             ) => self,
@@ -189,6 +194,7 @@ impl State {
 pub(crate) const fn cause(before: Option<ExitCause>, next: State, input: Input) -> Option<ExitCause> {
     match (before, input) {
         (None, Input::Stop | Input::Kill) => Some(ExitCause::Asked),
+        (None, Input::Leave) => Some(ExitCause::Left),
         (None, Input::Timeout) => Some(ExitCause::StartTimeout),
         (None | Some(ExitCause::Asked), Input::Unhealthy) => Some(ExitCause::Unhealthy),
         (None, Input::ChannelLost) => Some(ExitCause::ChannelLost),
@@ -199,9 +205,10 @@ pub(crate) const fn cause(before: Option<ExitCause>, next: State, input: Input) 
             None | Some(_),
             Input::Spawned | Input::SpawnFailed | Input::Online | Input::Ready | Input::Exit,
         )
-        | (Some(_), Input::Stop | Input::Kill | Input::Timeout | Input::Unhealthy | Input::ChannelLost) => {
-            before
-        }
+        | (
+            Some(_),
+            Input::Stop | Input::Kill | Input::Leave | Input::Timeout | Input::Unhealthy | Input::ChannelLost,
+        ) => before,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::slot::{Ending, Next, Slot, SlotState, Tried};
 use crate::state::{Input, State};
 use crate::status::{GivenUp, SlotView, Status, WorkerView};
 use crate::worker::Worker;
-use crate::{Action, Event, Exit, Policy, WorkerId};
+use crate::{Action, Event, Exit, ExitCause, Policy, WorkerId};
 
 /// Decides which workers live. It starts, signals and watches no process itself: a driver does, as told.
 ///
@@ -274,8 +274,7 @@ impl Supervisor {
         let reason = Unfit::Ended { exit, cause: ended.cause };
         let mut turned_back = None;
         if had_proved_itself
-            && !ended.cause.is_asked()
-            && slot.has_failed(exit)
+            && slot.has_failed(exit, ended.cause)
             && let Some((roll, before)) = self.plan.handle_crash(id, reason.clone(), slot.trial().is_none())
         {
             turned_back = roll;
@@ -284,7 +283,9 @@ impl Supervisor {
         let next = slot.handle_exit(ended, now, &mut self.rng);
         let keeps_failing = match next {
             Next::GiveUp(_) => true,
-            Next::Spawn(_) | Next::Wait { .. } => had_proved_itself && slot.failures() > 1,
+            Next::Spawn(_) | Next::Wait { .. } => {
+                had_proved_itself && slot.failures() > 1 && ended.cause != ExitCause::Left
+            }
             Next::Nothing | Next::Hold(_) => false,
         };
         if keeps_failing {
@@ -339,6 +340,17 @@ impl Supervisor {
     pub fn handle_channel_lost(&mut self, id: WorkerId, now: Instant) {
         let now = self.tick(now);
         self.feed(id, Input::ChannelLost, now);
+    }
+
+    /// The worker says that it ends by itself: it finishes what it has and exits.
+    ///
+    /// It is withdrawn, and has the time of a [stop](Self::stop) for that. Its slot stays wanted: it gets another worker if the
+    /// [`Policy`] restarts on such an exit. That costs nothing of the budget, but the pauses grow if it happens again and again. One that
+    /// was not ready yet has failed to start.
+    pub fn handle_leaving(&mut self, id: WorkerId, now: Instant) {
+        let now = self.tick(now);
+        self.feed(id, Input::Leave, now);
+        self.advance(now);
     }
 
     /// The worker hangs: whoever watches its health has given it up.

@@ -123,6 +123,10 @@ impl Worker {
             {
                 by_itself
             }
+            // Whoever goes before it has begun has not got ready, however politely.
+            (Some(ExitCause::Left), Exit::Signal(_) | Exit::Code(_)) if self.ready_since.is_none() => {
+                by_itself
+            }
             (Some(cause), Exit::Signal(_) | Exit::Code(_)) => cause,
             (None, Exit::Signal(_) | Exit::Code(_)) => by_itself,
         }

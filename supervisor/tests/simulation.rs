@@ -22,7 +22,7 @@ const SCHEDULES: u64 = 4000;
 const STEPS: u32 = 150;
 
 /// Every cause of an exit, what else may follow from a fault, and all that a roll can come to.
-const TO_BE_MET: [&str; 26] = [
+const TO_BE_MET: [&str; 27] = [
     "Aborted",
     "Asked",
     "BackingOff",
@@ -35,6 +35,7 @@ const TO_BE_MET: [&str; 26] = [
     "Errors",
     "Failed",
     "GaveUp",
+    "Left",
     "NoSlots",
     "Recalled",
     "Replaced",

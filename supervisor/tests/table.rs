@@ -24,7 +24,7 @@ fn every_pair_does_what_the_table_says() {
     let rows = rows();
     let (head, states) = rows.split_first().expect("a table");
     let inputs = &head[1..];
-    assert_eq!((states.len(), inputs.len()), (9, 10), "the table is complete");
+    assert_eq!((states.len(), inputs.len()), (9, 11), "the table is complete");
 
     for row in states {
         let state = row[0].as_str();
@@ -99,6 +99,7 @@ fn give(stage: &mut Stage, id: WorkerId, input: &str) {
         "exit" => supervisor.handle_exit(id, Exit::Code(1), now),
         "stop" => supervisor.stop(id, now),
         "kill" => supervisor.shutdown_now(now),
+        "leave" => supervisor.handle_leaving(id, now),
         "unhealthy" => supervisor.handle_unhealthy(id, now),
         "channel lost" => supervisor.handle_channel_lost(id, now),
         // To the deadline, or for long where there is none.

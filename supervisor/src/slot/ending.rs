@@ -7,7 +7,7 @@ use super::{Next, Owed, Slot, SlotState, Want};
 use crate::roll::TrialState;
 use crate::status::{GiveUpReason, GivenUp};
 use crate::worker::Ended;
-use crate::{Exit, Restart, WorkerId};
+use crate::{Exit, ExitCause, Restart, WorkerId};
 
 impl Slot {
     /// Decides what follows the end of a worker.
@@ -54,8 +54,11 @@ impl Slot {
             }
             (Want::Up, Restart::OnFailure, false) | (Want::Up, Restart::Always, _) => {}
         }
+        // Also for one that has left by itself: if it does so again and again, its successors shall not come ever faster.
         self.count_failure(ready_for);
-        if let Some(next) = self.spend(ended) {
+        if cause == ExitCause::Left {
+            self.intensity.serve(ready_for.unwrap_or_default());
+        } else if let Some(next) = self.spend(ended) {
             return next;
         }
         self.restarts = self.restarts.saturating_add(1);
@@ -73,7 +76,7 @@ impl Slot {
     fn handle_exit_beside(&mut self, ended: Ended, successor: WorkerId) -> Next {
         let Ended { id, exit, cause, ready_for } = ended;
         let is_same = self.trial.as_ref().is_some_and(|trial| trial.release == self.release);
-        if is_same && !cause.is_asked() && self.has_failed(exit) {
+        if is_same && self.has_failed(exit, cause) {
             if self.policy.hopeless.contains(exit) {
                 return self.give_up(GivenUp { id, reason: GiveUpReason::ExitCode, exit, cause });
             }
@@ -89,9 +92,10 @@ impl Slot {
         Next::Nothing
     }
 
-    /// Whether a worker that ended so, unasked, has failed: a server's work is never done, a job's may be.
-    pub(crate) fn has_failed(&self, exit: Exit) -> bool {
-        self.policy.restart == Restart::Always || !self.policy.success.contains(exit)
+    /// Whether a worker that ended so has failed: a server's work is never done, a job's may be.
+    pub(crate) fn has_failed(&self, exit: Exit, cause: ExitCause) -> bool {
+        let is_meant = cause.is_asked() || cause == ExitCause::Left;
+        !is_meant && (self.policy.restart == Restart::Always || !self.policy.success.contains(exit))
     }
 
     /// One more in a row, or the first after a stable run.

@@ -79,6 +79,7 @@ enum Fact {
     Exit(WorkerId, Exit),
     ChannelLost(WorkerId),
     Unhealthy(WorkerId),
+    Leaving(WorkerId),
 }
 
 pub(crate) struct Machine {
@@ -273,6 +274,10 @@ impl Machine {
             }
             Fact::ChannelLost(id) => supervisor.handle_channel_lost(id, now),
             Fact::Unhealthy(id) => supervisor.handle_unhealthy(id, now),
+            Fact::Leaving(id) => {
+                supervisor.handle_leaving(id, now);
+                self.plan_exit(id, Exit::Code(0), 20_000);
+            }
         }
         // Some drivers handle a batch of messages before they look at what to do.
         if self.rng.u8(..4) > 0 {
@@ -359,6 +364,7 @@ impl Machine {
         match self.rng.u8(..100) {
             0..8 => self.plan(Fact::ChannelLost(id), 60_000),
             8..16 => self.plan(Fact::Unhealthy(id), 60_000),
+            16..24 => self.plan(Fact::Leaving(id), 60_000),
             _ => {}
         }
     }
@@ -386,13 +392,14 @@ impl Machine {
     fn send_late_news(&mut self) {
         let Some(id) = self.anyone().filter(|&id| self.rules.has_ended(id)) else { return };
         let (supervisor, now) = (&mut self.supervisor, self.now);
-        match self.rng.u8(..7) {
+        match self.rng.u8(..8) {
             0 => supervisor.handle_spawned(id, now),
             1 => supervisor.handle_spawn_failed(id, now),
             2 => supervisor.handle_online(id, now),
             3 => supervisor.handle_ready(id, now),
             4 => supervisor.handle_exit(id, Exit::Code(1), now),
             5 => supervisor.handle_channel_lost(id, now),
+            6 => supervisor.handle_leaving(id, now),
             _ => supervisor.handle_unhealthy(id, now),
         }
         assert_eq!(supervisor.poll_action(), None, "late news about {id} moved something");

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cluster_supervisor::{Event, Exit, GiveUpReason, GivenUp, Release, Restart, Supervisor, WorkerId};
+use cluster_supervisor::{
+    Event, Exit, ExitCause, GiveUpReason, GivenUp, Release, Restart, Supervisor, WorkerId,
+};
 
 use super::{HOPELESS, is_done};
 
@@ -96,6 +98,8 @@ impl Budgets {
                 clock.served += ready_for;
                 match counts {
                     Counts::Service => {}
+                    // Whoever leaves by itself has not failed.
+                    _ if *cause == ExitCause::Left => {}
                     Counts::Restart => clock.owes_restart = true,
                     Counts::IfCrashed => {
                         let has_room = self.budget.is_none_or(|(limit, period)| clock.recent(period) < limit);
@@ -119,6 +123,8 @@ impl Budgets {
 
     fn gave_up(&mut self, given_up: &GivenUp) {
         let clock = self.slots.entry(given_up.slot()).or_default();
+        // Whoever is spawned there now was a successor on its way, which is recalled.
+        clock.owes_restart = false;
         match given_up.reason() {
             GiveUpReason::Budget { failures, .. } => {
                 let Some((limit, period)) = self.budget else { panic!("{given_up}, without a limit") };

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_supervisor::{Event, Release, Restart, RollId, RollOutcome, Supervisor, Unfit, WorkerId};
+use cluster_supervisor::{
+    Event, ExitCause, Release, Restart, RollId, RollOutcome, Supervisor, Unfit, WorkerId,
+};
 
 use super::is_done;
 
@@ -175,7 +177,10 @@ impl Rolls {
             }
             // After a crash it goes back at once; not so while somebody is on trial there.
             Event::Exited { id, exit, cause, .. }
-                if slots.own(*id) && !cause.is_asked() && !is_done(restart, *exit) =>
+                if slots.own(*id)
+                    && !cause.is_asked()
+                    && *cause != ExitCause::Left
+                    && !is_done(restart, *exit) =>
             {
                 let is_changed = |before: &Release| running.release.is_some_and(|wanted| wanted != *before);
                 let may = running.rolls_back && !slots.on_trial.contains_key(&id.slot());
