@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     Answer, ClientId, Command, CommandError, Commit, Cursor, Entry, Epoch, Key, Misbehaviour, Revision,
@@ -88,7 +88,7 @@ pub enum ToReplica {
         command_bytes: u64,
     },
     /// What the next revision changed.
-    Delta(Arc<Commit>),
+    Delta(#[serde(deserialize_with = "commit")] Arc<Commit>),
     /// The whole state follows.
     Begin {
         /// Of which revision it is the beginning: later ones come as deltas in between.
@@ -145,6 +145,11 @@ pub enum Memory {
     Remembered,
     /// It never heard of it, or was told that it is gone.
     Unknown,
+}
+
+/// Where it stays: by itself serde would put it into a box first.
+fn commit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Commit>, D::Error> {
+    Commit::deserialize(deserializer).map(Arc::new)
 }
 
 /// A message as bytes.

@@ -184,10 +184,16 @@ impl Requests {
         request.was_sent = true;
         self.sent += 1;
         let number = request.number;
-        Some(protocol::encode(&match &request.command {
-            Some(command) => ToPrimary::Request { number, acknowledged, command: command.clone() },
+        // It is lent, not cloned: a value that is shared for the first time is one more allocation.
+        let message = match request.command.take() {
+            Some(command) => ToPrimary::Request { number, acknowledged, command },
             None => ToPrimary::Sync { number },
-        }))
+        };
+        let encoded = protocol::encode(&message);
+        if let ToPrimary::Request { command, .. } = message {
+            request.command = Some(command);
+        }
+        Some(encoded)
     }
 
     /// What comes next is sent only if it is not too long. (What was sent before was not.)

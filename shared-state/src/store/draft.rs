@@ -1,12 +1,11 @@
 //! What a command would change, before it is known whether it may.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use super::leases::expiry;
-use super::{Changes, Held, Store};
+use super::{Altered, Changes, Held, Store};
 use crate::command::{Append, Command, Increment, Life, Operation, Put, Returns};
 use crate::{
     ChangeKind, ClientId, CommandError, Entry, Key, KeyRange, Limits, Outcome, Revision, entry, number,
@@ -19,6 +18,9 @@ pub(super) struct Draft<'a> {
     now: Instant,
     revision: Revision,
     changes: Changes,
+    /// How many keys there would be, and how many bytes.
+    keys: usize,
+    bytes: usize,
     /// Bytes of previous values that are to be returned.
     returned: usize,
     /// Keys that were looked at to delete ranges.
@@ -28,16 +30,28 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn new(store: &'a Store, client: ClientId, now: Instant) -> Self {
         let revision = store.revision.next();
-        Self { store, client, now, revision, changes: BTreeMap::new(), returned: 0, scanned: 0 }
+        let (keys, bytes) = (store.map.len(), store.bytes);
+        Self {
+            store,
+            client,
+            now,
+            revision,
+            changes: Changes::default(),
+            keys,
+            bytes,
+            returned: 0,
+            scanned: 0,
+        }
     }
 
     pub(super) fn apply(&mut self, operation: Operation) -> Result<Outcome, CommandError> {
         match operation {
             Operation::Put(put) => self.put(put),
             Operation::Delete(delete) => {
-                let previous = self.get(&delete.key).map(|held| held.entry.clone());
-                if previous.is_some() {
-                    self.changes.insert(delete.key, Box::new((None, ChangeKind::Deleted)));
+                let previous = self.get(&delete.key).cloned();
+                if let Some(entry) = &previous {
+                    let former = Former::of(&delete.key, entry);
+                    self.delete(delete.key, former);
                 }
                 let keys = u64::from(previous.is_some());
                 Ok(Outcome::Deleted { keys, previous: self.returning(delete.returns, previous)? })
@@ -57,18 +71,7 @@ impl<'a> Draft<'a> {
         {
             check_answer(self.returned + entry.value.len(), limits)?;
         }
-        let (mut keys, mut bytes) = (store.map.len(), store.bytes);
-        for (key, change) in &self.changes {
-            // What is taken away was counted before, so neither goes below zero.
-            if let Some(previous) = store.map.get(key) {
-                keys -= 1;
-                bytes -= entry::size(key, &previous.entry);
-            }
-            if let Some(held) = &change.0 {
-                keys += 1;
-                bytes += entry::size(key, &held.entry);
-            }
-        }
+        let (keys, bytes) = (self.keys, self.bytes);
         // What makes it less may always be done.
         if keys > limits.keys && keys > store.map.len() {
             return Err(CommandError::TooManyKeys { keys: keys as u64, limit: limits.keys as u64 });
@@ -79,40 +82,48 @@ impl<'a> Draft<'a> {
         Ok(self.changes)
     }
 
-    fn get(&self, key: &Key) -> Option<&Held> {
+    fn get(&self, key: &Key) -> Option<&Entry> {
+        self.held(key).map(|held| &held.entry)
+    }
+
+    fn held(&self, key: &Key) -> Option<&Held> {
         match self.changes.get(key) {
-            Some(change) => change.0.as_ref(),
+            Some(change) => change.held.as_ref(),
             None => self.store.map.get(key),
         }
     }
 
     fn put(&mut self, put: Put) -> Result<Outcome, CommandError> {
         let (life, expires) = self.life(put.life)?;
-        let previous = self.get(&put.key).map(|held| held.entry.clone());
-        self.write(put.key, put.value, previous.as_ref(), life, expires);
+        let found = self.get(&put.key);
+        let former = found.map(|entry| Former::of(&put.key, entry));
+        let previous = found.filter(|_| put.returns == Returns::Previous).cloned();
+        self.write(put.key, put.value, former, life, expires);
         Ok(Outcome::Put { previous: self.returning(put.returns, previous)? })
     }
 
     fn increment(&mut self, increment: Increment) -> Result<Outcome, CommandError> {
         let Increment { key, by, initial, min, max, life } = increment;
         let (life, expires) = self.life_at_first(&key, life)?;
-        let previous = self.get(&key).map(|held| held.entry.clone());
-        let value = previous.as_ref().map_or(Ok(initial), |entry| entry.number_of(&key))?;
+        let found = self.get(&key);
+        let value = found.map_or(Ok(initial), |entry| entry.number_of(&key))?;
+        let former = found.map(|entry| Former::of(&key, entry));
         let Some(sum) = value.checked_add(by) else {
             return Err(CommandError::Overflow { key, value, by });
         };
         if sum < min || sum > max {
             return Err(CommandError::OutOfBounds { key, value, by, min, max });
         }
-        self.write(key, number::encode(sum), previous.as_ref(), life, expires);
+        self.write(key, number::encode(sum), former, life, expires);
         Ok(Outcome::Number(sum))
     }
 
     fn append(&mut self, append: Append) -> Result<Outcome, CommandError> {
         let Append { key, value, life } = append;
         let (life, expires) = self.life_at_first(&key, life)?;
-        let previous = self.get(&key).map(|held| held.entry.clone());
-        let value = match &previous {
+        let found = self.get(&key);
+        let former = found.map(|entry| Former::of(&key, entry));
+        let value = match found {
             None => value,
             Some(entry) => {
                 let length = entry.value.len() + value.len();
@@ -124,47 +135,58 @@ impl<'a> Draft<'a> {
             }
         };
         let length = value.len() as u64;
-        self.write(key, value, previous.as_ref(), life, expires);
+        self.write(key, value, former, life, expires);
         Ok(Outcome::Appended { length })
     }
 
     fn delete_range(&mut self, range: &KeyRange) -> Result<Outcome, CommandError> {
-        let fresh = self.changes.iter().filter(|(key, change)| change.0.is_some() && range.contains(key));
-        let mut keys: Vec<Key> = fresh.map(|(key, _)| key.clone()).collect();
+        let former = |(key, entry): (&Key, &Entry)| (key.clone(), Former::of(key, entry));
+        let written =
+            self.changes.iter().filter_map(|(key, change)| Some((key, &change.held.as_ref()?.entry)));
+        let mut found: Vec<_> = written.filter(|(key, _)| range.contains(key)).map(former).collect();
         // Deleting everything over and over in one transaction would hold up everyone else.
         let limit = self.store.limits.keys.saturating_mul(2);
-        for (key, _) in self.store.range(range) {
+        for (key, entry) in self.store.range(range) {
             self.scanned += 1;
             if self.scanned > limit {
                 let operations = self.scanned as u64;
                 return Err(CommandError::TooManyOperations { operations, limit: limit as u64 });
             }
-            if !self.changes.contains_key(key) {
-                keys.push(key.clone());
+            if self.changes.get(key).is_none() {
+                found.push(former((key, entry)));
             }
         }
-        let count = keys.len() as u64;
-        self.changes.extend(keys.into_iter().map(|key| (key, Box::new((None, ChangeKind::Deleted)))));
-        Ok(Outcome::Deleted { keys: count, previous: None })
+        let keys = found.len() as u64;
+        found.into_iter().for_each(|(key, former)| self.delete(key, former));
+        Ok(Outcome::Deleted { keys, previous: None })
+    }
+
+    fn delete(&mut self, key: Key, former: Former) {
+        // What is taken away was counted before, so neither goes below zero.
+        self.keys -= 1;
+        self.bytes -= former.bytes;
+        self.changes.insert(key, Altered { held: None, kind: ChangeKind::Deleted });
     }
 
     fn write(
         &mut self,
         key: Key,
         value: Bytes,
-        previous: Option<&Entry>,
+        former: Option<Former>,
         life: Life,
         expires: Option<Instant>,
     ) {
         let entry = Entry {
             value,
-            created: previous.map_or(self.revision, |entry| entry.created),
+            created: former.map_or(self.revision, |former| former.created),
             modified: self.revision,
-            version: previous.map_or(1, |entry| entry.version + 1),
+            version: former.map_or(1, |former| former.version + 1),
             lease: life.lease,
             ttl: life.ttl,
         };
-        self.changes.insert(key, Box::new((Some(Held { entry, expires }), ChangeKind::Put)));
+        self.keys += usize::from(former.is_none());
+        self.bytes = self.bytes + entry::size(&key, &entry) - former.map_or(0, |former| former.bytes);
+        self.changes.insert(key, Altered { held: Some(Held { entry, expires }), kind: ChangeKind::Put });
     }
 
     /// The life that is asked for.
@@ -177,7 +199,7 @@ impl<'a> Draft<'a> {
 
     /// The life that the key has; if it is not there, the one that is asked for.
     fn life_at_first(&self, key: &Key, life: Life) -> Result<(Life, Option<Instant>), CommandError> {
-        match self.get(key) {
+        match self.held(key) {
             Some(held) => Ok((Life { lease: held.entry.lease, ttl: held.entry.ttl }, held.expires)),
             None => self.life(life),
         }
@@ -192,6 +214,20 @@ impl<'a> Draft<'a> {
         self.returned += previous.as_ref().map_or(0, |entry| entry.value.len());
         check_answer(self.returned, &self.store.limits)?;
         Ok(previous)
+    }
+}
+
+/// What there is to know of an entry that is replaced, without a share in its value.
+#[derive(Clone, Copy, Debug)]
+struct Former {
+    created: Revision,
+    version: u64,
+    bytes: usize,
+}
+
+impl Former {
+    fn of(key: &Key, entry: &Entry) -> Self {
+        Self { created: entry.created, version: entry.version, bytes: entry::size(key, entry) }
     }
 }
 

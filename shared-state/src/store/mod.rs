@@ -1,5 +1,6 @@
 //! The map of the primary: orders all writes.
 
+mod changes;
 mod clients;
 mod draft;
 mod leases;
@@ -15,6 +16,7 @@ use crate::{
     Answer, Change, ChangeKind, ClientId, CommandError, Commit, Conflict, Cursor, Entry, Epoch, Key,
     KeyRange, Limits, Misbehaviour, Outcome, Revision, TransactionOutcome, View, entry,
 };
+use changes::{Altered, Changes};
 use clients::Clients;
 use draft::Draft;
 use leases::Leases;
@@ -67,9 +69,6 @@ struct Held {
     entry: Entry,
     expires: Option<Instant>,
 }
-
-/// What is to change, and to what. Boxed: a node of the tree has room for eleven, and most commits change one key.
-type Changes = BTreeMap<Key, Box<(Option<Held>, ChangeKind)>>;
 
 impl Store {
     /// An empty store. The epoch must be one that no store before it had.
@@ -166,7 +165,7 @@ impl Store {
             }
             Command::Revoke { lease } => {
                 self.leases.check(client, lease)?;
-                Outcome::Revoked { keys: self.revoke([lease], BTreeMap::new()) }
+                Outcome::Revoked { keys: self.revoke([lease], Changes::default()) }
             }
         };
         Ok(Answer { revision: self.revision, outcome })
@@ -223,7 +222,7 @@ impl Store {
         self.clients.forget(client);
         let mut leases = self.leases.of(client);
         leases.retain(|_| !faults::is(Fault::LeaseOutlivesOwner));
-        self.revoke(leases, BTreeMap::new());
+        self.revoke(leases, Changes::default());
     }
 
     /// Deletes what is due: keys whose time to live is over, and those of leases that were not kept alive.
@@ -255,9 +254,9 @@ impl Store {
     }
 
     fn expire(&mut self, now: Instant) {
-        let mut changes = BTreeMap::new();
+        let mut changes = Changes::default();
         for (_, key) in self.expiring.iter().take_while(|(at, _)| *at <= now) {
-            changes.insert(key.clone(), Box::new((None, ChangeKind::Expired)));
+            changes.insert(key.clone(), Altered { held: None, kind: ChangeKind::Expired });
         }
         let leases = self.leases.expired(now);
         if !changes.is_empty() || !leases.is_empty() {
@@ -270,7 +269,9 @@ impl Store {
     fn revoke(&mut self, leases: impl IntoIterator<Item = crate::LeaseId>, mut changes: Changes) -> u64 {
         for lease in leases {
             for key in self.leases.end(lease) {
-                changes.entry(key).or_insert_with(|| Box::new((None, ChangeKind::LeaseGone)));
+                if changes.get(&key).is_none() {
+                    changes.insert(key, Altered { held: None, kind: ChangeKind::LeaseGone });
+                }
             }
         }
         let keys = changes.len() as u64;
@@ -341,8 +342,7 @@ impl Store {
     fn commit(&mut self, changes: Changes) {
         let revision = self.revision.next();
         let mut committed = Vec::with_capacity(changes.len());
-        for (key, change) in changes {
-            let (held, kind) = *change;
+        for (key, Altered { held, kind }) in changes {
             let entry = held.as_ref().map(|held| held.entry.clone());
             let previous = self.replace(&key, held);
             if entry.is_some() || previous.is_some() {

@@ -1,6 +1,6 @@
 //! The primary's side: the store, and a link to each who follows.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
@@ -45,7 +45,7 @@ struct Shared {
 #[derive(Debug)]
 struct Core {
     publisher: Publisher,
-    links: HashMap<ClientId, LinkState>,
+    links: BTreeMap<ClientId, LinkState>,
     deadline: Option<Instant>,
     /// Links have numbers, so that an old one doesn't end its successor.
     issued: u64,
@@ -74,7 +74,7 @@ impl Hub {
         drop(tokio::time::sleep(Duration::ZERO));
         let core = Core {
             publisher: Publisher::new(epoch, config),
-            links: HashMap::new(),
+            links: BTreeMap::new(),
             deadline: None,
             issued: 0,
         };
@@ -155,16 +155,7 @@ impl Shared {
 
 impl Core {
     fn settle(&mut self, shared: &Shared, by: Option<ClientId>, is_new: bool) -> Vec<Waker> {
-        while let Some(event) = self.publisher.poll_event() {
-            if let PublisherEvent::CutOff { client, reason } = &event
-                && let Some(link) = self.links.get_mut(client)
-            {
-                link.cut_off = Some(reason.clone());
-            }
-            tell(&event);
-            // Nobody listening is no error.
-            let _ = shared.events.send(event);
-        }
+        self.tell_events(shared);
         let deadline = self.publisher.poll_timeout();
         if deadline.is_some_and(|at| self.deadline.is_none_or(|known| at < known)) {
             shared.deadline.notify_one();
@@ -181,12 +172,29 @@ impl Core {
         woken.flatten().collect()
     }
 
-    /// The link of this number, if it is the client's still. Under one lock with what is done for it: another may take its place at
-    /// any time, and would lose what it is sent, or be taken for who was before.
-    fn current(&mut self, client: ClientId, number: u64) -> Result<&mut LinkState, LinkError> {
-        let link = self.links.get_mut(&client).ok_or(LinkError::Gone)?;
-        if link.number == number { Ok(link) } else { Err(LinkError::Ended) }
+    fn tell_events(&mut self, shared: &Shared) {
+        while let Some(event) = self.publisher.poll_event() {
+            if let PublisherEvent::CutOff { client, reason } = &event
+                && let Some(link) = self.links.get_mut(client)
+            {
+                link.cut_off = Some(reason.clone());
+            }
+            tell(&event);
+            // Nobody listening is no error.
+            let _ = shared.events.send(event);
+        }
     }
+}
+
+/// The link of this number, if it is the client's still. Under one lock with what is done for it: another may take its place at
+/// any time, and would lose what it is sent, or be taken for who was before.
+fn current(
+    links: &mut BTreeMap<ClientId, LinkState>,
+    client: ClientId,
+    number: u64,
+) -> Result<&mut LinkState, LinkError> {
+    let link = links.get_mut(&client).ok_or(LinkError::Gone)?;
+    if link.number == number { Ok(link) } else { Err(LinkError::Ended) }
 }
 
 /// A replica is connected for as long as this lives.
@@ -243,7 +251,8 @@ impl Served {
     fn handle(&self, inbox: &mut Inbox, cx: &Context<'_>) -> Result<(), LinkError> {
         let former = self.shared.with(Some(self.client), |core| {
             // Whoever ends it, by taking its place or by saying that it is gone, wakes it also while it waits for its peer.
-            let former = core.current(self.client, self.number)?.driver.replace(cx.waker().clone());
+            let link = current(&mut core.links, self.client, self.number)?;
+            let former = link.driver.replace(cx.waker().clone());
             for message in inbox.messages.drain(..) {
                 core.publisher.handle_message(self.client, &message, now());
             }
@@ -255,24 +264,25 @@ impl Served {
 
     fn poll_transmit(&self) -> Result<Option<Bytes>, LinkError> {
         let mut core = self.shared.core.lock();
-        core.current(self.client, self.number)?;
-        let message = core.publisher.poll_transmit(self.client);
-        core.current(self.client, self.number)?.is_idle = message.is_none();
+        let Core { publisher, links, .. } = &mut *core;
+        let link = current(links, self.client, self.number)?;
+        let message = publisher.poll_transmit(self.client);
+        link.is_idle = message.is_none();
         // It may have said that somebody is live.
-        core.settle(&self.shared, Some(self.client), false);
+        core.tell_events(&self.shared);
         Ok(message)
     }
 
     fn cut_off(&self) -> Option<Misbehaviour> {
         let mut core = self.shared.core.lock();
-        core.current(self.client, self.number).ok()?.cut_off.clone()
+        current(&mut core.links, self.client, self.number).ok()?.cut_off.clone()
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
         let mut core = self.shared.core.lock();
-        if core.current(self.client, self.number).is_ok() {
+        if current(&mut core.links, self.client, self.number).is_ok() {
             let former = core.links.remove(&self.client);
             core.publisher.handle_disconnected(self.client);
             drop(core);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -30,7 +31,8 @@ pub(super) struct Node {
 #[derive(Debug)]
 struct Core {
     replica: Replica<Writer>,
-    waiting: HashMap<RequestId, oneshot::Sender<Outcome>>,
+    /// Their names are ours: no stranger can have them meet in one place.
+    waiting: HashMap<RequestId, oneshot::Sender<Outcome>, RandomState>,
     watchers: HashMap<WatchId, Option<Waker>>,
     /// Wakes who drives it.
     driver: Option<Waker>,
@@ -52,7 +54,7 @@ impl Node {
     pub(super) fn new(replica: Replica<Writer>) -> Self {
         let core = Core {
             replica,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             watchers: HashMap::new(),
             driver: None,
             outstanding: 0,
@@ -247,15 +249,16 @@ impl Core {
     fn settle(&mut self, node: &Node) -> Told {
         let mut told = Told::default();
         self.replica.state_mut().publish();
+        // Also for those that nobody wanted any more.
+        let outstanding = self.replica.outstanding();
+        told.room = self.outstanding.saturating_sub(outstanding);
+        self.outstanding = outstanding;
+        told.completed.reserve(told.room);
         while let Some((id, result)) = self.replica.poll_completion() {
             if let Some(waiting) = self.waiting.remove(&id) {
                 told.completed.push((waiting, result));
             }
         }
-        // Also for those that nobody wanted any more.
-        let outstanding = self.replica.outstanding();
-        told.room = self.outstanding.saturating_sub(outstanding);
-        self.outstanding = outstanding;
         while let Some(id) = self.replica.poll_ready() {
             told.woken.extend(self.watchers.get_mut(&id).and_then(Option::take));
         }
