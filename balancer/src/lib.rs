@@ -10,7 +10,7 @@
 //!  what the user wants                                                   what to do next
 //!    admit(key, limits) ──┐      ┌───────────────────────────────┐
 //!    withdraw(key)        ├─────▶│          Dispatcher           │──▶ room(): accept so many more
-//!    offer(item)          │      │                               │
+//!    offer, retract(item) │      │                               │
 //!    pause / resume(key) ─┘      │  queue ──Strategy──▶ in flight│──▶ poll_batch(): send these to that
 //!  what happened                 │    ▲                    │     │    member, each with its ticket
 //!    handle_taken         ──┐    │    └─ recalled, refused ┘     │──▶ item(key, ticket): what to send
@@ -53,11 +53,21 @@
 //! assert_eq!((batch.key(), dispatcher.item("bert", batch.tickets()[0])), ("bert", Some(&"c")));
 //! ```
 //!
+//! For work that has a result there are [`tasks`]: with deadlines, and an end that is told to who submitted it.
+//!
 //! A strategy works without a dispatcher, too: see [`strategy`].
+//!
+//! # Features
+//!
+//! * `key`: `key`, what makes connections belong together, from a client's address or its first bytes.
+//! * `serde`: status as a serialisable snapshot.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "key")]
+pub mod key;
 pub mod strategy;
+pub mod tasks;
 
 mod candidate;
 mod candidates;
@@ -74,7 +84,7 @@ mod strategies;
 mod sync;
 
 pub use class::Classes;
-pub use dispatcher::{Batch, Dispatcher, Overloaded, Ticket};
+pub use dispatcher::{Arrival, Batch, Dispatcher, Overloaded, Ticket};
 pub use hash::hash_of;
 pub use limits::Limits;
 pub use pool::{Guard, MemberId, Pool, SharedPool};

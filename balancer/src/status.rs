@@ -45,6 +45,8 @@ pub struct Totals {
     pub refused: u64,
     /// Items given back because they had waited too long.
     pub expired: u64,
+    /// Items that who offered them took back.
+    pub retracted: u64,
     /// Items given back with a member that was removed.
     pub returned: u64,
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic, in its helpers too")]
 
-use cluster_balancer::{Candidates, Dispatcher, LeastLoaded, Limits, RoundRobin, Strategy, Ticket};
+use cluster_balancer::{Candidates, Dispatcher, LeastLoaded, Limits, Request, RoundRobin, Strategy, Ticket};
 
 fn round_robin(queue_limit: usize) -> Dispatcher<u8, u32> {
     Dispatcher::new(Box::new(RoundRobin::new()), queue_limit)
@@ -269,4 +269,25 @@ fn items_need_no_trait_and_the_dispatcher_can_move_between_threads() {
     assert_eq!(dispatcher.strategy_name(), "least-loaded");
     let shown = format!("{dispatcher:?}");
     assert!(shown.contains("'a': 0") && shown.contains("waiting: 1"), "{shown}");
+}
+
+#[test]
+fn what_is_retracted_nobody_gets_whether_it_waited_was_assigned_or_came_back() {
+    let mut dispatcher: Dispatcher<u8, u32> = Dispatcher::new(Box::new(LeastLoaded::new()), 10);
+    let arrivals: Vec<_> =
+        (0..4).map(|item| dispatcher.offer_for(Request::new(), item).expect("there is room")).collect();
+    assert_eq!(dispatcher.retract(arrivals[0]), Some(0), "it waited");
+    assert_eq!(dispatcher.retract(arrivals[0]), None, "it has left");
+    dispatcher.admit(1, Limits::new().window(1));
+    dispatcher.admit(2, Limits::new().window(1));
+    // Both are assigned; only one is handed out.
+    let batch = dispatcher.poll_batch().expect("one to each");
+    assert_eq!(dispatcher.retract(arrivals[2]), Some(2), "it was assigned");
+    assert_eq!(dispatcher.retract(arrivals[1]), None, "it is in flight");
+    assert_eq!(dispatcher.outstanding(2), Some(0));
+    assert!(dispatcher.handle_refused(batch.key(), batch.tickets()[0]));
+    assert_eq!(dispatcher.retract(arrivals[1]), Some(1), "it came back");
+    let batch = dispatcher.poll_batch().expect("the last");
+    assert_eq!(dispatcher.item(batch.key(), batch.tickets()[0]), Some(&3));
+    assert_eq!((dispatcher.poll_batch(), dispatcher.status().totals.retracted), (None, 3));
 }

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use cluster_balancer::strategy::Ended;
-use cluster_balancer::{Classes, Dispatcher, Limits, Ticket, Totals};
+use cluster_balancer::{Arrival, Classes, Dispatcher, Limits, Ticket, Totals};
 use fastrand::Rng;
 use naive::{Item, Key, Naive, Offer, strategy};
 
@@ -42,6 +42,7 @@ struct Run {
     /// Items that left: taken, expired, or given back. Each can be here once.
     gone: BTreeSet<Item>,
     settled: Vec<(Key, Ticket)>,
+    arrivals: Vec<(Item, Arrival)>,
     totals: Totals,
     /// No more members than this.
     most: usize,
@@ -65,6 +66,7 @@ impl Run {
             rng,
             gone: BTreeSet::new(),
             settled: Vec::new(),
+            arrivals: Vec::new(),
             totals: Totals::default(),
             most: 6,
             next_item: 0,
@@ -88,7 +90,8 @@ impl Run {
                 11..15 => self.resume(),
                 15..19 => self.judge(),
                 19..21 => self.drain(),
-                21..44 => self.offer(),
+                21..42 => self.offer(),
+                42..44 => self.retract(),
                 44..63 => self.poll(),
                 63..76 => self.take(),
                 76..80 => self.recall(),
@@ -190,8 +193,9 @@ impl Run {
             let offer = Offer { class, key, since: self.naive.now, refusals: Vec::new() };
             let accepts = self.naive.accepts(class);
             match self.dispatcher.offer_for(offer.request(), item) {
-                Ok(()) => {
+                Ok(arrival) => {
                     assert!(accepts, "more items wait than may");
+                    self.arrivals.push((item, arrival));
                     if !self.naive.lanes.contains(&class) {
                         self.naive.lanes.push(class);
                     }
@@ -206,6 +210,17 @@ impl Run {
                     self.end(refused.into_inner());
                 }
             }
+        }
+    }
+
+    /// Whatever was ever offered: only what no member was handed comes back.
+    fn retract(&mut self) {
+        let Some(&(item, arrival)) = self.rng.choice(&self.arrivals) else { return };
+        let is_here = self.naive.retract(item);
+        assert_eq!(self.dispatcher.retract(arrival), is_here.then_some(item));
+        if is_here {
+            self.totals.retracted += 1;
+            self.end(item);
         }
     }
 

@@ -1,7 +1,7 @@
 //! One member: its limits, its counts and the items it has not taken yet.
 
 use super::queue::Waiting;
-use super::ticket::Ticket;
+use super::ticket::{Arrival, Ticket};
 use crate::candidate::Figures;
 use crate::{Candidate, Classes, Limits, MemberStatus};
 
@@ -200,6 +200,13 @@ impl<K: Copy + PartialEq, C> Member<K, C> {
         let pending = std::mem::take(&mut self.pending);
         self.forget(pending.len());
         pending
+    }
+
+    /// Takes back one item that was assigned and not handed out.
+    pub(super) fn retract(&mut self, arrival: Arrival) -> Option<Waiting<K, C>> {
+        let at = self.pending.iter().position(|waiting| waiting.arrival() == arrival)?;
+        self.forget(1);
+        Some(self.pending.remove(at))
     }
 
     /// Gives each assigned item a ticket, numbered from `next_sequence` on.

@@ -13,7 +13,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 pub use self::overloaded::Overloaded;
-pub use self::ticket::{Batch, Ticket};
+pub use self::ticket::{Arrival, Batch, Ticket};
 
 use self::queue::{Queue, Refusal, Spot, Waiting, Walk};
 use self::roster::Roster;
@@ -152,18 +152,19 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// [`Overloaded`], with the item in it, when nobody has room for it, and as many items as the queue limit allows wait
     /// without a place for them.
     pub fn offer(&mut self, item: C) -> Result<(), Overloaded<C>> {
-        self.offer_for(Request::new(), item)
+        self.offer_for(Request::new(), item).map(drop)
     }
 
     /// The same for an item with a class, a key, or a time.
     ///
     /// One with a class (see [`Classes`]) waits for a member that takes it, and doesn't hold up others behind it. Of the
     /// [key](Request::key) the strategy may make something. The time is that of the offer, unless a later one is known.
+    /// By what is returned the item can be [retracted](Self::retract).
     ///
     /// # Errors
     ///
     /// As [`offer`](Self::offer); and always for a class that is none (64 and above).
-    pub fn offer_for(&mut self, request: Request, item: C) -> Result<(), Overloaded<C>> {
+    pub fn offer_for(&mut self, request: Request, item: C) -> Result<Arrival, Overloaded<C>> {
         self.handle_timeout(request.time());
         let is_class = request.of_class().is_none_or(|class| class < Classes::COUNT);
         let room = request.of_class().map_or_else(|| self.room(), |class| self.room_for(class));
@@ -172,8 +173,17 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
             return Err(Overloaded::new(item, self.queue.len()));
         }
         self.totals.offered += 1;
-        self.queue.push(item, request.at(self.now));
-        Ok(())
+        Ok(self.queue.push(item, request.at(self.now)))
+    }
+
+    /// Takes an item back that nobody is to have any more, if it waits or has not been handed out yet.
+    ///
+    /// `None` for one that is in flight: when it has come back ([`handle_recalled`](Self::handle_recalled)) it can be
+    /// retracted. And for one that left.
+    pub fn retract(&mut self, arrival: Arrival) -> Option<C> {
+        let waiting = self.queue.take(arrival).or_else(|| self.roster.retract(arrival))?;
+        self.totals.retracted += 1;
+        Some(waiting.into_item())
     }
 
     // Inputs: what happened.
@@ -303,6 +313,13 @@ impl<K: Copy + Eq + Hash + fmt::Debug, C> Dispatcher<K, C> {
     /// before.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.queue.oldest()?.checked_add(self.wait_at_most?)
+    }
+
+    /// Takes back all items of a class that wait and that no member has: nobody will take them any more. Those in flight stay so.
+    pub fn discard(&mut self, class: u8) -> Vec<C> {
+        let discarded = self.queue.remove_class(class);
+        self.totals.expired += discarded.len() as u64;
+        discarded
     }
 
     // Getters.

@@ -15,6 +15,11 @@ impl<C> Overloaded<C> {
         Self { item, waiting }
     }
 
+    /// The same about what is made of the item.
+    pub(crate) fn map<D>(self, change: impl FnOnce(C) -> D) -> Overloaded<D> {
+        Overloaded { item: change(self.item), waiting: self.waiting }
+    }
+
     /// The item that was offered, so that it can be refused politely or offered again.
     pub fn into_inner(self) -> C {
         self.item

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::ticket::Arrival;
 use crate::Request;
 
 /// An item with its place in the order of arrival. The place stays with the item on its way to a member,
 /// so that it can come back to it.
 pub(super) struct Waiting<K, C> {
-    arrival: u64,
+    arrival: Arrival,
     /// What it was offered for, and when.
     request: Request,
     /// By whom, mostly nobody.
@@ -46,7 +47,7 @@ impl<K: Copy + PartialEq, C> Waiting<K, C> {
         self.item
     }
 
-    pub(super) fn arrival(&self) -> u64 {
+    pub(super) fn arrival(&self) -> Arrival {
         self.arrival
     }
 
@@ -106,10 +107,11 @@ impl<K: Copy + PartialEq, C> Queue<K, C> {
     }
 
     /// A new item, behind all others.
-    pub(super) fn push(&mut self, item: C, request: Request) {
-        let waiting = Waiting { arrival: self.next_arrival, request, refusals: Vec::new(), item };
+    pub(super) fn push(&mut self, item: C, request: Request) -> Arrival {
+        let arrival = Arrival(self.next_arrival);
         self.next_arrival += 1;
-        self.put_back(waiting);
+        self.put_back(Waiting { arrival, request, refusals: Vec::new(), item });
+        arrival
     }
 
     /// Puts an item where its arrival says: before all that came later, which is usually the head.
@@ -155,6 +157,15 @@ impl<K: Copy + PartialEq, C> Queue<K, C> {
         }
     }
 
+    /// The one that arrived then, if it waits here.
+    pub(super) fn take(&mut self, arrival: Arrival) -> Option<Waiting<K, C>> {
+        let queues = self.lanes.iter_mut().map(|lane| &mut lane.items).chain([&mut self.refused]);
+        queues.into_iter().find_map(|items| {
+            let at = items.binary_search_by_key(&arrival, Waiting::arrival).ok()?;
+            items.remove(at)
+        })
+    }
+
     /// The next item with a key that nobody has refused, from this lane and index on.
     pub(super) fn next_keyed(&self, lane: usize, index: usize) -> Option<(usize, usize)> {
         let found = |at: usize, from: usize| {
@@ -185,6 +196,19 @@ impl<K: Copy + PartialEq, C> Queue<K, C> {
         heads.chain(self.refused.front()).map(Waiting::since).min()
     }
 
+    /// All of a class.
+    pub(super) fn remove_class(&mut self, class: u8) -> Vec<C> {
+        let class = Some(class);
+        let lane = self.lanes.iter_mut().find(|lane| lane.class == class);
+        let mut removed: Vec<_> = lane.into_iter().flat_map(|lane| lane.items.drain(..)).collect();
+        let (refused, rest) = std::mem::take(&mut self.refused)
+            .into_iter()
+            .partition(|waiting| waiting.request.of_class() == class);
+        self.refused = rest;
+        removed.extend::<Sorted<K, C>>(refused);
+        removed.into_iter().map(Waiting::into_item).collect()
+    }
+
     /// The oldest for which `is_stuck`, of those that arrived no later than `by`.
     pub(super) fn remove_overdue(
         &mut self,
@@ -207,10 +231,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_class_is_removed_with_what_was_refused_of_it() {
+        let mut queue: Queue<(), _> = Queue::new();
+        for item in 0..6 {
+            queue.push(item, Request::new().class(item % 2));
+        }
+        let mut refused = queue.remove(Spot::Lane(1, 0)).unwrap();
+        refused.refuse(Refusal { key: (), stint: 0 }, |_| true);
+        queue.put_back(refused);
+        assert_eq!(queue.remove_class(1), [3, 5, 1]);
+        assert_eq!((queue.len(), queue.remove_class(1), queue.remove_class(9)), (3, vec![], vec![]));
+    }
+
+    #[test]
     fn whatever_comes_back_comes_back_to_its_place() {
         let mut queue: Queue<(), _> = Queue::new();
         let class = |item| Request::new().class(item % 2);
-        (0..5).for_each(|item| queue.push(item, class(item)));
+        for item in 0..5 {
+            queue.push(item, class(item));
+        }
         let next = |queue: &mut Queue<(), u8>| queue.remove(queue.next(&Walk::default())?);
         let mut taken: Vec<_> = (0..3).filter_map(|_| next(&mut queue)).collect();
         queue.push(5, class(5));

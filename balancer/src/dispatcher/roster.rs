@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::member::Member;
 use super::queue::{Refusal, Waiting};
 use super::room::{Room, Share};
+use super::ticket::Arrival;
 use crate::Strategy;
 use crate::candidate::{Candidate, Figures};
 use crate::members::Members;
@@ -151,6 +152,11 @@ impl<K: Copy + Eq + Hash, C> Roster<K, C> {
     /// Assigns an item to the member at `place`. Returns whether it is the first of the round.
     pub(super) fn assign(&mut self, place: usize, waiting: Waiting<K, C>) -> bool {
         self.update_at(place, |member| member.assign(waiting)) == Some(true)
+    }
+
+    /// Takes an item back from whom it was assigned to, if that has not been handed it.
+    pub(super) fn retract(&mut self, arrival: Arrival) -> Option<Waiting<K, C>> {
+        (0..self.places.len()).find_map(|place| self.update_at(place, |member| member.retract(arrival))?)
     }
 
     /// How many items members have that they did not take.

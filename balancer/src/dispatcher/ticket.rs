@@ -1,4 +1,10 @@
-//! What names one item on its way to a member.
+//! What names one item: while it waits, and on its way to a member.
+
+/// Names an item by its place in the order of arrival. From [`Dispatcher::offer_for`](crate::Dispatcher::offer_for).
+///
+/// It stays the same however often the item comes back, and no other item ever has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Arrival(pub(super) u64);
 
 /// Names one item in flight at one member: where it is kept, and which one it is.
 ///

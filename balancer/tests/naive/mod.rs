@@ -251,6 +251,18 @@ impl Naive {
         self.iter().filter(usable).map(Member::room).sum()
     }
 
+    /// Forgets an item, if no member was handed it and it has not left.
+    pub(crate) fn retract(&mut self, item: Item) -> bool {
+        if self.waiting.remove(&item) {
+            return true;
+        }
+        let holds = |member: &&mut Member| member.pending.contains(&item);
+        let Some(member) = self.members.iter_mut().flatten().find(holds) else { return false };
+        member.pending.retain(|other| *other != item);
+        member.clamp();
+        true
+    }
+
     /// What was assigned and not polled waits again when the standing of its member changes.
     pub(crate) fn unassign(&mut self, key: Key) {
         let Some(member) = self.members.iter_mut().flatten().find(|member| member.key == key) else { return };
