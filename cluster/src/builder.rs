@@ -1,15 +1,21 @@
 //! How a cluster should be, and which part of it this process is.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cluster_acceptor::worker::Deadlines;
 use cluster_balancer::Strategy;
 use cluster_health::{Checks, Heartbeat, Limit, Quantity};
 use cluster_shared_state::PublisherConfig;
-use cluster_supervisor::{Budget, Policy, Roll};
+use cluster_supervisor::{Backoff, Budget, Policy, Roll, StopSequence};
 
-use crate::{Key, Mode, Output, Peek, Primary, Result, Role, Worker};
+use crate::reporting::{Periodic, Reporting, Sink};
+use crate::scheduling::Asked;
+use crate::tasks::TaskPolicy;
+use crate::{
+    ClusterStatus, Key, Mode, Output, Peek, Primary, Result, Role, Scheduling, Settings, WhenFull, Worker,
+};
 
 /// Connections accepted in one go, and handed over in one message.
 const ACCEPT_BATCH: usize = 64;
@@ -33,12 +39,31 @@ const ACCEPT_BATCH: usize = 64;
 /// }
 /// # }
 /// ```
+///
+/// What managers in Node's world call by names of their own:
+///
+/// | there | here |
+/// |---|---|
+/// | workers | [`workers`](Self::workers) |
+/// | max restarts | [`max_restarts`](Self::max_restarts) |
+/// | restart delay | [`restart_delay`](Self::restart_delay) |
+/// | graceful timeout | [`graceful_timeout`](Self::graceful_timeout) |
+/// | health-check interval | [`heartbeat`](Self::heartbeat) for signs of life, [`sample_every`](Self::sample_every) for memory and CPU |
+/// | memory threshold | [`max_memory`](Self::max_memory), in bytes |
+/// | CPU threshold | [`max_cpu`](Self::max_cpu), 0.8 for 80 % |
+/// | scheduling | [`strategy`](Self::strategy), [`mode`](Self::mode) |
+/// | exec, args, env | [`exec`](Self::exec), [`args`](Self::args), [`env`](Self::env) |
+/// | silent | [`output`](Self::output) |
+/// | metrics interval | [`metrics_every`](Self::metrics_every) |
+/// | status report | [`report_every`](Self::report_every) |
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
     pub(crate) workers: usize,
     pub(crate) strategy: Choice,
     pub(crate) mode: Mode,
+    /// The code says who decides where connections go: the environment doesn't.
+    scheduled: bool,
     pub(crate) key: Key,
     pub(crate) peek: Peek,
     pub(crate) policy: Policy,
@@ -50,16 +75,18 @@ pub struct Builder {
     pub(crate) window: u16,
     pub(crate) batch: usize,
     pub(crate) linger: Duration,
+    pub(crate) long_lived: Option<Duration>,
     pub(crate) orphan_timeout: Duration,
-    pub(crate) exec: Option<PathBuf>,
-    pub(crate) args: Option<Vec<OsString>>,
-    pub(crate) env: Vec<(OsString, OsString)>,
+    /// What workers are started with.
+    pub(crate) settings: Settings,
     pub(crate) signals: bool,
     pub(crate) rolling: Roll,
     pub(crate) output: Output,
     pub(crate) kill_descendants: bool,
     pub(crate) subreaper: bool,
     pub(crate) state: PublisherConfig,
+    pub(crate) reporting: Reporting,
+    pub(crate) tasks: TaskPolicy,
 }
 
 /// How many connections there may be at a time.
@@ -68,17 +95,6 @@ pub(crate) struct Limits {
     pub(crate) cluster: Option<usize>,
     pub(crate) worker: Option<u32>,
     pub(crate) when_full: WhenFull,
-}
-
-/// What becomes of a connection that is one too many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WhenFull {
-    /// It waits in the kernel's queue until another has ended. The default.
-    #[default]
-    Wait,
-    /// It is closed at once: the client may try elsewhere.
-    Reject,
 }
 
 /// What a strategy may balance by.
@@ -119,6 +135,7 @@ impl Builder {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             strategy: Choice::Named("least-loaded".to_owned()),
             mode: Mode::default(),
+            scheduled: false,
             key: Key::address(),
             peek: Peek::new(),
             limits: Limits::default(),
@@ -129,16 +146,17 @@ impl Builder {
             window: 32,
             batch: ACCEPT_BATCH,
             linger: Duration::from_secs(1),
+            long_lived: None,
             orphan_timeout: Duration::from_secs(2),
-            exec: None,
-            args: None,
-            env: Vec::new(),
+            settings: Settings::new(),
             signals: true,
             rolling: Roll::same().canaries(1, Duration::from_secs(5)),
             output: Output::inherit(),
             kill_descendants: true,
             subreaper: false,
             state: PublisherConfig::new(),
+            reporting: Reporting::default(),
+            tasks: TaskPolicy::new(),
         }
     }
 
@@ -160,7 +178,25 @@ impl Builder {
             _ => None,
         };
         self.strategy = Choice::Named(name);
+        self.scheduled = true;
         self
+    }
+
+    /// Who decides where connections go, by Node's names: [`mode`](Self::mode) and [`strategy`](Self::strategy) in one, the last call counts. Without
+    /// any of them the environment variable `CLUSTER_SCHED_POLICY` counts; see [`Scheduling`].
+    pub fn scheduling(self, scheduling: Scheduling) -> Self {
+        self.mode(scheduling.mode()).strategy(scheduling.strategy())
+    }
+
+    /// What the environment says, where the code says nothing.
+    pub(crate) fn scheduled(self) -> Result<Self> {
+        if self.scheduled {
+            return Ok(self);
+        }
+        Ok(match Asked::from_environment()? {
+            Some(Asked { mode, strategy }) => self.mode(mode).strategy(strategy),
+            None => self,
+        })
     }
 
     /// Connections over the whole cluster at a time, at most. Default: no limit. It holds for mode [`Handoff`](Mode::Handoff).
@@ -184,6 +220,7 @@ impl Builder {
     /// How connections come to the workers, for listeners that don't [say](crate::Listen::mode). Default: [`Mode::Handoff`].
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self.scheduled = true;
         self
     }
 
@@ -222,6 +259,7 @@ impl Builder {
         // Whatever it may balance by: of the two that can be measured, the one that lasts.
         self.gauge = Some(Gauge::Memory);
         self.strategy = Choice::Custom(Box::new(strategy));
+        self.scheduled = true;
         self
     }
 
@@ -235,6 +273,22 @@ impl Builder {
     /// [`Primary::run`] fails. For another period use [`policy`](Self::policy).
     pub fn max_restarts(mut self, restarts: u32) -> Self {
         self.policy = self.policy.budget(Budget::new(restarts, Duration::from_secs(60)));
+        self
+    }
+
+    /// The pause before a worker is restarted that has failed twice in a row; it doubles with each further failure, to half a minute or this,
+    /// whichever is longer. Default: 1 s. The first failure after a stable run is restarted at once. For more use [`policy`](Self::policy).
+    pub fn restart_delay(mut self, delay: Duration) -> Self {
+        let cap = HALF_A_MINUTE.max(delay);
+        self.policy = self.policy.backoff(Backoff::new().base(delay).cap(cap));
+        self
+    }
+
+    /// How long a worker that was asked to leave may take to finish what it has before it gets SIGTERM. Default: 10 s. SIGKILL follows after
+    /// another 2 s: for that use [`policy`](Self::policy).
+    pub fn graceful_timeout(mut self, timeout: Duration) -> Self {
+        let stop = self.policy.stop_sequence().drain(timeout);
+        self.policy = self.policy.stop(stop);
         self
     }
 
@@ -289,6 +343,43 @@ impl Builder {
         self
     }
 
+    /// How often the status of the cluster is published as an [event](crate::Event::Metrics). Default: never; at least 10 ms. Not in
+    /// inline mode.
+    pub fn metrics_every(mut self, time: Duration) -> Self {
+        self.reporting.metrics = Periodic::every(time);
+        self
+    }
+
+    /// How often the status of the cluster is written to the log as a table, at level info. Default: never; at least 10 ms. Not in inline
+    /// mode.
+    ///
+    /// ```text
+    /// 2 workers, 2 ready; up 3m 20s; pid 4711; on 127.0.0.1:3000
+    /// slot  gen   pid  state      up  restarts  active  requests  errors    memory    cpu    lag
+    ///    0    2  4720  ready  1m 10s         1       3      8012       1  21.5 MiB  31.0%  0.1ms
+    ///    1    1  4713  ready  3m 20s         0       2     23840       0  22.0 MiB  30.2%  0.2ms
+    /// created 3, died 1, restarted 1, replaced 0; 51200 requests (17066.7 a worker), 4 errors; 400 health checks
+    /// ```
+    pub fn report_every(mut self, time: Duration) -> Self {
+        self.reporting.table = Periodic::every(time);
+        self
+    }
+
+    /// Where the status goes that is [reported](Self::report_every), instead of to the log. The primary waits for this: it must not block.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use cluster::Cluster;
+    /// let builder = Cluster::builder()
+    ///     .report_every(Duration::from_secs(60))
+    ///     .report_to(|status| eprintln!("{status}"));
+    /// # let _ = builder;
+    /// ```
+    pub fn report_to(mut self, sink: impl FnMut(&ClusterStatus) + Send + 'static) -> Self {
+        self.reporting.sink = Sink::to(sink);
+        self
+    }
+
     /// How many connections may be on their way to one worker that it has not taken; default 32, at most 256. When every
     /// worker has so many, the rest wait in the kernel's queue.
     pub fn window(mut self, connections: u16) -> Self {
@@ -303,6 +394,17 @@ impl Builder {
         self
     }
 
+    /// How long the [long-lived](crate::Connection) connections of a worker that was asked to leave may last: WebSockets, HTTP/2,
+    /// streams of events. They are [told](crate::Worker::leaving) at once; those that have not ended by then are cut. Default: nine tenths
+    /// of the time that a worker has to drain ([`Policy::stop`]), 9 s.
+    ///
+    /// With a longer time a worker may take longer to end: this time and a tenth of what it has to drain, before it gets SIGTERM. All
+    /// other connections are cut when that time is over, as ever.
+    pub fn long_lived_deadline(mut self, deadline: Duration) -> Self {
+        self.long_lived = Some(deadline);
+        self
+    }
+
     /// How long a worker may outlive a primary that died; default 2 s.
     pub fn orphan_timeout(mut self, timeout: Duration) -> Self {
         self.orphan_timeout = timeout;
@@ -311,19 +413,49 @@ impl Builder {
 
     /// The program that workers run; default: this one. It must use this crate as well.
     pub fn exec(mut self, path: impl Into<PathBuf>) -> Self {
-        self.exec = Some(path.into());
+        self.settings.exec = Some(path.into());
         self
     }
 
     /// The arguments of the workers; default: those of this process.
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args = Some(args.into_iter().map(|arg| arg.as_ref().to_owned()).collect());
+        self.settings = self.settings.args(args);
         self
     }
 
     /// Sets an environment variable for the workers, on top of the primary's environment.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.settings = self.settings.env(key, value);
+        self
+    }
+
+    /// The working directory of the workers; default: this process's.
+    pub fn cwd(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.settings = self.settings.cwd(directory);
+        self
+    }
+
+    /// Whether what workers print goes nowhere, whatever [`output`](Self::output) says. Default: no.
+    pub fn silent(mut self, silent: bool) -> Self {
+        self.settings = self.settings.silent(silent);
+        self
+    }
+
+    /// The user that workers run as, by number: see [`Settings::uid`]. Default: this process's.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.settings = self.settings.uid(uid);
+        self
+    }
+
+    /// The group that workers run as, by number: see [`Settings::gid`]. Default: this process's.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.settings = self.settings.gid(gid);
+        self
+    }
+
+    /// All at once, as far as they are set: what [`Handle::setup`](crate::Handle::setup) does while the cluster runs.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings.over(&self.settings);
         self
     }
 
@@ -352,7 +484,8 @@ impl Builder {
         self
     }
 
-    /// How a [reload](crate::Handle::reload) goes about: how long each successor has to serve beside its predecessor, and how many
+    /// How a [reload](crate::Handle::reload) goes about: how long each successor has to serve beside its predecessor, and thereby the pause between
+    /// two replacements ([`Roll::bake`]: a manager's staggered restart), and how many
     /// canaries a new executable has to send ahead, for how long. Default: ready is good enough, and one canary for 5 s.
     ///
     /// How many workers may be on their way at a time is a matter of [`policy`](Self::policy). The release is the primary's to choose.
@@ -365,6 +498,12 @@ impl Builder {
     /// 256 MiB in all. Every worker holds a copy of it.
     pub fn state(mut self, config: PublisherConfig) -> Self {
         self.state = config;
+        self
+    }
+
+    /// How [tasks](crate::Tasks) are spread over workers, and how many may wait.
+    pub fn tasks(mut self, policy: TaskPolicy) -> Self {
+        self.tasks = policy;
         self
     }
 
@@ -383,7 +522,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// An unknown strategy; or, in a worker, what is wrong with the primary's greeting. A process
+    /// An unknown strategy, or one in the [environment](Scheduling); or, in a worker, what is wrong with the primary's greeting. A process
     /// that gets an error must end: it was meant to be a worker.
     ///
     /// # Panics
@@ -394,24 +533,36 @@ impl Builder {
             return Ok(Role::Worker(Worker::adopt(adopted)?));
         }
         if self.workers == 0 {
-            let stop_within = self.signals.then(|| self.policy.stop_sequence().longest());
+            let stop_within = self.signals.then(|| self.stop_sequence().longest());
             return Ok(Role::Worker(Worker::inline(
-                self.linger,
+                self.deadlines(),
                 stop_within,
                 self.limits.worker,
                 self.state,
+                self.tasks,
             )?));
         }
         Ok(Role::Primary(self.primary()?))
     }
 
     /// The primary, without asking which part this process is: for a program whose workers run
-    /// another one ([`exec`](Self::exec)).
+    /// another one ([`exec`](Self::exec)). With [no workers](Self::workers) it begins with none, as a primary in Node does, and
+    /// waits for some to be [forked](crate::Handle::fork).
     ///
     /// # Errors
     ///
-    /// An unknown strategy.
+    /// An unknown strategy, or one in the [environment](Scheduling).
     pub fn primary(self) -> Result<Primary> {
-        Primary::new(self)
+        Primary::new(self.scheduled()?)
+    }
+
+    /// How long a worker takes to leave.
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        Deadlines::new(self.linger, self.policy.stop_sequence().drain_deadline(), self.long_lived)
+    }
+
+    /// The steps by which a worker is stopped that takes so long.
+    pub(crate) fn stop_sequence(&self) -> StopSequence {
+        self.policy.stop_sequence().drain(self.deadlines().in_all())
     }
 }

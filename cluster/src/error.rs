@@ -11,12 +11,25 @@ pub enum Error {
     /// Something between two processes.
     #[error(transparent)]
     Ipc(#[from] cluster_ipc::Error),
+    /// Something on a connection's way to a worker.
+    #[error(transparent)]
+    Acceptor(#[from] cluster_acceptor::Error),
     /// Something with processes.
     #[error(transparent)]
     Process(#[from] cluster_supervisor::os::Error),
     /// The chosen strategy doesn't exist.
     #[error(transparent)]
     Strategy(#[from] cluster_balancer::UnknownStrategy),
+    /// The environment variable that sets the [scheduling](crate::Scheduling) has a value that means nothing.
+    #[error(
+        "{} is {value:?}, which is none of {}",
+        crate::scheduling::VARIABLE,
+        crate::scheduling::allowed()
+    )]
+    SchedulingVariable {
+        /// What it is.
+        value: String,
+    },
     /// The address could not be listened on. Reported to every worker that asks, each time anew.
     #[error("could not listen on {address}")]
     Listen {
@@ -40,6 +53,12 @@ pub enum Error {
     AlreadyListening {
         /// The address.
         address: String,
+    },
+    /// This worker already runs tasks of that name.
+    #[error("this worker already runs tasks named {name}")]
+    AlreadyRuns {
+        /// The name.
+        name: &'static str,
     },
     /// The primary did not answer a request in time.
     #[error("the primary did not answer within {within:?}")]

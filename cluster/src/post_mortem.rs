@@ -10,7 +10,7 @@ use crate::status::WorkerStatus;
 /// What is known of a worker's death beside its exit: comes with the [event](crate::Event::Lifecycle) of the exit.
 ///
 /// Its `Display` reads on after the event's, and is empty if there is nothing to add.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PostMortem {
     /// Whether the kernel killed it for want of memory, whether its memory was dumped, and whether the signal was ours.

@@ -1,26 +1,53 @@
 //! How everybody is, as plain data.
 
+#[cfg(feature = "prometheus")]
+mod prometheus;
+#[cfg(test)]
+mod samples;
+mod table;
+
+use std::collections::BTreeMap;
+
 use cluster_ipc::board::Figures;
+use cluster_supervisor::{Release, RollView, Status, Totals};
 use serde::{Deserialize, Serialize};
 
-use crate::address::Address;
+use crate::{AcceptStatus, Address};
 
 /// A snapshot of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ClusterStatus {
     /// The primary's pid; in inline mode the pid of the one process.
     pub primary_pid: u32,
+    /// How long the cluster has been running, in milliseconds.
+    pub uptime_ms: u64,
     /// The addresses that are listened on.
     pub listening: Vec<Address>,
     /// One entry per process, and one for each slot without a process (backing off, or given up), by slot.
     pub workers: Vec<WorkerStatus>,
+    /// What was counted over the life of the cluster, over all workers that there were: the sum of `slots`.
+    pub totals: Totals,
+    /// The same of each slot that there ever was, in order.
+    pub slots: Vec<SlotStatus>,
+    /// What the application [counts](crate::Worker::count), over all workers that there were, by name. It never goes back.
+    pub counters: BTreeMap<String, u64>,
     /// What the acceptor did so far.
     pub accept: AcceptStatus,
     /// What workers that are started now run. `None` in inline mode.
     pub executable: Option<ExecutableStatus>,
     /// The roll that goes on, if one does.
     pub roll: Option<RollStatus>,
+}
+
+/// What was counted in a slot, over all workers that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SlotStatus {
+    /// The slot.
+    pub slot: u32,
+    /// The figures.
+    pub totals: Totals,
 }
 
 /// What workers run.
@@ -31,7 +58,7 @@ pub struct ExecutableStatus {
     pub path: String,
     /// Whether it is held open, so that a file replaced on disk changes nothing before a reload. A script can't be.
     pub pinned: bool,
-    /// Counts the executables that workers were replaced by, from 0.
+    /// Counts the executables, and the [settings](crate::Settings), that there were for workers, from 0.
     pub release: u32,
 }
 
@@ -49,8 +76,9 @@ pub struct RollStatus {
     pub rolling_back: bool,
 }
 
-/// A worker, or a slot without one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A worker, or a slot without one. What is counted here was counted by this process: for what its predecessors have counted see
+/// [`ClusterStatus::slots`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerStatus {
     /// The slot, stable over restarts.
@@ -69,6 +97,12 @@ pub struct WorkerStatus {
     pub release: u32,
     /// How long ago the process was started, in milliseconds.
     pub uptime_ms: u64,
+    /// Where it accepts connections.
+    pub addresses: Vec<Address>,
+    /// How long ago a heartbeat was seen last, in milliseconds. `None` before the first.
+    pub heard_ms_ago: Option<u64>,
+    /// How long ago its memory, CPU time and descriptors were measured last, in milliseconds. `None` before the first time.
+    pub measured_ms_ago: Option<u64>,
     /// Connections in the application's hands.
     pub active: u64,
     /// Connections the application has taken.
@@ -85,6 +119,13 @@ pub struct WorkerStatus {
     pub open_files: Option<u64>,
     /// How late the worker's loop ran at its last beat, in microseconds.
     pub lag_us: u64,
+    /// What the application [reported](crate::Worker::gauge) last, by name.
+    pub gauges: BTreeMap<String, f64>,
+}
+
+/// A length of time, in milliseconds.
+pub(crate) fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl WorkerStatus {
@@ -99,6 +140,9 @@ impl WorkerStatus {
             restarts: 0,
             release: 0,
             uptime_ms: 0,
+            addresses: Vec::new(),
+            heard_ms_ago: None,
+            measured_ms_ago: None,
             active: figures.active(),
             taken: figures.taken,
             requests: figures.requests,
@@ -107,26 +151,33 @@ impl WorkerStatus {
             cpu_permille: None,
             open_files: None,
             lag_us: figures.lag_micros,
+            gauges: BTreeMap::new(),
         }
+    }
+
+    /// Those of slots without a process.
+    pub(crate) fn of_empty_slots(status: &Status) -> impl Iterator<Item = Self> {
+        status.slots.iter().filter(|slot| slot.current().is_none()).map(|slot| {
+            let given_up = status.given_up.iter().find(|given_up| given_up.slot() == slot.slot());
+            Self {
+                slot: slot.slot(),
+                state: slot.state().as_str().to_owned(),
+                restarts: slot.restarts(),
+                release: slot.release().number(),
+                reason: given_up.map(ToString::to_string),
+                ..Self::of(&Figures::default())
+            }
+        })
     }
 }
 
-/// What the acceptor did since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct AcceptStatus {
-    /// How often the kernel was asked for a connection.
-    pub attempts: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Connections handed to a worker; one handed to two because the first did not take it counts twice.
-    pub handed: u64,
-    /// Connections claimed back from a worker that had not taken them.
-    pub recalled: u64,
-    /// Connections that a worker gave back, because it does not listen any more or has no descriptor left.
-    pub refused: u64,
-    /// How often accepting paused because there were no descriptors or no memory.
-    pub backoffs: u64,
-    /// Connections closed at once, since there were as many as there may be.
-    pub rejected: u64,
+impl RollStatus {
+    pub(crate) fn of(roll: &RollView) -> Self {
+        Self {
+            release: roll.release().map(Release::number),
+            replaced: roll.replaced(),
+            paused: roll.is_paused(),
+            rolling_back: roll.is_rolling_back(),
+        }
+    }
 }

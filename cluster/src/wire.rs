@@ -1,37 +1,42 @@
 //! What primary and worker say to each other, beside the connections themselves.
 //!
-//! Three wires per worker. That of the shared state is `cluster_shared_state`'s. On the *control* channel: the greeting in the Welcome, then messages and requests. On
-//! the *data* channel: batches of connections one way, empty frames ("the bell") the other way, see
-//! [`Batch`].
+//! Four wires per worker. The *data* channel, with the connections, is `cluster_acceptor`'s; that of the shared state is `cluster_shared_state`'s, that of the application's messages `cluster_ipc::switch`'s. On the *control* channel: the greeting in the Welcome, then messages and requests.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use cluster_ipc::board::Ticket;
+use cluster_acceptor::Granted;
+use cluster_acceptor::worker::Deadlines;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::address::Address;
-use crate::listen::{Listen, Mode};
 use crate::status::ClusterStatus;
+use crate::{Error, Listen};
 
-/// The application's part of the Welcome. Four descriptors come with it: the data channel, the
-/// board, the lifeline (a pipe that ends when the primary does), and the socket of the shared state.
+/// Names of gauges of one worker that are listened to.
+pub(crate) const GAUGES: usize = 64;
+
+/// Bytes of the name of a gauge or a counter.
+pub(crate) const LONGEST_NAME: usize = 64;
+
+/// The application's part of the Welcome. Five descriptors come with it: the data channel, the
+/// board, the lifeline (a pipe that ends when the primary does), the socket of the shared state, and that of the messages.
+/// Those of the settings follow.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Greeting {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
     /// How often to beat.
     pub(crate) heartbeat: Duration,
-    /// How long idle connections stay open in the first phase of a drain.
-    pub(crate) linger: Duration,
+    /// How long it takes to leave.
+    pub(crate) deadlines: Deadlines,
     /// How long the process may outlive the primary.
     pub(crate) orphan_timeout: Duration,
     /// The soft limit of open files that the primary had before it raised its own.
     pub(crate) open_files: u64,
     /// How many connections it may have at a time.
     pub(crate) connections: Option<u32>,
+    /// The names of the descriptors that come after those.
+    pub(crate) descriptors: Vec<String>,
 }
 
 /// A message from a worker.
@@ -57,6 +62,13 @@ pub(crate) enum ToPrimary {
     Readiness(bool),
     /// What the application counts, by its names: those that were said since the last time.
     Gauges(Vec<(String, f64)>),
+    /// What the application calls one of the counters on its board.
+    Counter {
+        /// Which.
+        number: u8,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// A message to a worker.
@@ -77,6 +89,8 @@ pub(crate) enum Request {
         /// See above; 0 for any other port.
         nth: u32,
     },
+    /// The application ends by itself. The answer, which says nothing, comes when that is known, so that it is no crash.
+    Leave,
     /// How is everybody?
     Status,
 }
@@ -84,51 +98,8 @@ pub(crate) enum Request {
 /// The answer to [`Request::Listen`], or the `errno` of what failed.
 pub(crate) type ListenReply = Result<Granted, i32>;
 
-/// A listener that a worker may use. Where it accepts itself, the socket comes with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Granted {
-    pub(crate) listener: u8,
-    /// The real one.
-    pub(crate) address: Address,
-    pub(crate) mode: Mode,
-}
-
 /// The answer to [`Request::Status`].
 pub(crate) type StatusReply = ClusterStatus;
-
-/// Connections on their way to a worker, each with its descriptor, in order.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Batch {
-    pub(crate) offers: Vec<Offer>,
-}
-
-/// One connection of a batch.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Offer {
-    listener: u8,
-    index: u16,
-    sequence: u64,
-    /// None at a Unix socket's client, who has no name.
-    peer: Option<SocketAddr>,
-}
-
-impl Offer {
-    pub(crate) fn new(listener: u8, ticket: Ticket, peer: Option<SocketAddr>) -> Self {
-        Self { listener, index: ticket.index(), sequence: ticket.sequence(), peer }
-    }
-
-    pub(crate) fn listener(&self) -> u8 {
-        self.listener
-    }
-
-    pub(crate) fn ticket(&self) -> Ticket {
-        Ticket::new(self.index, self.sequence)
-    }
-
-    pub(crate) fn peer(&self) -> Address {
-        self.peer.map_or(Address::Unix(None), Address::Ip)
-    }
-}
 
 pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
     postcard::to_stdvec(message).map_err(|source| Error::Encode { source })
@@ -146,15 +117,8 @@ mod tests {
     fn garbage_from_the_other_side_is_an_error() {
         for length in 0..64 {
             let garbage = vec![0xff; length];
-            drop(decode::<Batch>(&garbage));
             assert!(decode::<ToPrimary>(&garbage).is_err());
             assert!(decode::<Request>(&garbage).is_err());
         }
-    }
-
-    #[test]
-    fn an_announced_length_is_not_believed() {
-        // A batch of 2³⁵ offers, in six bytes.
-        assert!(decode::<Batch>(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01]).is_err());
     }
 }

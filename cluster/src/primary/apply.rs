@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cluster_health::{Probe, VerdictKind};
+use cluster_acceptor::Command;
+use cluster_health::Probe;
 use cluster_ipc::{Frame, Kind};
-use cluster_supervisor::{Action, Event as Life, RollOutcome, WorkerId, WorkerState};
+use cluster_supervisor::{Action, Event as Life, ExitCause, SlotView, WorkerId, WorkerState};
 use rustix::io::Errno;
 
 use super::Core;
 use super::link::Link;
-use crate::Result;
-use crate::acceptor::Command;
 use crate::event::Event;
+use crate::messages;
+use crate::record::{about, record};
 use crate::wire::{self, ToWorker};
+use crate::{Departure, Result};
 
 impl Core {
     /// Carries out decisions until there are none.
@@ -24,7 +26,7 @@ impl Core {
             if let Some(action) = self.supervisor.poll_action() {
                 self.apply(action, now);
             } else if let Some(event) = self.supervisor.poll_event() {
-                self.handle_life(event);
+                self.handle_life(event, now);
             } else if let Some(verdict) = self.monitor.poll_verdict() {
                 self.judge(&verdict, now);
             } else {
@@ -34,12 +36,13 @@ impl Core {
         self.confirm();
         self.pass_over();
         self.steer();
+        self.links.iter().for_each(|(id, link)| self.tasks.set_well(*id, link.may_serve()));
     }
 
     /// Sees to it that connections that come in by a socket of each slot find somebody who accepts them.
     fn steer(&mut self) {
         // When the cluster stops, all of them are the acceptor's.
-        if self.stopping {
+        if self.stopping || self.parting.is_under_way() {
             return;
         }
         let well: BTreeSet<(u8, u32)> = self
@@ -58,33 +61,49 @@ impl Core {
     }
 
     fn apply(&mut self, action: Action, now: Instant) {
+        let id = action.id();
         match action {
             Action::Spawn(id) => self.spawn(id, now),
             Action::Admit(id) => {
+                self.switch.assign(id.slot(), id);
                 self.monitor.insert(id, now);
                 // Ready is what it says when it has started.
                 self.monitor.handle_probe(id, Probe::Startup, Ok(()), now, now);
                 self.readmit(id);
             }
             Action::Withdraw(id) => {
+                messages::hand_back(&self.switch, &self.supervisor, id);
                 self.monitor.remove(id);
                 self.acceptor.command(Command::Withdraw { worker: id });
             }
             Action::AskStop(id) => self.ask_stop(id),
             Action::Signal(id, signal) => {
-                if let Some(link) = self.links.get_mut(&id)
-                    && let Err(error) = link.signal(signal)
-                {
-                    tracing::error!(slot = id.slot(), pid = link.child.pid(), %error, "worker {id} could not be signalled");
+                if let Some(Err(error)) = self.links.get_mut(&id).map(|link| link.signal(signal)) {
+                    let error = format!("it could not be signalled: {}", chain(&error));
+                    self.announce(Event::Error { id, error: error.into() });
                 }
             }
         }
+        self.note(id);
+    }
+
+    /// Lets those who look know of what a worker does now.
+    pub(super) fn note(&mut self, id: WorkerId) {
+        // It is no worker yet; one that is gone is told of by its exit.
+        let is_held = |slot: &SlotView| slot.newest() == id && slot.state() == WorkerState::Held;
+        let held = || self.supervisor.slots().any(|slot| is_held(&slot)).then_some(WorkerState::Held);
+        let state = self.supervisor.worker(id).map(|view| view.state()).or_else(held);
+        let link = self.links.get(&id);
+        let (pid, connected) =
+            (link.map(|link| link.child.pid()), link.is_some_and(|link| !link.disconnected));
+        self.registry.update(id, pid, state.unwrap_or(WorkerState::Stopped), connected);
     }
 
     fn spawn(&mut self, id: WorkerId, now: Instant) {
         match self.bear(id, now) {
             Ok(link) => {
                 self.links.insert(id, link);
+                self.ledger.begin(id);
                 self.supervisor.handle_spawned(id, now);
             }
             Err(error) => {
@@ -98,10 +117,14 @@ impl Core {
 
     fn bear(&mut self, id: WorkerId, now: Instant) -> Result<Link> {
         let release = self.supervisor.release_of(id).unwrap_or_default();
-        let newborn = self.cradle.bear(id, release)?;
-        let board = Arc::clone(&newborn.board);
-        let (link, data) = Link::new(id, newborn, &self.shared, self.reports.clone(), now)?;
-        self.acceptor.command(Command::Attach { worker: id, channel: Box::new(data), board });
+        let newborn = self.cradle.bear(id, release, &self.forks)?;
+        let (pid, board) = (newborn.child.pid(), Arc::clone(&newborn.board));
+        let attendance = self.tasks.attend(id);
+        let (link, data) =
+            Link::new(id, newborn, &self.shared, &self.switch, attendance, self.reports.clone(), now)?;
+        let (slot, generation) = (id.slot(), id.generation());
+        let channel = Box::new(data);
+        self.acceptor.command(Command::Attach { worker: id, slot, generation, pid, channel, board });
         Ok(link)
     }
 
@@ -109,7 +132,9 @@ impl Core {
         let Some(link) = self.links.get(&id) else { return };
         match wire::encode(&ToWorker::Drain) {
             Ok(bytes) => link.send(Frame::new(Kind::Message, 0, bytes)),
-            Err(error) => tracing::error!(slot = id.slot(), %error, "worker {id} could not be asked to stop"),
+            Err(error) => {
+                about!(error, id, link.child.pid(), %error, "worker {id} could not be asked to stop");
+            }
         }
     }
 
@@ -124,14 +149,17 @@ impl Core {
     }
 
     /// Publishes what happened to a worker, and lets go of one that is dead.
-    fn handle_life(&mut self, event: Life) {
+    fn handle_life(&mut self, event: Life, now: Instant) {
         let id = event.worker();
         let pid = id.and_then(|id| self.links.get(&id)).map(|link| link.child.pid());
-        if let Life::GaveUp(_) = event {
-            self.gave_up.push(event.to_string());
-        }
+        self.look_at_life(&event);
         let ready = matches!(event, Life::Ready { .. });
         let exited = matches!(event, Life::Exited { .. });
+        if let Life::Replaced { new, .. } = event {
+            self.ledger.count_replaced(new.slot());
+        }
+        let slot = event.slot();
+        let ends = exited || matches!(event, Life::Stopped { .. } | Life::GaveUp(_));
         self.handle_roll_event(&event);
         let post_mortem = id.filter(|_| exited).and_then(|id| self.post_mortems.remove(&id)).map(Arc::new);
         let failed = matches!(event, Life::SpawnFailed { .. });
@@ -140,17 +168,65 @@ impl Core {
         if ready {
             self.announce_serving();
         }
+        if let Some(id) = id.filter(|_| ready) {
+            self.release_listeners(id.slot(), now);
+        }
         if let Some(id) = id.filter(|_| exited) {
             self.monitor.remove(id);
             self.bury(id);
             self.acceptor.command(Command::Forget { worker: id });
             self.forget_releases();
         }
+        match slot.filter(|_| ends) {
+            Some(slot) if self.is_over(slot) => self.release_all_listeners(slot),
+            // A predecessor may have been the last one who wanted something.
+            Some(slot) => self.release_listeners(slot, now),
+            None => {}
+        }
+    }
+
+    /// Whether nobody lives in this slot, nor will. A worker that has yet to end keeps its ports open, though it takes no more
+    /// connections: another one may be started meanwhile, and nobody who connects is refused.
+    fn is_over(&self, slot: u32) -> bool {
+        let is_wanted = self.supervisor.slots().any(|view| view.slot() == slot && view.is_wanted());
+        !is_wanted && !self.links.keys().any(|id| id.slot() == slot)
+    }
+
+    /// Notes who comes, who does what, and who is gone: before it is told.
+    fn look_at_life(&mut self, event: &Life) {
+        match event {
+            Life::Starting { id, .. } | Life::Held { id } => drop(self.registry.add(*id)),
+            Life::SpawnFailed { id, .. } => return self.registry.remove(*id, Departure::NeverStarted),
+            Life::Exited { id, exit, cause, .. } => {
+                // Whoever goes since it was not asked to: the cluster is no more the one that somebody left empty.
+                self.resting &= cause.is_asked() || *cause == ExitCause::Left;
+                let departure = Departure::new(*exit, *cause, self.registry.was_killed(*id, *exit));
+                return self.registry.remove(*id, departure);
+            }
+            Life::Stopped { slot } => {
+                self.forget_forks();
+                // Whose turn did not come.
+                let supervisor = &self.supervisor;
+                let is_gone = |id: &WorkerId| supervisor.worker(*id).is_none();
+                for id in self.registry.of_slot(*slot).into_iter().filter(is_gone) {
+                    self.registry.remove(id, Departure::NeverStarted);
+                }
+            }
+            Life::GaveUp(_) => {
+                self.resting = false;
+                self.gave_up.push(event.to_string());
+            }
+            _ => {}
+        }
+        if let Some(id) = event.worker() {
+            self.note(id);
+        }
     }
 
     /// Sees to it that nobody is left of a worker that has ended, while others go on.
     fn bury(&mut self, id: WorkerId) {
         let Some(link) = self.links.remove(&id) else { return };
+        self.tasks.forget(id);
         self.unreaped.insert(id, link.child.pid());
         let remains = link.into_remains(self.config.kill_descendants);
         tokio::spawn(remains.sweep(id, self.reports.clone()));
@@ -172,39 +248,14 @@ impl Core {
 
     /// One line in the log, one event to subscribers.
     pub(super) fn announce(&self, event: Event) {
-        match &event {
-            Event::Lifecycle { event: life, pid, .. } => log(life, *pid, &event),
-            Event::Health { id, kind, .. } if *kind != VerdictKind::Recovered => {
-                tracing::warn!(slot = id.slot(), pid = self.pid(*id), "{event}");
-            }
-            Event::LeftBehind { id, .. } => tracing::warn!(slot = id.slot(), "{event}"),
-            Event::Health { id, .. } | Event::Readiness { id, .. } | Event::Listening { id, .. } => {
-                tracing::info!(slot = id.slot(), pid = self.pid(*id), "{event}");
-            }
-            _ => tracing::info!("{event}"),
-        }
+        record(&event, event.worker().and_then(|id| self.pid(id)));
         self.events.publish(event);
     }
 
-    fn pid(&self, id: WorkerId) -> Option<u32> {
-        self.links.get(&id).map(|link| link.child.pid())
-    }
-}
-
-fn log(life: &Life, pid: Option<u32>, event: &Event) {
-    match life {
-        Life::Exited { id, cause, .. } if cause.is_asked() => {
-            tracing::info!(slot = id.slot(), pid, "{event}");
-        }
-        Life::Exited { id, .. } => tracing::warn!(slot = id.slot(), pid, "{event}"),
-        Life::SpawnFailed { id, .. } => tracing::error!(slot = id.slot(), "{event}"),
-        Life::ReplaceFailed { slot, .. } => tracing::warn!(slot, "{event}"),
-        Life::RollFinished { outcome, .. } if *outcome != RollOutcome::Completed => tracing::warn!("{event}"),
-        Life::BackingOff { slot, .. } => tracing::info!(slot, "{event}"),
-        Life::GaveUp(given_up) => tracing::error!(slot = given_up.slot(), "{event}"),
-        Life::Spawned { id } | Life::Online { id } => tracing::debug!(slot = id.slot(), pid, "{event}"),
-        Life::Ready { id } | Life::Stopping { id, .. } => tracing::info!(slot = id.slot(), pid, "{event}"),
-        _ => tracing::info!("{event}"),
+    /// The process that a worker has, or had if it has ended and is not reaped yet.
+    pub(super) fn pid(&self, id: WorkerId) -> Option<u32> {
+        let link = self.links.get(&id).map(|link| link.child.pid());
+        link.or_else(|| self.unreaped.get(&id).copied())
     }
 }
 

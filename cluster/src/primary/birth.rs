@@ -1,4 +1,4 @@
-//! Starting a worker: three socket pairs, a board, the Welcome, the process; in this order.
+//! Starting a worker: four socket pairs, a board, the Welcome, the process; in this order.
 
 use std::io::{PipeReader, PipeWriter};
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::{Channel, Socket, Welcome};
 use cluster_supervisor::Release;
 use cluster_supervisor::WorkerId;
-use cluster_supervisor::os::{Autopsy, Capture, Child, ChildSpec, Stdio, Stream, Tree};
+use cluster_supervisor::os::{Autopsy, Capture, Child, Stdio, Stream, Tree};
 
+use super::forks::Forks;
 use super::releases::Releases;
 use crate::builder::Builder;
 use crate::wire::{self, Greeting};
@@ -25,7 +26,8 @@ pub(super) struct Cradle {
     pub(super) releases: Releases,
     /// What reads their output, if something does.
     capture: Option<Capture<WorkerId>>,
-    spec: ChildSpec,
+    /// Where their output goes.
+    printed: Stdio,
     greeting: Greeting,
     /// Each worker holds a copy of the reading end, and nobody but this process the other: it ends when this process does.
     lifeline: PipeReader,
@@ -41,45 +43,53 @@ pub(super) struct Newborn {
     pub(super) control: Channel,
     pub(super) data: Channel,
     pub(super) state: Socket,
+    pub(super) messages: Socket,
     pub(super) board: Arc<PrimaryBoard>,
 }
 
 impl Cradle {
     /// Pins the executable.
     pub(super) fn new(config: &mut Builder, open_files: u64) -> Result<Self> {
-        let releases = Releases::new(config.exec.take())?;
-        let args = config.args.take().unwrap_or_else(|| std::env::args_os().skip(1).collect());
-        let spec = ChildSpec::new(releases.get(Release::default()).ok_or(Error::Ended)?).args(args);
-        let spec = config.env.drain(..).fold(spec, |spec, (key, value)| spec.env(key, value));
+        let mut settings = std::mem::take(&mut config.settings);
+        settings.args.get_or_insert_with(|| std::env::args_os().skip(1).collect());
+        let releases = Releases::new(&settings)?;
         let (printed, capture) = std::mem::take(&mut config.output).start()?;
-        let spec = spec.stdout(printed.clone()).stderr(printed);
         let (lifeline, end) = std::io::pipe().map_err(Error::os("make the lifeline"))?;
         let greeting = Greeting {
             slot: 0,
             generation: 0,
             heartbeat: config.checks.heartbeat_expected().beats_every(),
-            linger: config.linger,
+            deadlines: config.deadlines(),
             orphan_timeout: config.orphan_timeout,
             open_files,
             connections: config.limits.worker,
+            descriptors: Vec::new(),
         };
-        Ok(Self { releases, capture, spec, greeting, lifeline, _lifeline_end: end })
+        Ok(Self { releases, capture, printed, greeting, lifeline, _lifeline_end: end })
     }
 
     /// Starts a worker. The Welcome is written before the process exists, so it is the first thing the worker reads.
-    pub(super) fn bear(&mut self, id: WorkerId, release: Release) -> Result<Newborn> {
+    pub(super) fn bear(&mut self, id: WorkerId, release: Release, forks: &Forks) -> Result<Newborn> {
         // All that a worker may be started with are held until nobody may be.
-        let executable = self.releases.get(release).ok_or(Error::Ended)?;
+        let pinned = self.releases.get(release).ok_or(Error::Ended)?;
+        let settings = forks.settings(id.slot(), pinned);
+        let spec = settings.spec(Arc::clone(&pinned.executable), &self.printed);
         let (control, childs_control) = Socket::pair()?;
         let (data, childs_data) = Socket::pair()?;
         let (state, childs_state) = Socket::pair()?;
+        let (messages, childs_messages) = Socket::pair()?;
         let (board, memory) = PrimaryBoard::create()?;
         let lifeline = self.lifeline.try_clone().map_err(Error::os("duplicate the lifeline"))?;
         (self.greeting.slot, self.greeting.generation) = (id.slot(), id.generation());
+        self.greeting.descriptors = settings.descriptors.names();
         let payload = wire::encode(&self.greeting)?;
 
         let mut control = Channel::new(control);
-        let descriptors = vec![childs_data.into_fd(), memory, lifeline.into(), childs_state.into_fd()];
+        let [data_end, state_end, messages_end] =
+            [childs_data, childs_state, childs_messages].map(Socket::into_fd);
+        let mut descriptors = vec![data_end, memory, lifeline.into(), state_end, messages_end];
+        let extra = settings.descriptors.duplicate();
+        descriptors.extend(extra.map_err(Error::os("duplicate a descriptor for a worker"))?);
         control
             .try_send(Welcome::frame(std::process::id(), payload, descriptors))
             .map_err(|_| Error::Ipc(cluster_ipc::Error::Malformed { what: "Welcome: it is too large" }))?;
@@ -91,13 +101,13 @@ impl Cradle {
                 source,
             });
         }
-        let spec = self.spec.clone().run(executable).stdin(Stdio::from(childs_control.into_fd()));
+        let spec = spec.stdin(Stdio::from(childs_control.into_fd()));
         let mut child = spec.spawn()?;
         match self.watch(id, &mut child) {
             Ok(tree) => {
                 let autopsy = Autopsy::begin(&child);
                 let (data, board) = (Channel::new(data), Arc::new(board));
-                Ok(Newborn { child, autopsy, tree, control, data, state, board })
+                Ok(Newborn { child, autopsy, tree, control, data, state, messages, board })
             }
             // Nobody could look after it.
             Err(error) => {

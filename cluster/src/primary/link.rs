@@ -1,5 +1,6 @@
 //! One worker, as the primary holds it, and the task that listens to it.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,9 @@ use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::{Channel, Readable};
 use cluster_ipc::{Error, Frame, Kind};
 use cluster_supervisor::os::{Autopsy, Child, Death, Tree};
-use cluster_supervisor::{Exit, StopSignal, WorkerId};
+use cluster_supervisor::{Counted, Exit, StopSignal, WorkerId};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -19,6 +22,9 @@ use super::remains::{Remains, Swept};
 use super::shared::Shared;
 use super::vitals::Vitals;
 use crate::Result;
+use crate::messages::{self, Switch};
+use crate::record::about;
+use crate::tasks::Attendance;
 
 /// Frames that may wait for one worker's task: answers to at most [`UNANSWERED`] requests, and the wish that it drains.
 const OUTGOING: usize = 64;
@@ -40,8 +46,10 @@ const EXIT_GRACE: Duration = Duration::from_secs(1);
 pub(super) enum Report {
     /// It sent a frame.
     Frame(WorkerId, Frame<OwnedFd>),
-    /// Its channel has ended or broken, and it has not exited.
-    ChannelLost(WorkerId, Error),
+    /// Its channel has ended or broken; it may be about to exit.
+    Disconnected(WorkerId, Error),
+    /// The same, and it has not exited.
+    ChannelLost(WorkerId, String),
     /// It has exited; all it had sent was reported before. It has yet to be reaped.
     Exited(WorkerId),
     /// Its memory was measured closely; `None` if that can't be had.
@@ -53,6 +61,7 @@ pub(super) enum Report {
 /// A living worker. Dropping it stops listening to it, no more.
 #[derive(Debug)]
 pub(super) struct Link {
+    id: WorkerId,
     pub(super) child: Child,
     tree: Tree,
     autopsy: Autopsy,
@@ -64,6 +73,8 @@ pub(super) struct Link {
     pub(super) capacity: u32,
     /// How often it had beaten when that was looked at last.
     pub(super) beats: u64,
+    /// When it was seen to have beaten.
+    pub(super) heard: Option<Instant>,
     /// It does not beat.
     pub(super) silent: bool,
     /// It exceeds a limit that makes it suspect, or fails its requests.
@@ -74,23 +85,28 @@ pub(super) struct Link {
     pub(super) vitals: Vitals,
     /// It says that it can't take work.
     pub(super) unready: bool,
+    /// Its channel has ended.
+    pub(super) disconnected: bool,
     /// What it counts, as it said last.
     pub(super) gauges: Vec<(Quantity, f64)>,
     /// Why it has to go, if a verdict says so.
     pub(super) reason: Option<Arc<str>>,
+    /// How often it has asked for each listener and not dropped it.
+    pub(super) asked: BTreeMap<u8, u32>,
     /// The listeners that it accepts on, as far as it said.
     pub(super) listeners: Classes,
     outgoing: mpsc::Sender<Frame<OwnedFd>>,
     _task: Task,
     _state: Task,
+    _messages: Task,
 }
 
 /// Ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Task(AbortHandle);
+pub(crate) struct Task(AbortHandle);
 
 impl Task {
-    pub(super) fn new<T>(task: &JoinHandle<T>) -> Self {
+    pub(crate) fn new<T>(task: &JoinHandle<T>) -> Self {
         Self(task.abort_handle())
     }
 }
@@ -108,17 +124,20 @@ impl Link {
         id: WorkerId,
         newborn: Newborn,
         shared: &Shared,
+        switch: &Switch,
+        attendance: Attendance,
         reports: mpsc::Sender<Report>,
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {
-        let Newborn { child, autopsy, tree, control, data, state, board } = newborn;
+        let Newborn { child, autopsy, tree, control, data, state, messages, board } = newborn;
         let watched = || -> Result<_> {
-            let vitals = Vitals::of(child.pid(), child.try_clone_pidfd()?);
+            let vitals = Vitals::of(id, child.pid(), child.try_clone_pidfd()?);
             let pidfd = Readable::new(child.try_clone_pidfd()?)?;
-            let state = shared.serve(id, state)?;
-            Ok((pidfd, Channel::new(control.max_frame(MAX_FRAME))?, vitals, state))
+            let state = shared.serve(id, child.pid(), state)?;
+            let endpoint = messages::primary_end(messages, child.try_clone_pidfd()?)?;
+            Ok((pidfd, Channel::new(control.max_frame(MAX_FRAME))?, vitals, state, endpoint))
         };
-        let (pidfd, control, vitals, state) = match watched() {
+        let (pidfd, control, vitals, state, endpoint) = match watched() {
             Ok(watched) => watched,
             Err(error) => {
                 child.kill_and_reap()?;
@@ -126,8 +145,23 @@ impl Link {
             }
         };
         let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let task = Task::new(&tokio::spawn(attend(id, control, pidfd, queue, reports)));
+        let attached = switch.attach(id, endpoint);
+        let letters = tokio::spawn(async move {
+            let error = attached.await;
+            // Otherwise not all that it sent could be read.
+            if matches!(error, Error::PeerGone) {
+                attendance.end();
+            }
+            error
+        });
+        if switch.holder(id.slot()).is_none() {
+            switch.assign(id.slot(), id);
+        }
+        let messages = Task::new(&letters);
+        let task =
+            Task::new(&tokio::spawn(attend((id, child.pid()), control, pidfd, queue, letters, reports)));
         let link = Self {
+            id,
             child,
             tree,
             autopsy,
@@ -136,19 +170,37 @@ impl Link {
             started: now,
             capacity: 1,
             beats: 0,
+            heard: None,
             silent: false,
             unwell: false,
             passed_over: false,
             vitals,
             unready: false,
+            disconnected: false,
             gauges: Vec::new(),
             reason: None,
+            asked: BTreeMap::new(),
             listeners: Classes::none(),
             outgoing,
             _task: task,
             _state: state,
+            _messages: messages,
         };
         Ok((link, data))
+    }
+
+    /// What it has counted so far.
+    pub(super) fn counted(&self) -> Counted {
+        let figures = self.board.figures();
+        Counted::new(figures.taken, figures.requests, figures.errors).counters(self.board.counters())
+    }
+
+    /// What its application said last, by its names.
+    pub(super) fn gauges(&self) -> impl Iterator<Item = (String, f64)> {
+        self.gauges.iter().filter_map(|(quantity, value)| match quantity {
+            Quantity::Gauge(name) => Some((name.to_string(), *value)),
+            _ => None,
+        })
     }
 
     /// Whether it may be given connections.
@@ -167,6 +219,20 @@ impl Link {
         // So that those below it are known when it has ended. Without it some may not be found, no more.
         let _ = self.tree.look();
         Ok(self.child.signal(signal)?)
+    }
+
+    /// Sends any signal to its process. Returns whether that is there still.
+    pub(super) fn kill(&mut self, signal: Signal) -> Result<bool> {
+        let stop =
+            [StopSignal::Term, StopSignal::Kill].into_iter().find(|stop| stop.number() == signal.as_raw());
+        self.sent = stop.or(self.sent);
+        // As above.
+        let _ = self.tree.look();
+        match pidfd_send_signal(&self.child, signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(crate::Error::os("send a signal to a worker")(errno)),
+        }
     }
 
     /// How it ended, without reaping it; `None` while a debugger holds it.
@@ -192,7 +258,8 @@ impl Link {
     /// Sends a frame, unless the worker reads so little that too many wait already.
     pub(super) fn send(&self, frame: Frame<OwnedFd>) {
         if self.outgoing.try_send(frame).is_err() {
-            tracing::warn!(pid = self.child.pid(), "a message to a worker was lost: it does not read");
+            let id = self.id;
+            about!(warn, id, self.child.pid(), "a message to worker {id} was lost: it does not read");
         }
     }
 }
@@ -200,10 +267,11 @@ impl Link {
 /// Reports what the worker sends until it exits. A report waits for the primary's loop: a worker that floods is slowed
 /// down, nothing piles up.
 async fn attend(
-    id: WorkerId,
+    (id, pid): (WorkerId, u32),
     mut channel: Channel,
     pidfd: Readable,
     mut queue: mpsc::Receiver<Frame<OwnedFd>>,
+    letters: JoinHandle<Error>,
     reports: mpsc::Sender<Report>,
 ) {
     let mut unanswered = 0_usize;
@@ -223,7 +291,7 @@ async fn attend(
             Some(frame) = queue.recv() => {
                 unanswered = unanswered.saturating_sub(usize::from(frame.kind() == Kind::Reply));
                 if let Err(error) = channel.try_send(frame) {
-                    tracing::warn!(worker = %id, %error, "a message to a worker was lost");
+                    about!(warn, id, pid, %error, "a message to worker {id} was lost");
                 }
             }
             _ = pidfd.readable() => break None,
@@ -241,11 +309,17 @@ async fn attend(
         }
         // An exiting process closes its channel a moment before its pidfd tells: exit is the one signal of death.
         Some(error) => {
+            let lost = error.to_string();
+            if reports.send(Report::Disconnected(id, error)).await.is_err() {
+                return;
+            }
             if tokio::time::timeout(EXIT_GRACE, pidfd.readable()).await.is_err() {
-                let _ = reports.send(Report::ChannelLost(id, error)).await;
+                let _ = reports.send(Report::ChannelLost(id, lost)).await;
                 let _ = pidfd.readable().await;
             }
         }
     }
+    // The messages that it sent come before its end, unless somebody here takes none.
+    let _ = tokio::time::timeout(EXIT_GRACE, letters).await;
     let _ = reports.send(Report::Exited(id)).await;
 }

@@ -12,43 +12,57 @@
 mod answer;
 mod apply;
 mod birth;
+mod forks;
 mod handle;
 mod link;
 mod orphans;
+mod parting;
 mod releases;
 mod remains;
 mod report;
 mod rolls;
+mod roster;
 mod shared;
 mod turns;
 mod vitals;
 mod wellbeing;
+mod worker_events;
+mod worker_handle;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cluster_acceptor::{Acceptor, Command, Listeners, Settings};
 use cluster_health::Monitor;
 use cluster_shared_state::tokio::Follower;
 use cluster_supervisor::os::{Death, Orphans};
-use cluster_supervisor::{Exit, Supervisor, WorkerId, os};
+use cluster_supervisor::{Exit, Ledger, Supervisor, WorkerId, os};
 use tokio::sync::{mpsc, oneshot};
 
 use self::birth::Cradle;
+use self::forks::Forks;
 use self::handle::Order;
 pub use self::handle::{Handle, RollReport};
+#[cfg(feature = "test-util")]
+pub(crate) use self::link::Task;
 use self::link::{Link, Report};
+use self::parting::Parting;
 use self::remains::Swept;
 use self::rolls::Waiting;
-pub(crate) use self::shared::client;
-use self::shared::{Own, Shared};
+use self::roster::{Registry, Roster};
+pub(crate) use self::shared::{Own, Shared, client};
 use self::turns::Turns;
-use crate::acceptor::{self, Acceptor, Command};
+pub use self::worker_events::WorkerEvents;
+pub use self::worker_handle::WorkerHandle;
 use crate::builder::Builder;
 use crate::event::{Event, Events, Publisher};
-use crate::listeners::Listeners;
+use crate::messages::Switch;
 use crate::post_mortem::PostMortem;
+use crate::record::about;
+use crate::reporting::Reporting;
 use crate::signals::Signals;
+use crate::tasks::{Inbox, Pool};
 use crate::{Error, Result};
 
 /// Reports of workers that may wait for the loop; the rest waits in the workers' channels.
@@ -64,9 +78,9 @@ const REAP_AGAIN: Duration = Duration::from_millis(10);
 /// worker being started.
 const SPARE_DESCRIPTORS: u64 = 16;
 
-/// Descriptors per worker: control channel, data channel, shared state, three for its process, four to measure it, two for its output, with
+/// Descriptors per worker: control channel, data channel, shared state, messages, four for its process, four to measure it, two for its output, with
 /// room for its successor.
-const DESCRIPTORS_PER_WORKER: u64 = 26;
+const DESCRIPTORS_PER_WORKER: u64 = 30;
 
 /// The primary, before it [runs](Self::run).
 #[derive(Debug)]
@@ -78,6 +92,8 @@ pub struct Primary {
     orders: mpsc::Receiver<Order>,
     /// Keeps its own replica of the shared state.
     follower: Follower,
+    switch: Switch,
+    tasks: Inbox,
 }
 
 impl Primary {
@@ -86,8 +102,12 @@ impl Primary {
         config.strategy = crate::builder::Choice::Custom(config.strategy.resolve()?);
         let (sender, orders) = mpsc::channel(ORDERS);
         let (own, follower) = Own::new();
-        let handle = Handle::new(sender, own);
-        Ok(Self { config: Box::new(config), events: Publisher::new(), handle, orders, follower })
+        let (switch, events) = (Switch::new(), Publisher::new());
+        config.tasks.resolve()?;
+        let tasks = Pool::open(&switch.port());
+        let roster = Roster::new(config.settings.clone());
+        let handle = Handle::new(sender, own, switch.port(), events.downgrade(), roster);
+        Ok(Self { config: Box::new(config), events, handle, orders, follower, switch, tasks })
     }
 
     /// Subscribes to the events. Do so before [`run`](Self::run) to see all of them.
@@ -105,6 +125,9 @@ impl Primary {
     /// gracefully: what has connected is still handed out (for at most the linger time), workers drain, each within its
     /// deadline. A second signal ends all at once.
     ///
+    /// It also ends when all workers have ended by themselves and none is restarted; but not when they were asked to leave by a [`Handle`]: then it
+    /// waits for others to be [forked](Handle::fork).
+    ///
     /// If the future is dropped, the workers see their primary gone: they drain and end.
     ///
     /// # Errors
@@ -113,7 +136,11 @@ impl Primary {
     pub async fn run(self) -> Result<()> {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let shared = Shared::new(seed(), self.config.state, self.handle.own(), self.follower);
-        let (mut core, acceptor_ended) = Core::new(*self.config, self.events, reports, shared)?;
+        let tasks = Pool::new(self.switch.port(), self.config.tasks.clone(), self.tasks, self.handle.desk());
+        let roster = self.handle.roster();
+        let (mut core, acceptor_ended) =
+            Core::new(*self.config, self.events, reports, shared, self.switch, tasks, roster)?;
+        self.handle.messages().settle();
         let children = core.watch_orphans()?;
         let signals = core.signals()?;
         core.start(Instant::now());
@@ -121,6 +148,9 @@ impl Primary {
             Turns { inbox, orders: self.orders, acceptor_ended, signals, children, closing: None };
         loop {
             core.settle(Instant::now());
+            if core.finish_parting(Instant::now()) {
+                continue;
+            }
             if core.is_done() {
                 core.cradle.close();
                 return core.outcome();
@@ -135,11 +165,19 @@ struct Core {
     config: Builder,
     supervisor: Supervisor,
     monitor: Monitor<WorkerId>,
+    /// What is counted over all lives.
+    ledger: Ledger,
+    started: Instant,
+    reporting: Reporting,
     /// When the workers are measured next.
     next_sample: Option<Instant>,
-    acceptor: Acceptor,
+    acceptor: Acceptor<WorkerId>,
     cradle: Cradle,
     shared: Shared,
+    /// Passes on messages.
+    switch: Switch,
+    /// Spreads tasks.
+    tasks: Pool,
     listeners: Listeners,
     links: BTreeMap<WorkerId, Link>,
     reports: mpsc::Sender<Report>,
@@ -158,6 +196,14 @@ struct Core {
     orphans: Option<Orphans>,
     /// Who waits for the end of a roll, or for the successor of one worker.
     waiting: Waiting,
+    /// Who lives, for those who look.
+    registry: Registry,
+    /// What single slots are started with.
+    forks: Forks,
+    /// That all leave and the primary goes on.
+    parting: Parting,
+    /// It is somebody's wish that there are none: more may be forked.
+    resting: bool,
 }
 
 impl Core {
@@ -166,26 +212,33 @@ impl Core {
         events: Publisher,
         reports: mpsc::Sender<Report>,
         shared: Shared,
+        switch: Switch,
+        tasks: Pool,
+        roster: &Roster,
     ) -> Result<(Self, oneshot::Receiver<()>)> {
         let limit_before = os::raise_open_files()?;
         let strategy = std::mem::replace(&mut config.strategy, crate::builder::Choice::Named(String::new()));
-        let settings = acceptor::Settings {
-            strategy: strategy.resolve()?,
-            window: config.window,
-            batch: config.batch,
-            limits: config.limits,
-            key: config.key.clone(),
-            peek: config.peek,
-            held: held(config.workers),
-        };
+        let settings = Settings::boxed(strategy.resolve()?)
+            .window(config.window)
+            .batch(config.batch)
+            .max_connections(config.limits.cluster)
+            .when_full(config.limits.when_full)
+            .key(config.key.clone())
+            .peek(config.peek)
+            .held(held(config.workers));
         let (acceptor, ended) = Acceptor::start(settings)?;
         let core = Self {
-            supervisor: Supervisor::new(config.policy.clone(), seed()),
+            supervisor: Supervisor::new(config.policy.clone().stop(config.stop_sequence()), seed()),
             monitor: Monitor::new(config.checks.clone().seed(seed())),
+            ledger: Ledger::new(),
+            started: Instant::now(),
+            reporting: std::mem::take(&mut config.reporting),
             next_sample: None,
             acceptor,
             cradle: Cradle::new(&mut config, limit_before.soft())?,
             shared,
+            switch,
+            tasks,
             listeners: Listeners::new(config.mode),
             links: BTreeMap::new(),
             reports,
@@ -198,6 +251,10 @@ impl Core {
             unreaped: BTreeMap::new(),
             orphans: None,
             waiting: Waiting::default(),
+            registry: Registry::new(roster.clone()),
+            forks: Forks::default(),
+            parting: Parting::default(),
+            resting: config.workers == 0,
             config,
         };
         Ok((core, ended))
@@ -217,13 +274,21 @@ impl Core {
     }
 
     fn start(&mut self, now: Instant) {
+        self.announce_setup(self.supervisor.release());
         for _ in 0..self.config.workers {
             self.supervisor.start(now);
         }
         self.next_sample = now.checked_add(self.config.sample_every);
+        self.reporting.start(now);
     }
 
     fn is_done(&self) -> bool {
+        let stays = self.resting || self.parting.is_under_way();
+        self.is_empty() && (self.stopping || !stays)
+    }
+
+    /// Nobody lives, nobody is to come, and nobody is to be reaped.
+    fn is_empty(&self) -> bool {
         self.supervisor.is_done() && self.unreaped.is_empty()
     }
 
@@ -237,14 +302,27 @@ impl Core {
     fn handle_report(&mut self, report: Report, now: Instant) {
         match report {
             Report::Frame(id, frame) => self.handle_frame(id, &frame, now),
+            Report::Disconnected(id, error) => self.handle_disconnected(id, &error),
             Report::ChannelLost(id, error) => {
-                tracing::warn!(slot = id.slot(), %error, "the channel of worker {id} is lost");
+                about!(warn, id, self.pid(id), error, "the channel of worker {id} is lost");
                 self.supervisor.handle_channel_lost(id, now);
             }
             Report::Exited(id) => self.handle_exited(id, now),
             Report::Swept(id, swept) => self.handle_swept(id, swept),
             Report::Confirmed(id, bytes) => self.handle_confirmed(id, bytes, now),
         }
+    }
+
+    /// Its channel has ended, which may be since it is ending.
+    fn handle_disconnected(&mut self, id: WorkerId, error: &cluster_ipc::Error) {
+        let Some(link) = self.links.get_mut(&id).filter(|link| !link.disconnected) else { return };
+        link.disconnected = true;
+        self.note(id);
+        if !matches!(error, cluster_ipc::Error::PeerGone) {
+            let error = format!("its channel broke: {}", apply::chain(error));
+            self.announce(Event::Error { id, error: error.into() });
+        }
+        self.announce(Event::Disconnected { id });
     }
 
     fn handle_exited(&mut self, id: WorkerId, now: Instant) {
@@ -265,7 +343,7 @@ impl Core {
                 return;
             }
             Err(error) => {
-                tracing::error!(slot = id.slot(), %error, "the end of worker {id} can't be explained");
+                about!(error, id, link.child.pid(), %error, "the end of worker {id} can't be explained");
                 Death::new(link.try_reap().unwrap_or(Exit::Code(-1)))
             }
         };
@@ -273,8 +351,13 @@ impl Core {
     }
 
     fn handle_death(&mut self, id: WorkerId, death: Death, now: Instant) {
+        // Somebody else may hold a copy of its end.
+        self.handle_disconnected(id, &cluster_ipc::Error::PeerGone);
         self.shared.gone(id);
         let figures = self.links.get(&id).map(|link| self.status_of(id, link, now));
+        if let Some(link) = self.links.get(&id) {
+            self.ledger.end(id, &link.counted());
+        }
         if let Some(figures) = figures {
             let last_words = self.cradle.last_words(id);
             let reason = self.links.get(&id).and_then(|link| link.reason.clone());
@@ -285,27 +368,38 @@ impl Core {
 
     /// Nobody is left of a worker, as far as we can see to that.
     fn handle_swept(&mut self, id: WorkerId, swept: Swept) {
-        self.unreaped.remove(&id);
         let Swept { found, left } = swept;
         if found > 0 {
             self.announce(Event::LeftBehind { id, killed: found.saturating_sub(left), left });
         }
+        self.unreaped.remove(&id);
     }
 
     fn handle_order(&mut self, order: Order, now: Instant) {
         match order {
+            Order::Fork(..) | Order::Scale(_) if self.parting.is_under_way() => self.parting.put_off(order),
+            Order::Fork(fork, reply) => self.handle_fork(*fork, reply, now),
+            Order::Stop(id) => {
+                self.resting = true;
+                self.supervisor.stop(id, now);
+            }
             // Whoever asked may have stopped waiting.
-            Order::Fork(reply) => drop(reply.send(self.supervisor.start(now))),
-            Order::Stop(id) => self.supervisor.stop(id, now),
+            Order::Kill(id, signal, reply) => drop(reply.send(self.handle_kill(id, signal))),
+            Order::Setup(changes, reply) => drop(reply.send(self.handle_setup(&changes))),
             Order::Restart(slot, reply) => self.handle_restart(slot, reply, now),
-            Order::Scale(workers) if !self.stopping => self.supervisor.scale(workers, now),
+            Order::Scale(workers) if !self.stopping => {
+                self.resting = workers == 0;
+                self.scale(workers, now);
+            }
             Order::Scale(_) => {}
             Order::Roll(anew, reply) => self.handle_roll(anew, reply, now),
             Order::Pause(reply) => drop(reply.send(self.supervisor.pause_roll())),
             Order::Resume(reply) => drop(reply.send(self.supervisor.resume_roll(now))),
             Order::Abort => self.supervisor.abort_roll(now),
             Order::Status(reply) => drop(reply.send(self.status(now))),
-            Order::Shutdown => {}
+            Order::BalancerStatus(reply) => self.acceptor.command(Command::Status { reply }),
+            // Taken by the loop, which waits for what follows.
+            Order::Disconnect(_) | Order::Shutdown => {}
         }
     }
 
@@ -318,12 +412,7 @@ impl Core {
         }
         self.stopping = true;
         self.announce(Event::ShuttingDown);
-        let (done, closed) = oneshot::channel();
-        for orphan in self.listeners.leftovers() {
-            self.acceptor.command(Command::Orphan(orphan));
-        }
-        self.acceptor.command(Command::Close { within: self.config.linger, done });
-        Some(closed)
+        Some(self.close())
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -332,9 +421,11 @@ impl Core {
         if self.next_sample.is_some_and(|at| at <= now) {
             self.sample(now);
         }
+        self.tell_regularly(now);
         // First: a successor whose time is over is judged by what it did in that time.
         self.report_figures(now);
         self.supervisor.handle_timeout(now);
+        self.close_listeners(self.config.linger, now);
         if self.orphans.as_ref().and_then(Orphans::poll_timeout).is_some_and(|due| due <= now) {
             self.look_after_orphans(now);
         }
@@ -359,8 +450,9 @@ impl Core {
 
     fn next_deadline(&self) -> Option<Instant> {
         let orphans = self.orphans.as_ref().and_then(Orphans::poll_timeout);
-        let own = [self.supervisor.poll_timeout(), self.monitor.poll_timeout(), self.next_sample];
-        own.into_iter().chain([orphans]).flatten().min()
+        let listeners = self.listeners.poll_timeout(self.config.linger);
+        let own = [self.supervisor.poll_timeout(), self.monitor.poll_timeout(), self.next_sample, listeners];
+        own.into_iter().chain([orphans, self.reporting.poll_timeout()]).flatten().min()
     }
 }
 

@@ -1,29 +1,31 @@
-//! Which executable belongs to which release.
+//! Which executable and which settings belong to which release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cluster_supervisor::Release;
 use cluster_supervisor::os::Executable;
 
-use crate::{Error, Result};
+use crate::{Error, Result, Settings};
 
-/// The executables that workers run or may run again, each held open. All are of one path, at different times.
+/// What workers run or may run again: executables, each held open, with the settings that they are started with. A worker keeps its release
+/// over restarts, so whatever changes is for those that are forked later, or rolled to it.
 #[derive(Debug)]
 pub(super) struct Releases {
-    path: PathBuf,
     pinned: BTreeMap<Release, Pinned>,
     next: u32,
 }
 
-#[derive(Debug)]
-struct Pinned {
-    executable: Arc<Executable>,
+/// What workers of a release are started as.
+#[derive(Clone, Debug)]
+pub(super) struct Pinned {
+    pub(super) executable: Arc<Executable>,
     /// What the file was when it was opened; `None` if that can't be told.
     file: Option<File>,
+    pub(super) settings: Arc<Settings>,
 }
 
 /// Device, inode, size, and when it was written: what tells a file from the one that was there before.
@@ -58,41 +60,68 @@ fn warn_of_script(executable: &Executable) {
     }
 }
 
-impl Releases {
-    /// The first release is what runs now, or is at `path`.
-    pub(super) fn new(path: Option<PathBuf>) -> Result<Self> {
-        let is_own = path.is_none();
-        let executable = match path {
-            Some(path) => Executable::open(path)?,
-            None => Executable::current()?,
-        };
-        // That of the program that runs now, which is not the one at its path if that was replaced meanwhile.
-        let file = look_at(if is_own { Path::new("/proc/self/exe") } else { executable.path() });
+impl Pinned {
+    /// What is at `path`.
+    fn open(path: &Path, settings: &Settings) -> Result<Self> {
+        let file = look_at(path);
+        Ok(Self::new(Executable::open(path)?, file, settings))
+    }
+
+    /// What runs now, which is not the one at its path if that was replaced meanwhile.
+    fn current(settings: &Settings) -> Result<Self> {
+        let file = look_at(Path::new("/proc/self/exe"));
+        Ok(Self::new(Executable::current()?, file, settings))
+    }
+
+    fn new(executable: Executable, file: Option<File>, settings: &Settings) -> Self {
         warn_of_script(&executable);
-        let path = executable.path().to_owned();
-        let pinned =
-            BTreeMap::from([(Release::default(), Pinned { executable: Arc::new(executable), file })]);
-        Ok(Self { path, pinned, next: 1 })
+        let settings = Settings { exec: Some(executable.path().to_owned()), ..settings.clone() };
+        Self { executable: Arc::new(executable), file, settings: Arc::new(settings) }
+    }
+}
+
+impl Releases {
+    /// The first release is what runs now, or what the settings name.
+    pub(super) fn new(settings: &Settings) -> Result<Self> {
+        let first = match &settings.exec {
+            Some(path) => Pinned::open(path, settings)?,
+            None => Pinned::current(settings)?,
+        };
+        Ok(Self { pinned: BTreeMap::from([(Release::default(), first)]), next: 1 })
     }
 
-    /// What a worker of this release is started from.
-    pub(super) fn get(&self, release: Release) -> Option<Arc<Executable>> {
-        self.pinned.get(&release).map(|pinned| Arc::clone(&pinned.executable))
+    /// What a worker of this release is started as.
+    pub(super) fn get(&self, release: Release) -> Option<&Pinned> {
+        self.pinned.get(&release)
     }
 
-    /// Opens what is at the path now. `None` if that is what `current` runs.
+    /// Opens what is at the path of `current` now. `None` if that is what it runs.
     pub(super) fn open_anew(&mut self, current: Release) -> Result<Option<Release>> {
-        let file = look_at(&self.path);
-        let known = self.pinned.get(&current).and_then(|pinned| pinned.file);
-        if file.is_some() && file == known {
+        let known = self.pinned.get(&current).ok_or(Error::Ended)?;
+        let path = known.executable.path();
+        if known.file.is_some() && known.file == look_at(path) {
             return Ok(None);
         }
-        let executable = Executable::open(self.path.clone()).map_err(Error::from)?;
-        warn_of_script(&executable);
+        let opened = Pinned::open(path, &known.settings)?;
+        Ok(Some(self.add(opened)))
+    }
+
+    /// Changes the settings of `current`. What is named to be run is opened.
+    pub(super) fn change(&mut self, current: Release, changes: &Settings) -> Result<Release> {
+        let known = self.pinned.get(&current).ok_or(Error::Ended)?;
+        let settings = changes.over(&known.settings);
+        let changed = match &changes.exec {
+            Some(path) => Pinned::open(path, &settings)?,
+            None => Pinned { settings: Arc::new(settings), ..known.clone() },
+        };
+        Ok(self.add(changed))
+    }
+
+    fn add(&mut self, pinned: Pinned) -> Release {
         let release = Release::new(self.next);
         self.next = self.next.wrapping_add(1);
-        self.pinned.insert(release, Pinned { executable: Arc::new(executable), file });
-        Ok(Some(release))
+        self.pinned.insert(release, pinned);
+        release
     }
 
     /// Lets go of all others.

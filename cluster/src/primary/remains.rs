@@ -7,6 +7,7 @@ use cluster_supervisor::os::{Child, Tree};
 use tokio::sync::mpsc;
 
 use super::link::Report;
+use crate::record::about;
 
 /// How soon a tree that is being killed is looked at again.
 const ROUND: Duration = Duration::from_millis(5);
@@ -35,19 +36,20 @@ impl Remains {
     /// Kills whoever is left, reaps the child, and reports.
     pub(super) async fn sweep(self, id: WorkerId, reports: mpsc::Sender<Report>) {
         let Self { mut child, tree } = self;
+        let pid = child.pid();
         let swept = match tree {
-            Some(tree) => chase(id, tree).await,
+            Some(tree) => chase(id, pid, tree).await,
             None => Swept::default(),
         };
         if let Err(error) = child.try_reap() {
-            tracing::error!(slot = id.slot(), %error, "worker {id} could not be reaped");
+            about!(error, id, pid, %error, "worker {id} could not be reaped");
         }
         // The primary may have ended meanwhile.
         let _ = reports.send(Report::Swept(id, swept)).await;
     }
 }
 
-async fn chase(id: WorkerId, mut tree: Tree) -> Swept {
+async fn chase(id: WorkerId, pid: u32, mut tree: Tree) -> Swept {
     let give_up = Instant::now() + CHASE;
     let mut swept = Swept::default();
     loop {
@@ -69,7 +71,7 @@ async fn chase(id: WorkerId, mut tree: Tree) -> Swept {
                 }
             }
             Err(error) if is_last => {
-                tracing::warn!(slot = id.slot(), %error, "whom worker {id} left behind can't all be seen");
+                about!(warn, id, pid, %error, "whom worker {id} left behind can't all be seen");
             }
             // At the limit of open files, say. The next round does what was left.
             Err(_) => {}

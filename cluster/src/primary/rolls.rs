@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Core;
 use super::apply::chain;
 use super::handle::{Anew, RollReport};
-use crate::{Error, NotReplaced, Result};
+use crate::{Error, NotReplaced, Result, Settings};
 
 /// Who waits to hear what came of it. Any of them may have stopped waiting.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Waiting {
     /// For the end of the roll that goes on.
     roll: Option<Reply<RollReport>>,
     new_executable: bool,
+    /// What was changed while a roll goes on, and the release that this made.
+    pub(super) changed: Option<(Release, Settings)>,
     /// For the successor of a worker.
     workers: BTreeMap<WorkerId, Vec<Reply<WorkerId>>>,
 }
@@ -54,8 +56,13 @@ impl Core {
         if let Some(id) = self.supervisor.current_roll() {
             return Err(Error::Roll(cluster_supervisor::RollRefused::Busy(id)));
         }
+        let current = self.supervisor.release();
         let release = match anew {
-            Anew::Yes => self.cradle.releases.open_anew(self.supervisor.release())?,
+            Anew::Yes => self
+                .cradle
+                .releases
+                .open_anew(current)?
+                .or_else(|| self.is_behind(current).then_some(current)),
             Anew::No => None,
         };
         let roll: Roll = self.config.rolling.clone();
@@ -66,6 +73,11 @@ impl Core {
         };
         self.supervisor.roll(roll, now).map_err(Error::Roll)?;
         Ok(release.is_some())
+    }
+
+    /// Whether there is a slot that runs something else: it was forked before the settings were changed.
+    fn is_behind(&self, current: Release) -> bool {
+        self.supervisor.slots().any(|slot| slot.is_missed() && slot.release() != current)
     }
 
     pub(super) fn handle_restart(&mut self, slot: u32, reply: Reply<WorkerId>, now: Instant) {
@@ -84,6 +96,7 @@ impl Core {
             |slot: u32| self.supervisor.slots().any(|view| view.slot() == slot && view.is_replacing());
         match event {
             Life::RollFinished { outcome, replaced, stranded, .. } => {
+                self.change_again();
                 if let Some(reply) = self.waiting.roll.take() {
                     let new_executable = self.waiting.new_executable;
                     let error = match outcome {
@@ -120,6 +133,16 @@ impl Core {
         }
     }
 
+    /// A roll that completes makes its release that of later forks: what was changed while it went on is changed there too.
+    fn change_again(&mut self) {
+        let current = self.supervisor.release();
+        let changed = self.waiting.changed.take().filter(|(release, _)| *release != current);
+        let Some((_, changes)) = changed else { return };
+        if let Err(error) = self.handle_setup(&changes) {
+            tracing::error!(error = chain(&error), "settings that were changed during a roll are lost");
+        }
+    }
+
     fn answer(&mut self, whom: impl Fn(WorkerId) -> bool, result: &Result<WorkerId, NotReplaced>) {
         for (id, replies) in self.waiting.workers.extract_if(.., |id, _| whom(*id)) {
             for reply in replies {
@@ -152,8 +175,14 @@ impl Core {
     pub(super) fn handle_step(&mut self, more: bool, now: Instant) {
         let wanted = self.supervisor.size();
         let wanted = if more { wanted.saturating_add(1) } else { wanted.saturating_sub(1).max(1) };
-        if !self.stopping {
-            self.supervisor.scale(wanted, now);
+        if !self.stopping && !self.parting.is_under_way() {
+            self.scale(wanted, now);
         }
+    }
+
+    /// Whoever comes to a slot that was given up and then not wanted has nothing of the one before.
+    pub(super) fn scale(&mut self, workers: usize, now: Instant) {
+        self.forget_forks();
+        self.supervisor.scale(workers, now);
     }
 }

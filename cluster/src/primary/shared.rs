@@ -10,24 +10,25 @@ use tokio::sync::Notify;
 
 use super::link::Task;
 use crate::Result;
+use crate::record::about;
 
 /// The primary's own replica. No worker has that number.
 const OWN: ClientId = ClientId::new(u64::MAX - 1, 0);
 
 /// The primary's own replica, which follows from the moment at which somebody wants it.
 #[derive(Clone, Debug)]
-pub(super) struct Own {
+pub(crate) struct Own {
     state: SharedState,
     wanted: Arc<Notify>,
 }
 
 impl Own {
-    pub(super) fn new() -> (Self, Follower) {
+    pub(crate) fn new() -> (Self, Follower) {
         let (state, follower) = SharedState::new(OWN, ReplicaConfig::new());
         (Self { state, wanted: Arc::default() }, follower)
     }
 
-    pub(super) fn state(&self) -> SharedState {
+    pub(crate) fn state(&self) -> SharedState {
         self.wanted.notify_one();
         self.state.clone()
     }
@@ -35,7 +36,7 @@ impl Own {
 
 /// Who orders all writes.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     hub: Hub,
     max_request: usize,
     _own: Task,
@@ -43,7 +44,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Of this epoch, which no primary before had.
-    pub(super) fn new(epoch: u64, config: PublisherConfig, own: &Own, mut follower: Follower) -> Self {
+    pub(crate) fn new(epoch: u64, config: PublisherConfig, own: &Own, mut follower: Follower) -> Self {
         let hub = Hub::new(Epoch::new(epoch.max(1)), config);
         let (wanted, server) = (Arc::clone(&own.wanted), hub.clone());
         let task = tokio::spawn(async move {
@@ -56,18 +57,18 @@ impl Shared {
     }
 
     /// Serves a worker over its socket until it ends, or what is returned is dropped.
-    pub(super) fn serve(&self, id: WorkerId, socket: Socket) -> Result<Task> {
+    pub(crate) fn serve(&self, id: WorkerId, pid: u32, socket: Socket) -> Result<Task> {
         // From here on, not from when the task runs: that may be after the worker is gone.
         let serving = self.hub.serve(client(id), ipc::link(socket, self.max_request)?);
         let task = tokio::spawn(async move {
             let error = serving.await;
-            tracing::debug!(slot = id.slot(), %error, "the shared state of worker {id} follows no more");
+            about!(debug, id, pid, %error, "the shared state of worker {id} follows no more");
         });
         Ok(Task::new(&task))
     }
 
     /// A worker has exited: what it held goes.
-    pub(super) fn gone(&self, id: WorkerId) {
+    pub(crate) fn gone(&self, id: WorkerId) {
         self.hub.gone(client(id));
     }
 }

@@ -28,10 +28,10 @@ impl Turns {
         tokio::select! {
             Some(report) = self.inbox.recv() => core.handle_report(report, Instant::now()),
             Some(order) = self.orders.recv() => {
-                if matches!(order, Order::Shutdown) {
-                    self.shut_down(core);
-                } else {
-                    core.handle_order(order, Instant::now());
+                match order {
+                    Order::Shutdown => self.shut_down(core),
+                    Order::Disconnect(reply) => self.disconnect(core, reply),
+                    order => core.handle_order(order, Instant::now()),
                 }
             }
             signal = signalled(&mut self.signals) => match signal {
@@ -43,12 +43,18 @@ impl Turns {
             () = child_ended(&mut self.children) => core.look_after_orphans(Instant::now()),
             () = closed(&mut self.closing) => {
                 self.closing = None;
-                core.supervisor.shutdown(Instant::now());
+                core.handle_closed(Instant::now());
             }
             () = until(deadline) => core.handle_timeout(Instant::now()),
             _ = &mut self.acceptor_ended => return Err(Error::AcceptorGone),
         }
         Ok(())
+    }
+
+    fn disconnect(&mut self, core: &mut Core, reply: oneshot::Sender<()>) {
+        if let Some(closed) = core.handle_disconnect(reply) {
+            self.closing = Some(closed);
+        }
     }
 
     fn shut_down(&mut self, core: &mut Core) {

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use cluster_health::Sample;
 use cluster_health::os::{Rollup, Roots, Sampler};
-
+use cluster_supervisor::WorkerId;
 use tokio::task::JoinHandle;
 
 use crate::builder::Gauge;
+use crate::record::about;
 
 /// A worker's figures, off `/proc`.
 #[derive(Debug)]
@@ -27,9 +28,10 @@ pub(super) struct Vitals {
 
 impl Vitals {
     /// Of a child that has not been reaped.
-    pub(super) fn of(pid: u32, pidfd: OwnedFd) -> Self {
+    pub(super) fn of(id: WorkerId, pid: u32, pidfd: OwnedFd) -> Self {
         let sampler = Sampler::with_pidfd(&Roots::new(), pid, pidfd);
-        let sampler = sampler.inspect_err(|error| tracing::warn!(pid, %error, "a worker can't be measured"));
+        let sampler =
+            sampler.inspect_err(|error| about!(warn, id, pid, %error, "worker {id} can't be measured"));
         Self {
             sampler: sampler.ok(),
             last: None,
@@ -56,6 +58,11 @@ impl Vitals {
         let last = self.last.map_or_else(Sample::new, |(_, sample)| sample);
         let last = self.resident.map_or(last, |bytes| last.resident(bytes));
         self.open_files.map_or(last, |open| last.descriptors(open))
+    }
+
+    /// When it was measured last.
+    pub(super) fn measured(&self) -> Option<Instant> {
+        self.last.map(|(at, _)| at)
     }
 
     pub(super) fn cpu_permille(&self) -> Option<u32> {

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cluster_acceptor::Command;
 use cluster_health::os::Report;
 use cluster_health::{Cause, Quantity, Standing, Verdict, VerdictKind};
 use cluster_supervisor::WorkerId;
 
 use super::Core;
 use super::link;
-use crate::acceptor::Command;
 use crate::event::Event;
-
-/// Gauges of one worker that are listened to.
-const GAUGES: usize = 64;
+use crate::wire::{GAUGES, LONGEST_NAME};
 
 /// How long its memory may take to be measured closely: the kernel waits for the process while that maps memory itself.
 const CONFIRMATION: Duration = Duration::from_secs(2);
@@ -31,6 +29,7 @@ impl Core {
             let figures = link.board.figures();
             self.monitor.handle_counter(*id, figures.beats, now);
             if std::mem::replace(&mut link.beats, figures.beats) != figures.beats {
+                link.heard = Some(now);
                 let lag = Duration::from_micros(figures.lag_micros).as_secs_f64();
                 self.monitor.handle_value(*id, &Quantity::Lag, lag, now);
             }
@@ -47,6 +46,7 @@ impl Core {
             let sample = link.vitals.sample(now);
             let figures = link.board.figures();
             if let Some(sample) = sample {
+                self.ledger.count_check(id.slot());
                 self.monitor.handle_sample(*id, &sample, now);
                 if let Some(used) = self.config.gauge.and_then(|gauge| link.vitals.used(gauge)) {
                     self.acceptor.command(Command::Gauge { worker: *id, used });
@@ -114,7 +114,7 @@ impl Core {
     pub(super) fn handle_gauges(&mut self, id: WorkerId, gauges: &[(String, f64)], now: Instant) {
         let Some(link) = self.links.get_mut(&id) else { return };
         for (name, value) in gauges {
-            let has_room = link.gauges.len() < GAUGES;
+            let has_room = link.gauges.len() < GAUGES && name.len() <= LONGEST_NAME;
             let known = link
                 .gauges
                 .iter_mut()

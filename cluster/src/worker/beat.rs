@@ -7,13 +7,20 @@ use cluster_ipc::board::WorkerBoard;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::control::Control;
+use super::counters::Counters;
 use super::gauges::Gauges;
 use crate::wire::ToPrimary;
 
 /// Beats on the board from a task of the application's own runtime, not from a thread of ours: a loop that never
 /// yields must miss beats. How late each beat came is the loop's lag.
 /// What the application counts goes with it.
-pub(super) async fn beat(board: Arc<WorkerBoard>, control: Control, gauges: Arc<Gauges>, every: Duration) {
+pub(super) async fn beat(
+    board: Arc<WorkerBoard>,
+    control: Control,
+    gauges: Arc<Gauges>,
+    counters: Arc<Counters>,
+    every: Duration,
+) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -25,5 +32,7 @@ pub(super) async fn beat(board: Arc<WorkerBoard>, control: Control, gauges: Arc<
         if !counted.is_empty() {
             control.send_later(&ToPrimary::Gauges(counted));
         }
+        counters
+            .say_rest(|number, name| control.try_send(&ToPrimary::Counter { number, name: name.to_owned() }));
     }
 }

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster_acceptor::worker::{Deadlines, Gate, Intake};
 use cluster_ipc::tokio::Channel;
 use cluster_ipc::{Frame, Kind};
+use cluster_supervisor::WorkerId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tracing::Instrument;
 
-use super::drain::Gate;
-use super::intake::Intake;
 use crate::wire::{self, ToPrimary, ToWorker};
 use crate::{Error, Result};
 
@@ -22,7 +24,7 @@ use crate::{Error, Result};
 const OUTGOING: usize = 64;
 
 /// How long a request waits for the primary's answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the primary answered, and the descriptors that came with it.
 type Answer = (Bytes, Vec<OwnedFd>);
@@ -41,9 +43,15 @@ enum Outgoing {
 
 impl Control {
     /// Starts the task that owns the channel.
-    pub(super) fn start(channel: Channel, gate: Arc<Gate>, intake: Arc<Intake>, linger: Duration) -> Self {
+    pub(super) fn start(
+        id: WorkerId,
+        channel: Channel,
+        gate: Arc<Gate>,
+        intake: Arc<Intake>,
+        deadlines: Deadlines,
+    ) -> Self {
         let (outgoing, queue) = mpsc::channel(OUTGOING);
-        tokio::spawn(attend(channel, queue, gate, intake, linger));
+        tokio::spawn(attend(channel, queue, gate, intake, deadlines).instrument(super::span::span(id)));
         Self { outgoing }
     }
 
@@ -52,20 +60,31 @@ impl Control {
         self.outgoing.send(Outgoing::Message(bytes)).await.map_err(|_| Error::PrimaryGone)
     }
 
+    /// The same from any thread, at once or not at all: returns whether the message is on its way.
+    pub(super) fn try_send(&self, message: &ToPrimary) -> bool {
+        wire::encode(message).is_ok_and(|bytes| self.outgoing.try_send(Outgoing::Message(bytes)).is_ok())
+    }
+
     /// The same from where nothing can be awaited.
     pub(super) fn send_later(&self, message: &ToPrimary) {
         let (Ok(bytes), Ok(runtime)) = (wire::encode(message), tokio::runtime::Handle::try_current()) else {
             return tracing::debug!(?message, "not said: the runtime is gone");
         };
+        // Otherwise it is said, in its turn; or the primary is gone, and need not know.
+        let Err(TrySendError::Full(message)) = self.outgoing.try_send(Outgoing::Message(bytes)) else {
+            return;
+        };
         let outgoing = self.outgoing.clone();
-        // The primary may be gone; then it need not know.
-        runtime.spawn(async move { outgoing.send(Outgoing::Message(bytes)).await });
+        runtime.spawn(async move { outgoing.send(message).await });
     }
 
     pub(super) async fn request<T: DeserializeOwned>(&self, request: &impl Serialize) -> Result<T> {
-        self.request_with_descriptors(request).await.map(|(reply, _)| reply)
+        let answer = timeout(REQUEST_TIMEOUT, self.request_with_descriptors(request)).await;
+        let answer = answer.map_err(|_| Error::Timeout { within: REQUEST_TIMEOUT })?;
+        answer.map(|(reply, _)| reply)
     }
 
+    /// The same, and waits for as long as it takes.
     pub(super) async fn request_with_descriptors<T: DeserializeOwned>(
         &self,
         request: &impl Serialize,
@@ -73,11 +92,8 @@ impl Control {
         let bytes = wire::encode(request)?;
         let (reply, answer) = oneshot::channel();
         self.outgoing.send(Outgoing::Request(bytes, reply)).await.map_err(|_| Error::PrimaryGone)?;
-        match timeout(REQUEST_TIMEOUT, answer).await {
-            Ok(Ok((bytes, descriptors))) => Ok((wire::decode(&bytes)?, descriptors)),
-            Ok(Err(_)) => Err(Error::PrimaryGone),
-            Err(_) => Err(Error::Timeout { within: REQUEST_TIMEOUT }),
-        }
+        let (bytes, descriptors) = answer.await.map_err(|_| Error::PrimaryGone)?;
+        Ok((wire::decode(&bytes)?, descriptors))
     }
 }
 
@@ -87,7 +103,7 @@ async fn attend(
     mut queue: mpsc::Receiver<Outgoing>,
     gate: Arc<Gate>,
     intake: Arc<Intake>,
-    linger: Duration,
+    deadlines: Deadlines,
 ) {
     let mut pending: HashMap<u64, oneshot::Sender<Answer>> = HashMap::new();
     let mut next_id = 1;
@@ -108,7 +124,7 @@ async fn attend(
                     Ok(ToWorker::Drain) => {
                         intake.withdraw();
                         let gate = Arc::clone(&gate);
-                        tokio::spawn(async move { gate.leave_within(linger).await });
+                        tokio::spawn(async move { gate.leave_within(deadlines).await });
                     }
                     Err(error) => tracing::warn!(%error, "ignored a message of the primary"),
                 },
@@ -119,9 +135,10 @@ async fn attend(
             },
         }
     }
-    drop(pending);
+    // Whoever asks, or has asked, is told at once.
+    drop((pending, queue));
     // What has arrived is still served: the copies here are the only ones now.
-    gate.leave_within(linger).await;
+    gate.leave_within(deadlines).await;
 }
 
 fn send(

@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-/// Names that are kept.
-const NAMES: usize = 64;
-
-/// Bytes of a name.
-const LONGEST: usize = 64;
+use crate::wire::{GAUGES, LONGEST_NAME};
 
 /// The last value of each name.
 #[derive(Debug, Default)]
@@ -19,7 +15,7 @@ pub(super) struct Gauges {
 impl Gauges {
     pub(super) fn set(&self, name: &str, value: f64) {
         let mut values = self.values.lock();
-        let has_room = values.len() < NAMES && name.len() <= LONGEST;
+        let has_room = values.len() < GAUGES && name.len() <= LONGEST_NAME;
         match values.get_mut(name) {
             Some(known) => *known = (value, true),
             None if has_room => {
@@ -27,6 +23,11 @@ impl Gauges {
             }
             None => {}
         }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> BTreeMap<String, f64> {
+        self.values.lock().iter().map(|(name, (value, _))| (name.clone(), *value)).collect()
     }
 
     /// Those that were set since the last time.
@@ -60,8 +61,8 @@ mod tests {
     #[test]
     fn names_are_bounded() {
         let gauges = Gauges::default();
-        gauges.set(&"x".repeat(LONGEST + 1), 1.0);
+        gauges.set(&"x".repeat(LONGEST_NAME + 1), 1.0);
         (0..1000).for_each(|name| gauges.set(&name.to_string(), 1.0));
-        assert_eq!(gauges.take().len(), NAMES);
+        assert_eq!(gauges.take().len(), GAUGES);
     }
 }

@@ -8,16 +8,19 @@
 //! ```
 
 mod beat;
+mod begin;
+mod claimed;
 mod control;
-mod direct;
-mod drain;
+mod counters;
 mod gauges;
 mod guard;
-mod intake;
-mod io;
+mod leave;
 mod listener;
+mod listening;
 mod shared;
-mod stream;
+mod span;
+mod tasks;
+mod udp;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -25,28 +28,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster_ipc::board::{PrimaryBoard, WorkerBoard};
-use cluster_ipc::{Adopted, Channel, Online, Socket};
-use cluster_shared_state::PublisherConfig;
+use cluster_acceptor::worker::{Deadlines, Gate, Intake, Phase};
+use cluster_acceptor::{Claims, Listeners};
+use cluster_ipc::board::WorkerBoard;
 use cluster_shared_state::tokio::SharedState;
-use cluster_supervisor::{WorkerId, os};
+use cluster_supervisor::{Counted, Ledger, WorkerId, os};
 use parking_lot::Mutex;
-use tokio::net::ToSocketAddrs;
 
 use self::control::Control;
-use self::direct::Direct;
-pub(crate) use self::drain::{Gate, Phase};
+use self::counters::Counters;
 use self::gauges::Gauges;
 pub(crate) use self::guard::NAME as GUARD;
-use self::intake::Intake;
 pub use self::listener::Listener;
-pub use self::stream::Stream;
-use crate::listen::{At, Listen, Mode};
-use crate::listeners::Listeners;
-use crate::signals::Signals;
-use crate::status::{AcceptStatus, ClusterStatus, WorkerStatus};
-use crate::wire::{self, Granted, Greeting, ListenReply, Request, StatusReply, ToPrimary};
-use crate::{Error, Result};
+pub use self::udp::UdpSocket;
+use crate::messages::Messages;
+use crate::status::{ClusterStatus, SlotStatus, WorkerStatus, millis};
+use crate::tasks::{Desk, Pool};
+use crate::wire::{Request, StatusReply, ToPrimary};
+use crate::{AcceptStatus, Mode, Result};
 
 /// Descriptors that a worker leaves unused for connections, unless its limit is small: its own files come and go.
 const SPARE_DESCRIPTORS: u64 = 32;
@@ -66,19 +65,38 @@ pub(crate) struct Inner {
     /// Absent in inline mode, where there is no primary to talk to.
     control: Option<Control>,
     said_ready: AtomicBool,
-    /// What this worker listens on, and how often: more than once only on port 0, see [`Request::Listen`].
-    claims: Mutex<HashMap<At, u32>>,
+    /// What this worker listens on.
+    claims: Claims,
     /// In inline mode: there is no primary that keeps them.
     own: Option<Mutex<Listeners>>,
     /// How many connections there may be at a time.
     most: Option<u32>,
     /// What the application counts.
     gauges: Arc<Gauges>,
+    counters: Arc<Counters>,
     /// What all workers share.
     state: SharedState,
+    messages: Messages,
+    /// How long a drain may take.
+    deadlines: Deadlines,
+    /// What the primary handed over, until somebody takes it.
+    descriptors: Mutex<HashMap<String, OwnedFd>>,
+    desk: Arc<Desk>,
+    /// In inline mode: there is no primary that has it.
+    _pool: Option<Pool>,
     started: Instant,
 }
 
+/// What connects a worker to the others. Without a primary the control channel is absent.
+struct Wires {
+    control: Option<Control>,
+    state: SharedState,
+    messages: Messages,
+    desk: Arc<Desk>,
+    pool: Option<Pool>,
+}
+
+#[cfg(feature = "http")]
 impl Inner {
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate
@@ -87,11 +105,9 @@ impl Inner {
     pub(crate) fn board(&self) -> &Arc<WorkerBoard> {
         &self.board
     }
+}
 
-    fn intake(&self) -> &Intake {
-        &self.intake
-    }
-
+impl Inner {
     /// Tells the primary that this listener's connections are welcome, and that the worker is ready.
     async fn say_accepting(&self, listener: u8) {
         let Some(control) = &self.control else { return };
@@ -104,6 +120,12 @@ impl Inner {
     }
 
     fn say_dropped(&self, listener: u8) {
+        if let Some(own) = &self.own {
+            let (mut own, now) = (own.lock(), Instant::now());
+            own.release(listener, 0, now);
+            // Nobody needs the numbers here.
+            drop(own.expire(Duration::ZERO, now));
+        }
         if let Some(control) = &self.control
             && !self.gate.is_leaving()
         {
@@ -113,6 +135,8 @@ impl Inner {
 
     /// Tells the primary that this worker is ready, unless it knows.
     async fn say_ready(&self) {
+        // Whoever is ready has its handlers.
+        self.messages.settle();
         let Some(control) = &self.control else { return };
         if self.said_ready.load(Ordering::SeqCst) {
             return;
@@ -130,28 +154,21 @@ impl Inner {
     }
 
     /// Tells the primary that this worker drains and ends without having been asked by it, and does so.
-    async fn leave_by_itself(&self, linger: Duration) {
+    async fn leave_by_itself(&self, deadlines: Deadlines) {
         if let Some(control) = &self.control {
             control.send_later(&ToPrimary::Leaving);
         }
-        self.gate.leave_within(linger).await;
+        self.gate.leave_within(deadlines).await;
     }
 
-    /// Notes that this worker listens there. For port 0, returns how often it did before.
-    fn claim(&self, listen: &Listen) -> Result<u32> {
-        let mut claims = self.claims.lock();
-        let count = claims.entry(listen.at.clone()).or_default();
-        if *count > 0 && !matches!(listen.at, At::Tcp(address) | At::Udp(address) if address.port() == 0) {
-            return Err(Error::AlreadyListening { address: listen.to_string() });
-        }
-        *count += 1;
-        Ok(*count - 1)
-    }
-
-    /// Forgets that there is a listener there.
-    fn unclaim(&self, listen: &Listen) {
-        if let Some(count) = self.claims.lock().get_mut(&listen.at) {
-            *count = count.saturating_sub(1);
+    fn count(&self, name: &str, by: u64) {
+        let say = |number| {
+            let message = ToPrimary::Counter { number, name: name.to_owned() };
+            // Without a primary there is nobody to tell.
+            self.control.as_ref().is_none_or(|control| control.try_send(&message))
+        };
+        if let Some(number) = self.counters.number(name, say) {
+            self.board.count(number, by);
         }
     }
 }
@@ -167,73 +184,6 @@ fn capacity(most: Option<u32>) -> u32 {
 }
 
 impl Worker {
-    /// Becomes the worker that the primary's Welcome describes.
-    pub(crate) fn adopt(adopted: Adopted) -> Result<Self> {
-        let (channel, welcome, descriptors) = adopted.into_parts();
-        let greeting: Greeting = wire::decode(welcome.payload())?;
-        let [data, memory, lifeline, state] = <[OwnedFd; 4]>::try_from(descriptors).map_err(|_| {
-            Error::Ipc(cluster_ipc::Error::Malformed { what: "Welcome: it lacks descriptors" })
-        })?;
-        guard::watch(lifeline, greeting.orphan_timeout)?;
-        os::set_open_files(greeting.open_files)?;
-        set_name(greeting.slot);
-
-        let board = Arc::new(WorkerBoard::open(memory)?);
-        let gate = Arc::new(Gate::new());
-        let most = greeting.connections;
-        let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate), most));
-        let mut channel = cluster_ipc::tokio::Channel::new(channel)?;
-        // Goes out with the control task's first turn; an empty outbox takes it.
-        drop(channel.try_send(Online::frame([])));
-        let control = Control::start(channel, Arc::clone(&gate), Arc::clone(&intake), greeting.linger);
-        let data = cluster_ipc::tokio::Channel::new(Channel::new(Socket::from_fd(data)))?;
-        let id = WorkerId::new(greeting.slot, greeting.generation);
-        let beats = (Arc::clone(&board), control.clone());
-        let state = shared::follow(id, Socket::from_fd(state))?;
-        let inner = Arc::new(Inner::new(id, gate, board, intake, Some(control), most, state));
-        tokio::spawn(beat::beat(beats.0, beats.1, Arc::clone(&inner.gauges), greeting.heartbeat));
-        tokio::spawn(run_intake(Arc::clone(&inner), data, greeting.linger));
-        let mut signals = Signals::worker()?;
-        let leaving = Arc::clone(&inner);
-        tokio::spawn(async move {
-            signals.recv().await;
-            leaving.leave_by_itself(greeting.linger).await;
-        });
-        Ok(Self { inner })
-    }
-
-    /// The one worker of inline mode: it accepts by itself. With `stop_within` it drains at SIGTERM or SIGINT, and ends after
-    /// that time or at the second signal, whatever is left.
-    pub(crate) fn inline(
-        linger: Duration,
-        stop_within: Option<Duration>,
-        most: Option<u32>,
-        state: PublisherConfig,
-    ) -> Result<Self> {
-        let (_, memory) = PrimaryBoard::create()?;
-        let board = Arc::new(WorkerBoard::open(memory)?);
-        let gate = Arc::new(Gate::new());
-        let intake = Arc::new(Intake::new(Arc::clone(&board), Arc::clone(&gate), most));
-        if let Some(stop_within) = stop_within {
-            let mut signals = Signals::inline()?;
-            let gate = Arc::clone(&gate);
-            tokio::spawn(async move {
-                signals.recv().await;
-                let leaving = gate.leave_within(linger);
-                tokio::select! {
-                    _ = signals.recv() => {}
-                    () = async { leaving.await; tokio::time::sleep(stop_within).await } => {
-                        tracing::warn!("the server did not stop in time");
-                    }
-                }
-                std::process::exit(0);
-            });
-        }
-        let id = WorkerId::new(0, 1);
-        let state = shared::alone(id, state);
-        Ok(Self { inner: Arc::new(Inner::new(id, gate, board, intake, None, most, state)) })
-    }
-
     #[cfg(feature = "http")]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
@@ -244,124 +194,14 @@ impl Worker {
         self.inner.id
     }
 
+    /// This process.
+    pub fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
     /// The worker's slot: `0..workers`, the same over restarts.
     pub fn slot(&self) -> u32 {
         self.inner.id.slot()
-    }
-
-    /// Listens on an address that all workers share: it is bound once, by the primary. With port 0 all workers get
-    /// the same port; a worker's second listener on port 0 gets a second one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Resolve`], [`Error::AlreadyListening`], or [`Error::Listen`] with what the system said to the primary (the
-    /// address is in use, say). Also when the primary is gone or silent.
-    pub async fn listen(&self, address: impl ToSocketAddrs + std::fmt::Debug) -> Result<Listener> {
-        let name = format!("{address:?}");
-        let resolve = |source| Error::Resolve { address: name.clone(), source };
-        let addresses = tokio::net::lookup_host(&address).await.map_err(resolve)?;
-        let mut last = None;
-        for address in addresses {
-            match self.listen_on(Listen::tcp(address)).await {
-                Err(error @ Error::Listen { .. }) => last = Some(error),
-                done => return done,
-            }
-        }
-        Err(last.unwrap_or_else(|| resolve(std::io::ErrorKind::AddrNotAvailable.into())))
-    }
-
-    /// Listens as described: on a Unix socket, on an inherited one, in another mode.
-    ///
-    /// # Errors
-    ///
-    /// As [`listen`](Self::listen).
-    pub async fn listen_on(&self, mut listen: Listen) -> Result<Listener> {
-        if let At::Unix(path) = &mut listen.at {
-            let absolute = std::path::absolute(&path);
-            *path =
-                absolute.map_err(|source| Error::Listen { address: path.display().to_string(), source })?;
-        }
-        if let At::Udp(_) = listen.at {
-            let source = std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "UDP has no connections: use bind_udp_on",
-            );
-            return Err(Error::Listen { address: listen.to_string(), source });
-        }
-        let nth = self.inner.claim(&listen)?;
-        let granted = self.ask_for(&listen, nth).await;
-        if granted.is_err() {
-            self.inner.unclaim(&listen);
-        }
-        let (granted, socket) = granted?;
-        let worker = Arc::clone(&self.inner);
-        let failed = |source| Error::Listen { address: listen.to_string(), source };
-        let direct = socket.map(|socket| Direct::new(socket, &granted.address)).transpose();
-        match (direct.map_err(failed), &self.inner.control) {
-            (Ok(Some(direct)), None) => Ok(Listener::inline(direct, granted.address, listen, worker)),
-            (Ok(direct), _) => Ok(Listener::granted(granted, direct, listen, worker)),
-            (Err(error), _) => {
-                self.inner.unclaim(&listen);
-                Err(error)
-            }
-        }
-    }
-
-    /// Shares a UDP socket with all workers. It is bound once, by the primary, which keeps it. Say [`ready`](Self::ready) when it is
-    /// served: nothing else does.
-    ///
-    /// # Errors
-    ///
-    /// As [`listen`](Self::listen).
-    ///
-    /// ```no_run
-    /// # async fn example(worker: cluster::Worker) -> Result<(), Box<dyn std::error::Error>> {
-    /// let socket = worker.bind_udp("127.0.0.1:5353").await?;
-    /// worker.ready().await;
-    /// let mut datagram = [0; 1500];
-    /// loop {
-    ///     let (length, peer) = socket.recv_from(&mut datagram).await?;
-    ///     socket.send_to(&datagram[..length], peer).await?;
-    /// }
-    /// # }
-    /// ```
-    pub async fn bind_udp(
-        &self,
-        address: impl ToSocketAddrs + std::fmt::Debug,
-    ) -> Result<tokio::net::UdpSocket> {
-        let name = format!("{address:?}");
-        let resolve = |source| Error::Resolve { address: name.clone(), source };
-        let mut addresses = tokio::net::lookup_host(&address).await.map_err(resolve)?;
-        let address = addresses.next().ok_or_else(|| resolve(std::io::ErrorKind::AddrNotAvailable.into()))?;
-        self.bind_udp_on(Listen::udp(address)).await
-    }
-
-    /// The same as described by [`Listen::udp`].
-    ///
-    /// # Errors
-    ///
-    /// As [`listen`](Self::listen); also for anything else than UDP.
-    pub async fn bind_udp_on(&self, listen: Listen) -> Result<tokio::net::UdpSocket> {
-        let failed = |source| Error::Listen { address: listen.to_string(), source };
-        let At::Udp(address) = listen.at else { return Err(failed(std::io::ErrorKind::InvalidInput.into())) };
-        // There may be several on a port: they are one socket.
-        let nth = if address.port() == 0 { self.inner.claim(&listen)? } else { 0 };
-        let (_, socket) = self.ask_for(&listen, nth).await?;
-        let socket = socket.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-        tokio::net::UdpSocket::from_std(socket.into()).map_err(failed)
-    }
-
-    async fn ask_for(&self, listen: &Listen, nth: u32) -> Result<(Granted, Option<OwnedFd>)> {
-        let failed = |source| Error::Listen { address: listen.to_string(), source };
-        if let Some(own) = &self.inner.own {
-            let answer = own.lock().listen(&listen.clone().mode(Mode::Shared), nth, 0).map_err(failed)?;
-            return Ok((answer.granted, answer.copy));
-        }
-        let control = self.inner.control.as_ref().ok_or(Error::PrimaryGone)?;
-        let request = Request::Listen { listen: listen.clone(), nth };
-        let (reply, descriptors): (ListenReply, _) = control.request_with_descriptors(&request).await?;
-        let granted = reply.map_err(|errno| failed(std::io::Error::from_raw_os_error(errno)))?;
-        Ok((granted, descriptors.into_iter().next()))
     }
 
     /// Says that this worker is ready. A worker that listens need not: its first `accept` does.
@@ -379,10 +219,27 @@ impl Worker {
     }
 
     /// Reports a value of the application, under a name of its choice: for [limits](crate::health::Limit) that the primary checks it
-    /// against ([`Builder::health`](crate::Builder::health)). Of one name only the last value of each heartbeat is sent. Up to 64 names, of up
-    /// to 64 bytes, are kept; others have no effect, nor has it in inline mode.
+    /// against ([`Builder::health`](crate::Builder::health); not in inline mode), and for the [status](WorkerStatus::gauges). Of one name only
+    /// the last value of each heartbeat is sent. Up to 64 names, of up to 64 bytes, are kept; others have no effect.
     pub fn gauge(&self, name: &str, value: f64) {
         self.inner.gauges.set(name, value);
+    }
+
+    /// Adds to a counter of the application, under a name of its choice. What all workers have counted, also those that have ended, in
+    /// whatever way, is summed up by name in the [status](ClusterStatus::counters).
+    ///
+    /// It costs an addition in shared memory and no message, but for the first of a name: with a worker that is killed before that is sent, which is
+    /// a moment, what it counted by that name is lost. Up to 64 names of a worker, of up to 64 bytes, are kept, and 256 of the cluster; others
+    /// have no effect.
+    ///
+    /// ```no_run
+    /// # fn example(worker: cluster::Worker, bytes: u64) {
+    /// worker.count("uploads", 1);
+    /// worker.count("uploaded_bytes", bytes);
+    /// # }
+    /// ```
+    pub fn count(&self, name: &str, by: u64) {
+        self.inner.count(name, by);
     }
 
     /// The state that all workers and the primary share: a replicated map, read here and ordered by the primary. A worker has all of it before it
@@ -408,11 +265,55 @@ impl Worker {
         self.inner.state.clone()
     }
 
+    /// Messages to and from the other processes. Handlers are best set before this worker is ready: from then on
+    /// requests that nobody answers are refused at once. In inline mode all that is sent to the primary comes back.
+    pub fn messages(&self) -> Messages {
+        self.inner.messages.clone()
+    }
+
+    /// Takes a descriptor that the primary handed over under this name: [`Settings::descriptor`](crate::Settings::descriptor). `None` if it
+    /// did not, or it was taken before.
+    pub fn take_descriptor(&self, name: &str) -> Option<OwnedFd> {
+        self.inner.descriptors.lock().remove(name)
+    }
+
+    /// Resolves when the worker has been asked to leave: the first phase of a drain. What has no end of its own, a WebSocket or a
+    /// stream of events, ends itself now; a request that ends by itself need not know.
+    ///
+    /// Say of such a connection that it is [long-lived](crate::Connection): then nobody waits for something to be read from it,
+    /// and it has a [deadline](crate::Builder::long_lived_deadline) of its own, at which it is cut.
+    ///
+    /// ```no_run
+    /// # async fn example(worker: cluster::Worker, mut stream: cluster::Stream) -> std::io::Result<()> {
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let mut buffer = [0; 1024];
+    /// loop {
+    ///     tokio::select! {
+    ///         read = stream.read(&mut buffer) => match read? {
+    ///             0 => return Ok(()),
+    ///             n => stream.write_all(&buffer[..n]).await?,
+    ///         },
+    ///         () = worker.leaving() => return stream.write_all(b"goodbye").await,
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn leaving(&self) -> impl Future<Output = ()> + Send + use<> {
+        let gate = Arc::clone(&self.inner.gate);
+        async move { gate.reached(Phase::Leaving).await }
+    }
+
     /// Resolves when the server should shut down gracefully: finish what it is doing, close idle connections, accept no more.
     ///
     /// This is the second phase of a drain. In the first, no new connections come, every response says `Connection:
     /// close` (with the [`layer`](Self::layer)), and idle connections stay open until their next request or for the `linger` time, since
-    /// a request may be on its way on any of them.
+    /// a request may be on its way on any of them. HTTP/2 clients get their GOAWAY in the second phase; nothing is lost on
+    /// either side of it.
+    ///
+    /// Whoever is still connected at the deadline of [`Policy`](cluster_supervisor::Policy)'s stop sequence, or at [that of long-lived
+    /// connections](crate::Builder::long_lived_deadline), is cut off, so that the server ends. A worker that gets SIGTERM goes the same way, from
+    /// then on; a second one changes nothing.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
         let gate = Arc::clone(&self.inner.gate);
         async move { gate.reached(Phase::Draining).await }
@@ -424,13 +325,14 @@ impl Worker {
     }
 
     /// Resolves when the worker drains and its last connection is closed. For servers that keep no account of their
-    /// connections themselves.
+    /// connections themselves, or not of all: for axum, a WebSocket is none of its connections any more.
     pub async fn drained(&self) {
         self.inner.gate.reached(Phase::Draining).await;
         self.inner.gate.idle().await;
     }
 
-    /// How everybody is: asks the primary.
+    /// How everybody is: asks the primary. Of hundreds of workers with many [gauges](Self::gauge) each these may be left out: it is one message, of at
+    /// most 1 MiB.
     ///
     /// # Errors
     ///
@@ -449,12 +351,22 @@ impl Worker {
         worker.generation = self.inner.id.generation();
         worker.pid = Some(pid);
         worker.state = if self.is_leaving() { "draining" } else { "ready" }.to_owned();
-        worker.uptime_ms = u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        worker.uptime_ms = millis(self.inner.started.elapsed());
+        worker.gauges = self.inner.gauges.all();
         let listening = self.inner.own.as_ref().map_or_else(Vec::new, |own| own.lock().addresses());
+        worker.addresses.clone_from(&listening);
+        let (id, figures) = (self.inner.id, self.inner.board.figures());
+        let mut ledger = Ledger::new();
+        ledger.begin(id);
+        ledger.observe(id, &Counted::new(figures.taken, figures.requests, figures.errors));
         ClusterStatus {
             primary_pid: pid,
+            uptime_ms: worker.uptime_ms,
             listening,
             workers: vec![worker],
+            totals: ledger.totals(),
+            slots: ledger.slots().map(|(slot, totals)| SlotStatus { slot, totals }).collect(),
+            counters: self.inner.counters.all(&self.inner.board.counters()),
             accept: AcceptStatus::default(),
             executable: None,
             roll: None,
@@ -468,10 +380,10 @@ impl Inner {
         gate: Arc<Gate>,
         board: Arc<WorkerBoard>,
         intake: Arc<Intake>,
-        control: Option<Control>,
+        wires: Wires,
         most: Option<u32>,
-        state: SharedState,
     ) -> Self {
+        let Wires { control, state, messages, desk, pool } = wires;
         let is_alone = control.is_none();
         Self {
             id,
@@ -480,38 +392,18 @@ impl Inner {
             intake,
             control,
             said_ready: AtomicBool::new(false),
-            claims: Mutex::default(),
+            claims: Claims::default(),
             own: is_alone.then(|| Mutex::new(Listeners::new(Mode::Shared))),
             most,
             gauges: Arc::default(),
+            counters: Arc::default(),
             state,
+            messages,
+            deadlines: Deadlines::new(Duration::ZERO, Duration::ZERO, None),
+            descriptors: Mutex::default(),
+            desk,
+            _pool: pool,
             started: Instant::now(),
         }
-    }
-}
-
-/// Without its data channel a worker gets no connections: it finishes what it has and ends, to be replaced.
-async fn run_intake(inner: Arc<Inner>, data: cluster_ipc::tokio::Channel, linger: Duration) {
-    let error = Arc::clone(&inner.intake).receive(data).await;
-    if inner.gate.is_leaving() {
-        return;
-    }
-    if matches!(error, Error::Ipc(cluster_ipc::Error::PeerGone)) {
-        tracing::debug!("the data channel has ended");
-    } else {
-        tracing::error!(%error, "this worker can receive no more connections: it drains and ends");
-    }
-    inner.leave_by_itself(linger).await;
-}
-
-/// The process was started through a descriptor, so its name in `ps` would be that number.
-fn set_name(slot: u32) {
-    let exe = std::env::current_exe().ok();
-    let stem =
-        exe.as_deref().and_then(|path| path.file_name()).and_then(|name| name.to_str()).unwrap_or("worker");
-    let short: String = stem.chars().take(10).collect();
-    if let Ok(name) = std::ffi::CString::new(format!("{short}:{slot}")) {
-        // Only for people; nothing depends on it.
-        let _ = rustix::thread::set_name(&name);
     }
 }

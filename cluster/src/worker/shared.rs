@@ -4,6 +4,7 @@ use cluster_ipc::Socket;
 use cluster_shared_state::tokio::{Hub, SharedState, ipc, memory};
 use cluster_shared_state::{Epoch, PublisherConfig, ReplicaConfig};
 use cluster_supervisor::WorkerId;
+use tracing::Instrument;
 
 use crate::Result;
 use crate::primary::client;
@@ -13,10 +14,11 @@ pub(super) fn follow(id: WorkerId, socket: Socket) -> Result<SharedState> {
     // What the primary sends is trusted.
     let link = ipc::link(socket, usize::MAX)?;
     let (state, mut follower) = SharedState::new(client(id), ReplicaConfig::new());
-    tokio::spawn(async move {
+    let following = async move {
         let error = follower.follow(link).await;
         tracing::debug!(%error, "the shared state follows no more");
-    });
+    };
+    tokio::spawn(following.instrument(super::span::span(id)));
     Ok(state)
 }
 

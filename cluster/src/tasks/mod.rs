@@ -1,0 +1,32 @@
+//! Tasks: work that is submitted in one process, and run by some worker, at most once.
+//!
+//! ```text
+//!   submitter                    primary                         worker
+//!   Tasks::submit ──Submit──▶ Pool ─ cluster_balancer::tasks ──Give──▶ run_tasks
+//!                                 ◀───────────────────────────Taken── before the handler begins
+//!   TaskHandle ◀──Progress──      ◀────────────────────────Progress── TaskContext::progress
+//!              ◀──Ended─────      ◀────────────────────────Finished── when it has returned
+//! ```
+//!
+//! `pool` is the primary's part, around the core of that name; `party` is any process's end of the wire, `submit` and `run` are
+//! what users do with it. All goes by way of the [messages](crate::Messages), in order.
+
+mod context;
+mod error;
+mod party;
+mod policy;
+mod pool;
+mod run;
+mod submit;
+mod wire;
+
+pub use cluster_balancer::tasks::Begun;
+
+pub use self::context::TaskContext;
+pub use self::error::TaskError;
+pub use self::policy::TaskPolicy;
+pub use self::submit::{Progress, Submission, TaskHandle, Tasks};
+
+pub(crate) use self::party::Desk;
+pub(crate) use self::pool::{Attendance, Inbox, Pool};
+pub(crate) use self::run::{run, run_blocking};
