@@ -27,8 +27,14 @@ pub(crate) fn run(app: &str) {
         "abort" => std::process::abort(),
         "nonsense" => return nonsense(),
         "primary" => return primary(),
+        "dying-primary" => return crate::node::processes::dying_primary(),
+        "datagram-primary" => return datagram_primary(),
         "reaping-primary" => return reaping_primary(),
         "failing-primary" => return failing_primary(),
+        "scheduled-primary" => return crate::parity_scheduling::primary(),
+        // It can be told before anybody asks for the role, and as often as one likes.
+        "asks-first" => assert!(Cluster::is_worker() && !Cluster::is_primary() && Cluster::is_worker()),
+        "traced-primary" => return crate::records::traced_primary(),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -54,13 +60,23 @@ pub(crate) fn run(app: &str) {
             "behave" => behave(worker).await,
             "daemon-maker" => daemon_maker(worker).await,
             "patient" => patient(worker).await,
+            "traced" => crate::records::traced(worker).await,
+            "metered" => crate::metrics::metered(worker).await,
             "keeper" => crate::state::keeper(worker).await,
+            "puppet" => crate::node::puppet::puppet(worker).await,
+            "datagram-server" => datagram_server(worker).await,
+            "talker" => crate::messages::talker(worker).await,
             "historian" => crate::history::historian(worker).await,
+            "tasker" => crate::tasks::tasker(worker).await,
+            "divided" => crate::tasks::divided(worker).await,
             "counting" => crate::state::counting(worker).await,
             "testator" => crate::state::testator(worker).await,
             "unready-early" => crate::suspects::unready_early(worker).await,
             "successors-unready" => crate::suspects::successors_unready(worker).await,
             "successors-never-ready" => crate::suspects::successors_never_ready(worker).await,
+            "reporter" | "asks-first" => crate::parity_app::reporter(worker).await,
+            "long-lived" => crate::long_lived::app(worker).await,
+            "slow-first" => crate::better::slow_first(worker).await,
             "unlucky" => unlucky(worker).await,
             "parent" => parent(worker, "exec sleep 1000").await,
             "stubborn-parent" => stubborn_parent(worker).await,
@@ -370,6 +386,16 @@ async fn record(worker: Worker) {
 /// Answers each datagram with its slot.
 async fn udp(worker: Worker) {
     let socket = worker.bind_udp("127.0.0.1:0").await.unwrap();
+    answer_datagrams(worker, socket).await;
+}
+
+/// The same on an inherited socket.
+async fn datagram_server(worker: Worker) {
+    let socket = worker.bind_udp_on(Listen::inherited_udp("dns")).await.unwrap();
+    answer_datagrams(worker, socket).await;
+}
+
+async fn answer_datagrams(worker: Worker, socket: cluster::UdpSocket) {
     worker.ready().await;
     let slot = worker.slot().to_string();
     let serve = async {
@@ -389,6 +415,13 @@ fn primary() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let builder =
         Cluster::builder().workers(2).env(VARIABLE, "slot").env(LISTEN, "inherited web").args([""; 0]);
+    runtime.block_on(builder.primary().unwrap().run()).unwrap();
+}
+
+/// The same with an inherited UDP socket.
+fn datagram_primary() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let builder = Cluster::builder().workers(2).env(VARIABLE, "datagram-server").args([""; 0]);
     runtime.block_on(builder.primary().unwrap().run()).unwrap();
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cluster::balancer::LeastLoaded;
 use cluster::balancer::strategy::{Named, Sticky};
+use cluster::health::Heartbeat;
 use cluster::supervisor::{Backoff, Policy};
 use cluster::{Builder, Key, Peek};
 use rustix::process::Signal;
@@ -74,7 +75,9 @@ pub(crate) fn a_session_that_names_its_slot_comes_back_to_it() {
 
 pub(crate) fn clients_that_send_nothing_or_little_delay_nobody() {
     let peek = Peek::new().within(LONG).connections(64);
-    let mut running = Running::start(by_cookie("session", 2).peek(peek));
+    // A worker that is replaced since the machine is busy would take its count with it.
+    let heartbeat = Heartbeat::new().dead_at_least(LONG);
+    let mut running = Running::start(by_cookie("session", 2).peek(peek).heartbeat(heartbeat));
     let address = running.wait_serving()[0];
     let silent: Vec<_> = (0..150).map(|_| TcpStream::connect(address).unwrap()).collect();
     let mut slow: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -85,8 +88,12 @@ pub(crate) fn clients_that_send_nothing_or_little_delay_nobody() {
         assert!(!ask(address, 7).is_empty());
     }
     // Of those only as many wait as may, each of them for long.
-    let taken = || running.status().workers.iter().map(|worker| worker.taken).sum::<u64>();
-    eventually("all others to be handed out", || (taken() == 16 + 200 - 64).then_some(()));
+    let waiting = || {
+        let status = running.status();
+        status.accept.accepted - status.workers.iter().map(|worker| worker.taken).sum::<u64>()
+    };
+    // Each who asked, and whose words did not all come at once, may have taken the place of one of them.
+    eventually("all others to be handed out", || (48..=64).contains(&waiting()).then_some(()));
     drop((silent, slow));
     running.stop();
 }

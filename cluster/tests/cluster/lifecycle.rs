@@ -82,7 +82,7 @@ pub(crate) fn a_crash_after_the_file_was_replaced_starts_the_pinned_one() {
 pub(crate) fn forked_workers_get_free_slots_and_new_generations() {
     let mut running = Running::start(builder("http").workers(2));
     running.wait_serving();
-    let forked = running.block_on(running.handle.fork()).unwrap();
+    let forked = running.block_on(running.handle.fork()).unwrap().id();
     assert_eq!(forked, WorkerId::new(2, 1));
     running.wait_ready(forked);
     running.block_on(running.handle.stop(WorkerId::new(0, 1))).unwrap();
@@ -93,7 +93,7 @@ pub(crate) fn forked_workers_get_free_slots_and_new_generations() {
         } => (*id == WorkerId::new(0, 1)).then_some(()),
         _ => None,
     });
-    let again = running.block_on(running.handle.fork()).unwrap();
+    let again = running.block_on(running.handle.fork()).unwrap().id();
     assert_eq!(again, WorkerId::new(0, 2), "the free slot, a new generation");
     running.wait_ready(again);
     let slots: Vec<_> =

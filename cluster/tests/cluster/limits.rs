@@ -3,8 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cluster::{Mode, WhenFull};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::support::{DEADLINE, eventually};
 use crate::{Running, builder};
@@ -85,6 +87,73 @@ pub(crate) fn connections_beyond_a_limit_can_be_rejected() {
             // A rejected one may be gone before it is written to.
             stream.write_all(b"h").ok()?;
             stream.read_exact(&mut [0; 1]).ok()
+        });
+        drop(streams);
+        running.stop();
+    }
+}
+
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// Node's primary spins there: it offers the connection to each worker again and again, at 46 % of a core (§1.10).
+///
+/// The primary of a test is in this process. While clients wait, it may use far less of a processor than this thread does for a fixed
+/// number of echoes that it has nothing to do with; one that spins would use more.
+pub(crate) fn nobody_spins_at_a_limit() {
+    let echoes = |stream: &mut TcpStream| {
+        let (process, thread) = (cpu_time(ClockId::ProcessCPUTime), cpu_time(ClockId::ThreadCPUTime));
+        (0..10_000).for_each(|_| echo(stream));
+        let own = cpu_time(ClockId::ThreadCPUTime) - thread;
+        (own, (cpu_time(ClockId::ProcessCPUTime) - process).saturating_sub(own))
+    };
+    for builder in [builder("echo").max_connections(2), builder("echo").max_connections_per_worker(1)] {
+        let mut running = Running::start(builder.workers(2));
+        let address = running.wait_serving()[0];
+        let mut streams = [served(address), served(address)];
+        let mut waiting: Vec<_> = (0..10).map(|_| open(address)).collect();
+        let (own, primary) = echoes(&mut streams[0]);
+        eprintln!("the primary used {primary:?} while 10,000 echoes took {own:?}");
+        assert!(primary * 4 < own, "it spins: {primary:?} beside {own:?}");
+        drop(streams);
+        waiting.drain(..).for_each(|mut stream| echo(&mut stream));
+        running.stop();
+    }
+}
+
+/// Node's test-cluster-net-server-drop-connection: of 10 connections to workers with limits of 1 and 9, so many are taken. There the rest goes
+/// to others; here it waits, or is rejected where that is wanted. (A limit of 0 is none of ours: who wants no connections doesn't listen.)
+pub(crate) fn of_ten_connections_none_is_lost() {
+    for limit in [1, 9] {
+        let builder = || builder("echo").workers(1).max_connections_per_worker(limit);
+        let mut running = Running::start(builder());
+        let address = running.wait_serving()[0];
+        let mut streams: Vec<_> = (0..10).map(|_| open(address)).collect();
+        streams.iter_mut().for_each(|stream| stream.write_all(b"hello").unwrap());
+        // In the order in which they came; where one ends, the next is taken.
+        for mut stream in streams {
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).unwrap();
+            assert!(running.status().workers[0].active <= u64::from(limit));
+        }
+        assert_eq!(running.status().workers[0].taken, 10);
+        running.stop();
+
+        let mut running = Running::start(builder().when_full(WhenFull::Reject));
+        let address = running.wait_serving()[0];
+        let ask = || {
+            let mut stream = open(address);
+            // A rejected one may be gone before it is written to, or read from.
+            let answered = stream.write_all(b"hello").and_then(|()| stream.read_exact(&mut [0; 5]));
+            answered.is_ok().then_some(stream)
+        };
+        let streams: Vec<_> = (0..10).filter_map(|_| ask()).collect();
+        assert_eq!(streams.len(), limit as usize);
+        let rejected = u64::from(10 - limit);
+        eventually("the rejections to be counted", || {
+            (running.status().accept.rejected == rejected).then_some(())
         });
         drop(streams);
         running.stop();

@@ -4,10 +4,12 @@ use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use cluster::Mode;
+use cluster::balancer::strategy::Rendezvous;
 use cluster::supervisor::{Backoff, Policy};
 use rustix::process::Signal;
 
 use crate::apps::LISTEN;
+use crate::better::connect_from;
 use crate::support::{DEADLINE, eventually, process};
 use crate::{QUICK, Running, builder};
 
@@ -85,5 +87,27 @@ pub(crate) fn a_worker_that_stops_listening_gets_no_connections() {
     let words: Vec<String> = (0..50).map(|_| word(address)).collect();
     assert_eq!(words.iter().filter(|word| *word == "0").count(), 1, "{words:?}");
     eventually("the primary to know", || (running.status().workers.len() == 2).then_some(()));
+    running.stop();
+}
+
+/// They lie in the socket of a worker that is stopped, since they are this worker's by their key; it takes one of them and closes its listener.
+pub(crate) fn connections_handed_to_a_listener_that_just_closed_go_elsewhere() {
+    let mut running = Running::start(builder("fickle").workers(2).strategy_with(Rendezvous::new()));
+    let address = running.wait_serving()[0];
+    let pid = running.status().workers[0].pid.unwrap();
+    process::signal(pid, Signal::STOP);
+    eventually("the worker to stop", || process::is_stopped(pid).then_some(()));
+    let streams: Vec<_> = (1..=40).map(|last| connect_from(last, address)).collect();
+    eventually("all to be handed out", || (running.status().accept.accepted == 40).then_some(()));
+    process::signal(pid, Signal::CONT);
+    let word = |mut stream: TcpStream| {
+        let mut word = String::new();
+        stream.read_to_string(&mut word).unwrap();
+        word
+    };
+    let words: Vec<String> = streams.into_iter().map(word).collect();
+    assert_eq!(words.iter().filter(|word| *word == "0").count(), 1, "{words:?}");
+    assert_eq!(words.iter().filter(|word| *word == "1").count(), 39, "{words:?}");
+    assert!(running.status().accept.refused > 0, "some came back: {:?}", running.status().accept);
     running.stop();
 }

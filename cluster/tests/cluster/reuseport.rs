@@ -107,7 +107,7 @@ pub(crate) fn retiring_workers_lose_no_connection() {
     let outcomes = under_load(address, || {
         for _ in 0..20 {
             let (oldest, _) = *ready(&running).iter().min_by_key(|(id, _)| id.generation()).unwrap();
-            let successor = running.block_on(running.handle.fork()).unwrap();
+            let successor = running.block_on(running.handle.fork()).unwrap().id();
             eventually("the successor to be ready", || {
                 ready(&running).iter().find(|(id, _)| *id == successor).map(drop)
             });

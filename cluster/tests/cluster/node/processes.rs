@@ -1,0 +1,316 @@
+//! Forking, leaving, dying: Node's test-cluster-{basic, *-disconnect-*, worker-*, primary-*}, where no other test of ours states the same.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use cluster::supervisor::{Event as Life, Exit};
+use cluster::{Departure, Event, Fork, Mode, WorkerHandle, WorkerId};
+use rustix::process::Signal;
+
+use super::puppet::{Do, On, Stage};
+use crate::support::{eventually, process};
+use crate::{Running, apps, builder};
+
+fn stage(workers: usize) -> Stage {
+    Stage::open(builder("puppet").workers(workers))
+}
+
+fn handle(stage: &Stage, slot: u32) -> WorkerHandle {
+    stage.running.handle.worker_of_slot(slot).unwrap()
+}
+
+fn leave(stage: &Stage, slot: u32) -> Departure {
+    stage.running.block_on(handle(stage, slot).disconnect()).unwrap()
+}
+
+/// How one left that was asked to, and did.
+const IN_ORDER: Departure = Departure::Asked { exit: Exit::Code(0) };
+
+/// test-cluster-basic.js: the environment of a worker tells nothing (ours has no variable at all, so a grandchild can't take itself for a
+/// worker); the first one is the first; fork, online, listening, ready and exit come in this order, and the address is the real one.
+pub(crate) fn basic() {
+    let running = Running::start(builder("puppet").workers(0));
+    let mut stage = Stage { messages: running.handle.messages(), running };
+    let forked = stage.running.block_on(stage.running.handle.fork()).unwrap();
+    assert_eq!(forked.id(), WorkerId::new(0, 1));
+    let mut events = forked.events();
+    stage.running.wait_ready(forked.id());
+    let variables = stage.tell(0, &Do::Environment).unwrap();
+    let of_ours: Vec<_> = variables.lines().filter(|name| name.contains("CLUSTER")).collect();
+    assert_eq!(of_ours, [apps::VARIABLE], "what this test sets");
+    let address = stage.listen_ip(0, "a", &On::any());
+    assert_eq!(leave(&stage, 0), IN_ORDER);
+    let mut story = Vec::new();
+    while let Some(event) = stage.running.block_on(events.recv()) {
+        story.push(match event {
+            Event::Lifecycle { event: Life::Starting { .. }, .. } => "fork".to_owned(),
+            Event::Lifecycle { event: Life::Online { .. }, .. } => "online".to_owned(),
+            Event::Lifecycle { event: Life::Ready { .. }, .. } => "ready".to_owned(),
+            Event::Lifecycle { event: Life::Exited { .. }, .. } => "exit".to_owned(),
+            Event::Listening { address, .. } => format!("listening {address}"),
+            Event::Disconnected { .. } => "disconnect".to_owned(),
+            _ => continue,
+        });
+    }
+    let listening = format!("listening {address}");
+    assert_eq!(story, ["fork", "online", "ready", &listening, "disconnect", "exit"]);
+    stage.running.stop();
+}
+
+/// test-cluster-call-and-destroy.js, and twice: who has left can be told again, to no effect (in Node the second may crash the worker).
+pub(crate) fn call_and_destroy() {
+    let mut stage = stage(2);
+    let gone = handle(&stage, 0);
+    assert_eq!(leave(&stage, 0), IN_ORDER);
+    assert!(!gone.is_connected() && gone.is_dead());
+    assert!(!stage.running.block_on(gone.kill(Signal::TERM.as_raw())).unwrap(), "there is nobody");
+    assert_eq!(stage.running.block_on(gone.disconnect()).unwrap(), IN_ORDER);
+    assert!(handle(&stage, 1).is_connected());
+    stage.running.stop();
+}
+
+/// test-cluster-concurrent-disconnect.js: many, each told many times and at once.
+pub(crate) fn concurrent_disconnect() {
+    let mut stage = stage(8);
+    let handles: Vec<_> = (0..8).map(|slot| handle(&stage, slot)).collect();
+    let told: Vec<_> = (0..4)
+        .flat_map(|_| handles.clone())
+        .map(|worker| stage.running.runtime.spawn(async move { worker.disconnect().await.unwrap() }))
+        .collect();
+    for departure in told {
+        assert_eq!(stage.running.block_on(departure).unwrap(), IN_ORDER);
+    }
+    assert!(stage.running.handle.workers().is_empty());
+    stage.running.stop();
+}
+
+/// test-cluster-disconnect-before-exit.js: all are to leave while one has begun to.
+pub(crate) fn disconnect_before_exit() {
+    let mut stage = stage(2);
+    stage.running.block_on(handle(&stage, 0).stop()).unwrap();
+    stage.running.block_on(stage.running.handle.disconnect()).unwrap();
+    assert!(stage.running.handle.workers().is_empty());
+    stage.running.stop();
+}
+
+/// test-cluster-disconnect-leak.js: told right after the fork, it goes, and says so.
+pub(crate) fn disconnect_leak() {
+    let mut stage = Stage::open(builder("puppet").workers(1).mode(Mode::Shared));
+    for _ in 0..5 {
+        let forked = stage.running.block_on(stage.running.handle.fork()).unwrap();
+        let departure = stage.running.block_on(forked.disconnect()).unwrap();
+        // It may not have come to be a process; or it was still starting, and nobody waits for that.
+        let is_in_order = matches!(
+            departure,
+            Departure::Asked { .. } | Departure::NeverStarted | Departure::Overdue { .. }
+        );
+        assert!(is_in_order, "{departure:?}");
+    }
+    stage.running.stop();
+}
+
+/// test-cluster-disconnect-race.js: one leaves while another has just come online.
+pub(crate) fn disconnect_race() {
+    for mode in [Mode::Shared, Mode::Handoff] {
+        let mut stage = Stage::open(builder("puppet").workers(2).mode(mode));
+        stage.listen_ip(0, "a", &On::any());
+        let forked = stage.running.block_on(stage.running.handle.fork()).unwrap();
+        stage.running.wait_for("it to be online", |event| match event {
+            Event::Lifecycle { event: Life::Online { id }, .. } => (*id == forked.id()).then_some(()),
+            _ => None,
+        });
+        assert_eq!(leave(&stage, 0), IN_ORDER);
+        stage.running.stop();
+    }
+}
+
+/// test-cluster-disconnect-unshared-{tcp, udp}.js: one that has never listened leaves, another goes on.
+pub(crate) fn disconnect_unshared() {
+    let mut stage = stage(2);
+    let address = stage.listen_ip(1, "tcp", &On::any());
+    stage.bind(1, "udp", &On::any()).unwrap();
+    assert_eq!(leave(&stage, 0), IN_ORDER);
+    assert!(TcpStream::connect(address).is_ok());
+    stage.running.stop();
+}
+
+/// test-cluster-kill-infinite-loop.js: one that is stuck can be ended. SIGTERM is a wish to leave here, so that nothing is lost by it, and one
+/// that is stuck doesn't hear it; `disconnect` ends it at its deadline, SIGKILL at once, and if nobody does anything its silence is found.
+pub(crate) fn kill_infinite_loop() {
+    let quickly = |builder: cluster::Builder| builder.graceful_timeout(Duration::from_millis(100));
+    let mut stage = Stage::open(quickly(builder("puppet").workers(2)));
+    for slot in 0..2 {
+        let messages = stage.messages.clone().timeout(Duration::from_millis(50));
+        let asked = messages.request(cluster::To::Slot(slot), &Do::Spin);
+        assert!(stage.running.block_on(asked).is_err(), "it never answers");
+    }
+    let departure = leave(&stage, 0);
+    assert_eq!(departure, Departure::Overdue { exit: Exit::Signal(Signal::KILL.as_raw()) });
+    let other = handle(&stage, 1);
+    assert!(stage.running.block_on(other.kill(Signal::KILL.as_raw())).unwrap());
+    let departure = stage.running.block_on(other.departed()).unwrap();
+    assert_eq!(departure, Departure::Killed { exit: Exit::Signal(Signal::KILL.as_raw()) });
+    stage.running.stop();
+}
+
+/// test-cluster-worker-exit.js, test-cluster-worker-death.js: with a code of its own, while it listens; once each event, and nobody had asked.
+pub(crate) fn worker_exit() {
+    let mut stage = stage(1);
+    stage.listen_ip(0, "a", &On::any());
+    let worker = handle(&stage, 0);
+    let mut events = worker.events();
+    let messages = stage.messages.clone();
+    stage.running.runtime.spawn(async move { messages.request(cluster::To::Slot(0), &Do::Exit(42)).await });
+    let departure = stage.running.block_on(worker.departed()).unwrap();
+    assert_eq!(departure, Departure::Crashed { exit: Exit::Code(42) });
+    assert!(!departure.is_after_disconnect());
+    let (mut disconnects, mut exits) = (0, Vec::new());
+    while let Some(event) = stage.running.block_on(events.recv()) {
+        match event {
+            Event::Disconnected { .. } => disconnects += 1,
+            Event::Lifecycle { event: Life::Exited { exit, .. }, .. } => exits.push(exit),
+            _ => {}
+        }
+    }
+    assert_eq!((disconnects, exits), (1, vec![Exit::Code(42)]));
+    stage.running.stop();
+}
+
+/// test-cluster-worker-forced-exit.js, -worker-disconnect.js: one that leaves may choose its code, and has time for it.
+pub(crate) fn worker_forced_exit() {
+    let mut stage = stage(1);
+    stage.tell(0, &Do::ExitOnceDraining(7)).unwrap();
+    assert_eq!(leave(&stage, 0), Departure::Asked { exit: Exit::Code(7) });
+    stage.running.stop();
+}
+
+/// test-cluster-worker-disconnect-on-error.js: who can't listen may leave at once.
+pub(crate) fn worker_disconnect_on_error() {
+    let mut stage = Stage::open(builder("puppet").workers(2).mode(Mode::Shared));
+    let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stage.listen(0, "a", &On::tcp(theirs.local_addr().unwrap())).unwrap_err();
+    let worker = handle(&stage, 0);
+    stage.tell(0, &Do::Leave).unwrap();
+    let departure = stage.running.block_on(worker.departed()).unwrap();
+    assert_eq!(departure, Departure::ByItself { exit: Exit::Code(0) });
+    stage.running.stop();
+}
+
+/// test-cluster-worker-no-exit.js: connections that a worker has made to others neither keep it from leaving nor are they cut: it ends
+/// when its `main` does, which here waits for them.
+pub(crate) fn worker_no_exit() {
+    let mut stage = stage(1);
+    let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stage.tell(0, &Do::ConnectAndWait(theirs.local_addr().unwrap())).unwrap();
+    let (mut open, _) = theirs.accept().unwrap();
+    let worker = handle(&stage, 0);
+    stage.running.block_on(worker.stop()).unwrap();
+    stage.running.wait_for("it to be told", |event| match event {
+        Event::Lifecycle { event: Life::Stopping { id, .. }, .. } => (*id == worker.id()).then_some(()),
+        _ => None,
+    });
+    // It says so on that connection, when it has heard of it.
+    let mut said = [0; 7];
+    open.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"leaving");
+    assert!(!worker.is_dead());
+    drop(open);
+    assert_eq!(stage.running.block_on(worker.departed()).unwrap(), IN_ORDER);
+    stage.running.stop();
+}
+
+/// test-cluster-worker-wait-server-close.js: its channel closes after its last connection.
+pub(crate) fn worker_wait_server_close() {
+    let mut stage = Stage::open(builder("puppet").workers(1).linger(Duration::ZERO));
+    let address = stage.listen_ip(0, "a", &On::any());
+    let mut open = TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut open, b"k").unwrap();
+    open.read_exact(&mut [0]).unwrap();
+    let worker = handle(&stage, 0);
+    stage.running.block_on(worker.stop()).unwrap();
+    stage.running.wait_for("it to be told", |event| match event {
+        Event::Lifecycle { event: Life::Stopping { .. }, .. } => Some(()),
+        _ => None,
+    });
+    assert!(worker.is_connected(), "it waits for us");
+    drop(open);
+    assert_eq!(stage.running.block_on(worker.departed()).unwrap(), IN_ORDER);
+    assert!(!worker.is_connected());
+    stage.running.stop();
+}
+
+/// test-cluster-primary-error.js, test-cluster-primary-kill.js: the primary panics, or is killed: its workers go.
+pub(crate) fn primary_dies() {
+    for (how, killed) in [("panic", false), ("wait", true)] {
+        let folder = std::env::temp_dir().join(format!("cluster-primary-{how}-{}", std::process::id()));
+        let mut primary = Command::new(std::env::current_exe().unwrap())
+            .env(apps::VARIABLE, "dying-primary")
+            .env(apps::LEDGER, &folder)
+            .env("CLUSTER_TEST_HOW", how)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pids: Vec<u32> = eventually("the pids of the workers", || {
+            let pids = std::fs::read_to_string(&folder).ok()?;
+            let pids: Vec<_> = pids.lines().filter_map(|pid| pid.parse().ok()).collect();
+            (pids.len() == 2).then_some(pids)
+        });
+        if killed {
+            process::signal(primary.id(), Signal::KILL);
+        }
+        let exit = eventually("the primary to end", || primary.try_wait().unwrap());
+        assert!(!exit.success(), "{exit}");
+        for pid in pids {
+            eventually("its workers to go", || (!process::is_alive(pid)).then_some(()));
+        }
+        std::fs::remove_file(folder).unwrap();
+    }
+}
+
+/// App: a primary that says who its workers are, and panics then if it is to.
+pub(crate) fn dying_primary() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let primary = builder("puppet").workers(2).primary().unwrap();
+        let (mut events, handle) = (primary.events(), primary.handle());
+        let running = tokio::spawn(primary.run());
+        while !matches!(events.recv().await, Some(Event::Serving { .. })) {}
+        let pids: Vec<_> = handle.workers().iter().filter_map(WorkerHandle::pid).collect();
+        let lines: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+        std::fs::write(std::env::var_os(apps::LEDGER).unwrap(), lines).unwrap();
+        assert!(std::env::var("CLUSTER_TEST_HOW").unwrap() != "panic", "on purpose");
+        running.await.unwrap().unwrap();
+    });
+}
+
+/// test-cluster-fork-env.js: a variable of a fork alone, over that of all.
+pub(crate) fn fork_env() {
+    let mut stage =
+        Stage::open(builder("puppet").workers(1).env("CLUSTER_TEST_A", "all").env("CLUSTER_TEST_B", "all"));
+    let fork = Fork::new().env("CLUSTER_TEST_B", "this").env("CLUSTER_TEST_C", "this");
+    let forked = stage.running.block_on(stage.running.handle.fork_with(fork)).unwrap();
+    stage.running.wait_ready(forked.id());
+    let says = |slot, name: &str| stage.tell(slot, &Do::Env(name.to_owned()));
+    assert_eq!(
+        ["A", "B", "C"].map(|name| says(1, &format!("CLUSTER_TEST_{name}")).unwrap()),
+        ["all", "this", "this"]
+    );
+    assert_eq!(says(0, "CLUSTER_TEST_B").unwrap(), "all");
+    says(0, "CLUSTER_TEST_C").unwrap_err();
+    stage.running.stop();
+}
+
+/// test-cluster-rr-handle-keep-loop-alive.js: a worker that listens lives, whatever else it does.
+pub(crate) fn listening_keeps_alive() {
+    let mut running = Running::start(builder("slot").env(apps::LISTEN, "127.0.0.1:0").workers(1));
+    let address = running.wait_serving()[0];
+    let pid = running.status().workers[0].pid;
+    for _ in 0..3 {
+        drop(TcpStream::connect(address).unwrap());
+        assert_eq!(running.status().workers[0].pid, pid);
+    }
+    running.stop();
+}
