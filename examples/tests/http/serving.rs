@@ -14,10 +14,13 @@ pub(crate) fn slot(body: &str) -> u64 {
 
 pub(crate) fn serves_and_reports() {
     let server = Server::start(command(3));
-    for _ in 0..12 {
+    // Who doesn't come to run for a while is passed over, so on a busy machine it may take more than twelve.
+    let status = eventually("each worker to have its share", || {
         assert_eq!(client::get(server.address, "/").unwrap().status, 200);
-    }
-    let status = server.status();
+        let status = server.status();
+        let workers = status["workers"].as_array().unwrap();
+        workers.iter().all(|worker| worker["requests"].as_u64().unwrap() >= 4).then(|| status.clone())
+    });
     assert_eq!(status["primary_pid"], server.primary);
     assert_eq!(status["listening"][0], server.address.to_string());
     let workers = status["workers"].as_array().unwrap();
@@ -27,10 +30,6 @@ pub(crate) fn serves_and_reports() {
         assert_eq!(
             (&worker["generation"], &worker["restarts"], &worker["state"]),
             (&1.into(), &0.into(), &"ready".into())
-        );
-        assert!(
-            worker["requests"].as_u64().unwrap() >= 4,
-            "least-loaded rotates among idle workers: {worker}"
         );
     }
 
