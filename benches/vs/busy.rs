@@ -7,13 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinSet;
-
 use crate::figures::{median, milliseconds, percentile, times};
 use crate::peers::{Peer, Peers, Server};
 use crate::table::Section;
-use crate::{Args, Result, closed_loop, http, interrupt};
+use crate::{Args, Result, closed_loop, http, open_loop};
 
 pub(crate) const PEERS: [Peer; 7] = [
     Peer::Handoff,
@@ -65,7 +62,7 @@ fn sample(server: &mut Server, rate: u32, duration: Duration, seed: u64) -> Resu
     let (mut answers, took) = http::block_on(async {
         let background = tokio::spawn(Arc::clone(&long).keep_one_running(address));
         let begin = Instant::now();
-        let answers = ask_at_random(address, rate, duration, seed).await?;
+        let answers = open_loop::ask(address, rate, duration, seed).await?;
         let took = begin.elapsed();
         background.abort();
         Ok((answers, took))
@@ -107,61 +104,6 @@ impl Long {
     }
 }
 
-#[derive(Debug, Default)]
-struct Answers {
-    times: Vec<Duration>,
-    errors: u64,
-}
-
-/// Asks at random times, as many independent clients would, whether or not earlier requests have been answered: a
-/// client that waits for its answer asks less often just when the server is slow.
-async fn ask_at_random(address: SocketAddr, rate: u32, duration: Duration, seed: u64) -> Result<Answers> {
-    let mut requests = JoinSet::new();
-    let mut due = random_times(rate, duration, seed);
-    while due.recv().await.is_some() {
-        requests.spawn(async move {
-            let begin = Instant::now();
-            http::ask(address, "/").await.map(|_| begin.elapsed())
-        });
-    }
-    interrupt::check()?;
-    let mut answers = Answers::default();
-    while let Some(request) = requests.join_next().await {
-        match request? {
-            Ok(time) => answers.times.push(time),
-            Err(error) => {
-                eprintln!("a request failed: {error}");
-                answers.errors += 1;
-            }
-        }
-    }
-    Ok(answers)
-}
-
-/// Says when to ask; the same times for the same seed.
-///
-/// On a thread of its own: a timer of tokio is late by up to a millisecond, and would make bursts of requests that are
-/// due in the same one.
-fn random_times(rate: u32, duration: Duration, seed: u64) -> UnboundedReceiver<()> {
-    let (now, due) = tokio::sync::mpsc::unbounded_channel();
-    let mut random = fastrand::Rng::with_seed(seed);
-    std::thread::spawn(move || {
-        let begin = Instant::now();
-        let mut next = Duration::ZERO;
-        loop {
-            next += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / f64::from(rate));
-            if next >= duration || interrupt::check().is_err() {
-                return;
-            }
-            std::thread::sleep((begin + next).saturating_duration_since(Instant::now()));
-            if now.send(()).is_err() {
-                return;
-            }
-        }
-    });
-    due
-}
-
 fn section(args: &Args, chosen: &[Peer], samples: &BTreeMap<Peer, Vec<Sample>>) -> Section {
     let mut text = format!(
         "### While one of {WORKERS} workers burns its processor\n\n\
@@ -192,5 +134,5 @@ fn section(args: &Args, chosen: &[Peer], samples: &BTreeMap<Peer, Vec<Sample>>) 
         let ratio = median(pairs.map(|(ours, its)| ours.p99.as_secs_f64() / its.p99.as_secs_f64()));
         let _ = writeln!(text, "\nhandoff / shared accept at p99: {ratio:.2}; the target is at most 0.5.");
     }
-    Section { text, errors: samples.values().flatten().map(|sample| sample.errors).sum() }
+    Section::new(text, samples.values().flatten().map(|sample| sample.errors).sum())
 }

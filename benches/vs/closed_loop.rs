@@ -1,14 +1,19 @@
 //! A fixed number of connections, each for one request; so many at a time, the next when one has its answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use crate::peers::Server;
 use crate::{Result, client, http, interrupt};
+
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Between two looks at who has answered.
+const WARM_UP_CONNECTIONS: u64 = 50;
 
 /// Who served how many.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +49,19 @@ pub(crate) fn run(server: &mut Server, connections: u64, at_a_time: usize) -> Re
     interrupt::check()?;
     server.check()?;
     Ok(served)
+}
+
+/// Asks until each worker has answered; or for a few seconds, since where the kernel chooses, one may be given nothing.
+///
+/// A server answers as soon as its first worker does, and what is opened then may all be that one's.
+pub(crate) fn warm_up(server: &mut Server) -> Result<()> {
+    let workers = server.workers()?.len().max(1);
+    let deadline = Instant::now() + WARM_UP;
+    let mut seen = BTreeSet::new();
+    while seen.len() < workers && Instant::now() < deadline {
+        seen.extend(run(server, WARM_UP_CONNECTIONS, workers)?.by_worker.into_keys());
+    }
+    Ok(())
 }
 
 /// One of the clients: as long as there are any left, and nobody wants to end.

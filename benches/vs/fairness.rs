@@ -102,7 +102,7 @@ fn section(
         let _ = writeln!(text, "| {peer} | {cells} | {errors} |");
     }
     let all = samples.values().flatten();
-    Section { text, errors: all.map(|sample| sample.short.errors + sample.lasting.errors).sum() }
+    Section::new(text, all.map(|sample| sample.short.errors + sample.lasting.errors).sum())
 }
 
 /// `1.02 × (1.10) | 51 50 50 49`

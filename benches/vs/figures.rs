@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 pub(crate) fn times(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2} ×"))
+    let digits = |ratio| if ratio < 100.0 { 2 } else { 0 };
+    ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.*} ×", digits(ratio)))
 }
 
 pub(crate) fn milliseconds(seconds: f64) -> String {
-    let digits = if seconds < 0.01 { 2 } else { 1 };
+    let digits = match seconds {
+        ..0.01 => 2,
+        ..1.0 => 1,
+        _ => 0,
+    };
     format!("{:.digits$} ms", seconds * 1000.0)
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::client::Kept;
 use crate::figures::{median, times};
 use crate::peers::{Peer, Peers, Server};
 use crate::table::Section;
@@ -64,7 +64,7 @@ pub(crate) fn measure(args: &Args, peers: &Peers, chosen: &[Peer]) -> Result<Sec
             "\nSkipped: {open} open connections need a higher limit of open files (ulimit -n) than {limit}."
         );
     }
-    Ok(Section { text, errors })
+    Ok(Section::new(text, errors))
 }
 
 /// Lets this process, and those that it starts, open as many files as it may. How many that is.
@@ -75,7 +75,7 @@ fn raise_limit() -> Result<u64> {
 }
 
 /// Opens connections, each of which has been served once, until there are so many.
-fn hold(server: &mut Server, held: &mut Vec<TcpStream>, open: usize) -> Result<()> {
+fn hold(server: &mut Server, held: &mut Vec<Kept>, open: usize) -> Result<()> {
     while held.len() < open {
         interrupt::check()?;
         let kept = client::keep(server.address(), PATIENCE);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::client::Kept;
 use crate::figures::percentile;
 use crate::interrupt::wait_for;
 use crate::peers::Server;
@@ -15,6 +16,8 @@ use crate::{Result, client};
 pub(crate) const CONNECTIONS: u32 = 32;
 /// Requests of the built-in client.
 const REQUESTS: u32 = 200;
+/// Its patience for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A way of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +26,21 @@ pub(crate) enum Load {
     KeepAlive,
 }
 
+impl Load {
+    pub(crate) const ALL: [Self; 2] = [Self::PerRequest, Self::KeepAlive];
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::PerRequest => "A connection per request",
+            Self::KeepAlive => "Keep-alive",
+        }
+    }
+}
+
 /// One measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
+    pub(crate) requests: u64,
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
@@ -57,14 +72,6 @@ impl Generator {
         }
     }
 
-    /// The kinds of load it can make.
-    pub(crate) fn loads(&self) -> &'static [Load] {
-        match self {
-            Self::Wrk(_) => &[Load::PerRequest, Load::KeepAlive],
-            Self::BuiltIn => &[Load::PerRequest],
-        }
-    }
-
     /// Long enough for Node to compile what it runs.
     pub(crate) fn warm_up(&self, server: &mut Server) -> Result<()> {
         match self {
@@ -90,20 +97,28 @@ impl Generator {
                 let output = wrk.into_output()?;
                 parse(&output).ok_or_else(|| format!("wrk reported no figures for {server}:\n{output}"))?
             }
-            Self::BuiltIn => ask_in_turn(server)?,
+            Self::BuiltIn => ask_in_turn(server, load)?,
         };
         server.check()?;
         Ok(sample)
     }
 }
 
-fn ask_in_turn(server: &Server) -> Result<Sample> {
+fn ask_in_turn(server: &Server, load: Load) -> Result<Sample> {
     let (mut times, mut pids, mut errors) = (Vec::new(), BTreeSet::new(), 0);
+    let mut kept = match load {
+        Load::PerRequest => None,
+        Load::KeepAlive => Some(Kept::open(server.address(), PATIENCE)?),
+    };
     let begin = Instant::now();
     for _ in 0..REQUESTS {
         crate::interrupt::check()?;
         let asked = Instant::now();
-        match client::get(server.address(), Duration::from_secs(5)) {
+        let answer = match &mut kept {
+            None => client::get(server.address(), PATIENCE),
+            Some(kept) => kept.ask("/"),
+        };
+        match answer {
             Ok(body) => pids.extend(client::pid(&body)),
             Err(error) => {
                 eprintln!("a request failed: {error}");
@@ -115,7 +130,9 @@ fn ask_in_turn(server: &Server) -> Result<Sample> {
     let per_second = f64::from(REQUESTS) / begin.elapsed().as_secs_f64();
     times.sort_unstable();
     let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
-    Ok(Sample { per_second, p50, p99, errors, answered_by: Some(pids.len()) })
+    // One connection is one worker's.
+    let answered_by = kept.is_none().then_some(pids.len());
+    Ok(Sample { requests: REQUESTS.into(), per_second, p50, p99, errors, answered_by })
 }
 
 /// Reads what `wrk --latency` prints. A run without a single answer has no figures.
@@ -127,8 +144,10 @@ fn parse(output: &str) -> Option<Sample> {
         .map_or(0, |counts| counts.split([' ', ',']).filter_map(|word| word.parse::<u64>().ok()).sum());
     let refused = value("Non-2xx or 3xx responses:").map_or(Some(0), |count| count.trim().parse().ok())?;
     let per_second = value("Requests/sec:")?.trim().parse().ok().filter(|rate| *rate > 0.0)?;
+    // `18923 requests in 1.00s, 2.50MB read`
+    let requests = output.lines().find_map(|line| line.split_once(" requests in ")?.0.trim().parse().ok())?;
     let (p50, p99) = (duration("50%")?, duration("99%")?);
-    Some(Sample { per_second, p50, p99, errors: broken + refused, answered_by: None })
+    Some(Sample { requests, per_second, p50, p99, errors: broken + refused, answered_by: None })
 }
 
 /// `1.27ms`
@@ -167,7 +186,9 @@ Running 1s test @ http://127.0.0.1:8080/
     fn figures_of_a_clean_run_are_read() {
         let sample = parse(&format!("{CLEAN}Requests/sec:  18923.11\nTransfer/sec:      2.50MB\n")).unwrap();
         let (p50, p99) = (Duration::from_micros(980), Duration::from_micros(2520));
-        assert_eq!(sample, Sample { per_second: 18923.11, p50, p99, errors: 0, answered_by: None });
+        let expected =
+            Sample { requests: 18923, per_second: 18923.11, p50, p99, errors: 0, answered_by: None };
+        assert_eq!(sample, expected);
     }
 
     #[test]

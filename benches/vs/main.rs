@@ -5,16 +5,22 @@
 
 #[path = "../../examples/http/app.rs"]
 mod app;
+mod blocked;
 mod busy;
 mod client;
 mod closed_loop;
+mod cost;
+mod cpu;
 mod fairness;
 mod figures;
+mod gates;
 mod growth;
 mod http;
 mod interrupt;
 mod load;
 mod memory;
+mod meter;
+mod open_loop;
 mod peers;
 mod proc;
 mod process;
@@ -43,9 +49,10 @@ const RECOVERY_WORKERS: usize = 2;
 /// Runs our HTTP example side by side with its peers on loopback and prints how they compare.
 ///
 /// Measures requests per second and latency under wrk (a connection per request, and keep-alive), the time from a
-/// killed worker to its successor's first answer, and memory; or, if any of --busy, --fairness, --growth and --syscalls
-/// is given, only these, with clients of its own. The servers take turns within each round, and every
-/// ratio is a median of ratios within a round, so that a machine that is busy at times distorts all alike.
+/// killed worker to its successor's first answer, and memory; or, if any of --blocked, --busy, --cost, --cpu, --fairness,
+/// --growth and --syscalls is given, only these, with clients of its own (--cost: with wrk). The servers take turns within
+/// each round, and every ratio is a median of ratios within a round, so that a machine that is busy at times distorts all
+/// alike. Where a gate is not met, it says so and fails (in a release build).
 ///
 /// Peers that are not installed are left out and named at the end. To have all of them:
 /// apt-get install wrk nginx-light nodejs strace
@@ -58,10 +65,11 @@ const RECOVERY_WORKERS: usize = 2;
 )]
 struct Args {
     /// Rounds of load; in each, every server is started, warmed up, measured and stopped once. 0: no load. Also the
-    /// rounds of --busy, --fairness and --growth.
+    /// rounds of --blocked, --busy, --cost, --cpu, --fairness and --growth.
     #[arg(long, value_name = "R", default_value_t = 5)]
     rounds: usize,
-    /// Seconds of each measurement; under load there are two for each server and round, for --busy one.
+    /// Seconds of each measurement; under load and for --cost there are two for each server and round, for --busy one. For
+    /// --cpu, what one worker takes, roughly.
     #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
     /// Worker processes of each server that has workers, under load; what else is measured has numbers of its own.
@@ -74,6 +82,16 @@ struct Args {
     /// only if it is named here.
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     only: Vec<Peer>,
+    /// Requests per second, processor time per request, cores in use and errors: one process, one worker and two, and Node.
+    /// Needs wrk.
+    #[arg(long)]
+    cost: bool,
+    /// Latency of short requests while one of two workers is blocked for five seconds, to that before.
+    #[arg(long)]
+    blocked: bool,
+    /// Requests that are work for the processor, by two workers and by one.
+    #[arg(long)]
+    cpu: bool,
     /// Latency of short requests while one of two workers burns its processor in long handlers.
     #[arg(long)]
     busy: bool,
@@ -92,7 +110,7 @@ struct Args {
     syscalls: bool,
     /// For CI: a little of everything, only with our own servers and a few hundred requests from built-in clients, no wrk.
     /// Works in a debug build; the figures mean nothing, but any failure is an error.
-    #[arg(long, conflicts_with_all = ["rounds", "seconds", "recoveries", "only", "busy", "fairness", "growth", "syscalls"])]
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "recoveries", "only", "cost", "blocked", "cpu", "busy", "fairness", "growth", "syscalls"])]
     smoke: bool,
     /// Be a worker of `shared`, on the listening socket that is stdin.
     #[arg(long, hide = true, exclusive = true, value_name = "SLOT")]
@@ -102,18 +120,21 @@ struct Args {
 impl Args {
     /// Whether to measure what it measures unless asked for something else.
     fn wants_load(&self) -> bool {
-        !(self.busy || self.fairness || self.growth || self.syscalls)
+        let others =
+            [self.cost, self.blocked, self.cpu, self.busy, self.fairness, self.growth, self.syscalls];
+        !others.contains(&true)
     }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.shared_worker {
-        Some(slot) => peers::shared::work(slot),
+        Some(slot) => peers::shared::work(slot).map(|()| true),
         None => interrupt::watch().and_then(|()| run(args)),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("vs: {error}");
             if interrupt::check().is_err() { ExitCode::from(130) } else { ExitCode::FAILURE }
@@ -121,12 +142,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut args: Args) -> Result<()> {
+/// Whether all gates are met.
+fn run(mut args: Args) -> Result<bool> {
     let generator = if args.smoke {
         (args.rounds, args.seconds, args.recoveries) = (1, 1, 2);
         args.only = vec![Peer::Handoff, Peer::ClusterShared, Peer::ReusePort, Peer::Shared, Peer::Single];
         Some(Generator::BuiltIn)
-    } else if args.wants_load() {
+    } else if args.wants_load() || args.cost {
         Some(Generator::wrk()?)
     } else {
         None
@@ -146,26 +168,44 @@ fn run(mut args: Args) -> Result<()> {
     }
 
     let mut report = Report::new(&args, generator.as_ref(), &peers);
-    if let Some(generator) = &generator {
+    if let Some(generator) = generator.as_ref().filter(|_| args.wants_load()) {
         load_rounds(&args, generator, &peers, &chosen, &mut report)?;
         recoveries(&args, &peers, &chosen, &mut report)?;
         footprints(&args, generator, &peers, &chosen, &mut report)?;
     }
+    if let Some(generator) = generator.as_ref().filter(|_| args.cost || args.smoke) {
+        report.add(cost::measure(&args, generator, &peers, &chosen)?);
+    }
+    special_measurements(&args, &peers, &chosen, &mut report)?;
+    report.print(&chosen, &skipped);
+    if args.smoke {
+        report.check()?;
+    }
+    Ok(report.gates_are_met())
+}
+
+/// Those with clients of their own.
+fn special_measurements(args: &Args, peers: &Peers, chosen: &[Peer], report: &mut Report) -> Result<()> {
     let of = |those: &[Peer]| those.iter().copied().filter(|peer| chosen.contains(peer)).collect::<Vec<_>>();
+    if args.blocked || args.smoke {
+        report.add(blocked::measure(args, peers, &of(&blocked::PEERS))?);
+    }
+    if args.cpu || args.smoke {
+        report.add(cpu::measure(args, peers, &of(&cpu::PEERS))?);
+    }
     if args.busy || args.smoke {
-        report.add(busy::measure(&args, &peers, &of(&busy::PEERS))?);
+        report.add(busy::measure(args, peers, &of(&busy::PEERS))?);
     }
     if args.fairness || args.smoke {
-        report.add(fairness::measure(&args, &peers, &of(&fairness::PEERS))?);
+        report.add(fairness::measure(args, peers, &of(&fairness::PEERS))?);
     }
     if args.growth || args.smoke {
-        report.add(growth::measure(&args, &peers, &of(&growth::PEERS))?);
+        report.add(growth::measure(args, peers, &of(&growth::PEERS))?);
     }
     if args.syscalls || args.smoke {
-        report.add(syscalls::measure(&args, &peers, &of(&syscalls::PEERS))?);
+        report.add(syscalls::measure(args, peers, &of(&syscalls::PEERS))?);
     }
-    report.print(&chosen, &skipped);
-    if args.smoke { report.check() } else { Ok(()) }
+    Ok(())
 }
 
 /// The order rotates, so that no server always runs after the same one.
@@ -184,8 +224,8 @@ fn load_rounds(
             eprintln!("round {round} of {}: {peer}", args.rounds);
             let mut server = peers.start(*peer, args.workers.into())?;
             generator.warm_up(&mut server)?;
-            for load in generator.loads() {
-                report.add_sample(*peer, *load, generator.run(&mut server, *load, args.seconds)?);
+            for load in Load::ALL {
+                report.add_sample(*peer, load, generator.run(&mut server, load, args.seconds)?);
             }
             server.stop()?;
         }

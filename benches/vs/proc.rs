@@ -27,10 +27,29 @@ pub(crate) fn children(pid: u32) -> Result<Vec<u32>> {
 
 /// Processor time of all its threads so far, in user mode and in the kernel. Counted in steps of [`tick`].
 pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
+    spent(&pid.to_string(), 2)
+}
+
+/// The same of this process, and of those that it started and has seen the end of.
+pub(crate) fn own_processor_time() -> Result<Duration> {
+    spent("self", 4)
+}
+
+/// How long its main thread, ready to run, has waited for a core. Nothing where the kernel doesn't count it.
+pub(crate) fn waited(pid: u32) -> Option<Duration> {
+    let schedstat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    // It ran so long, waited so long (nanoseconds), and was put on a core so many times.
+    let mut fields = schedstat.split_whitespace().map(|field| field.parse::<u64>().ok());
+    let (ran, waited) = (fields.next()??, fields.next()??);
+    (ran > 0).then_some(Duration::from_nanos(waited))
+}
+
+/// In user mode and in the kernel: its own time are two fields, that of its ended children the two that follow.
+fn spent(pid: &str, fields: usize) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The 14th and 15th field of the line; the second is the name, in brackets.
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().skip(11).take(2));
-    let ticks = fields.and_then(|fields| fields.map(|field| field.parse::<u32>().ok()).sum::<Option<u32>>());
+    // From the 14th field of the line on; the second is the name, in brackets.
+    let counts = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(fields));
+    let ticks = counts.and_then(|counts| counts.map(|count| count.parse::<u32>().ok()).sum::<Option<u32>>());
     Ok(tick() * ticks.ok_or_else(|| format!("process {pid} has no processor time"))?)
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn measure(args: &Args, peers: &Peers, chosen: &[Peer]) -> Result<Sec
         }
         server.stop()?;
     }
-    Ok(Section { text, errors })
+    Ok(Section::new(text, errors))
 }
 
 fn skipped(reason: &str) -> Section {

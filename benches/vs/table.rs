@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::figures::{mebibytes, median, milliseconds, times};
+use crate::gates::Gate;
 use crate::load::{CONNECTIONS, Generator, Load, Sample};
 use crate::memory::Footprint;
 use crate::peers::{Peer, Peers};
@@ -16,12 +17,18 @@ pub(crate) struct Section {
     pub(crate) text: String,
     /// Requests that failed.
     pub(crate) errors: u64,
+    pub(crate) gates: Vec<Gate>,
 }
 
 impl Section {
+    /// Without gates.
+    pub(crate) fn new(text: String, errors: u64) -> Self {
+        Self { text, errors, gates: Vec::new() }
+    }
+
     /// Only something to say.
     pub(crate) fn note(text: &str) -> Self {
-        Self { text: format!("{text}\n"), errors: 0 }
+        Self::new(format!("{text}\n"), 0)
     }
 }
 
@@ -96,24 +103,35 @@ impl Report {
         }
     }
 
+    /// Whether all is as promised; true of figures that mean nothing.
+    pub(crate) fn gates_are_met(&self) -> bool {
+        self.meaningless || self.gates().all(Gate::is_met)
+    }
+
+    fn gates(&self) -> impl Iterator<Item = &Gate> {
+        self.sections.iter().flat_map(|section| &section.gates)
+    }
+
     pub(crate) fn print(&self, chosen: &[Peer], skipped: &[Peer]) {
         println!("{}", self.setting);
         if self.meaningless {
             println!("\n**The figures mean nothing**: this was a smoke run or a debug build.");
         }
-        self.print_load(Load::PerRequest, "A connection per request", chosen);
-        self.print_load(Load::KeepAlive, "Keep-alive", chosen);
+        for load in Load::ALL {
+            self.print_load(load, chosen);
+        }
         self.print_recoveries();
         self.print_footprints();
         for section in &self.sections {
             print!("\n{}", section.text);
         }
+        self.print_gates();
         for peer in skipped {
             println!("\nSkipped: {peer} is not installed ({}).", peer.remedy());
         }
     }
 
-    fn print_load(&self, load: Load, title: &str, chosen: &[Peer]) {
+    fn print_load(&self, load: Load, chosen: &[Peer]) {
         let rows: Vec<_> = chosen
             .iter()
             .filter_map(|peer| Some((*peer, self.samples.get(&(load, *peer))?.as_slice())))
@@ -121,7 +139,7 @@ impl Report {
         if rows.is_empty() {
             return;
         }
-        println!("\n### {title}\n\n{}\n", self.load);
+        println!("\n### {}\n\n{}\n", load.title(), self.load);
         println!("| server | requests/s: median (min–max) | handoff serves | p50 | p99 | errors |");
         println!("|---|---:|---:|---:|---:|---:|");
         let ours = self.samples.get(&(load, Peer::Handoff));
@@ -178,5 +196,13 @@ impl Report {
         for (peer, footprint) in &self.footprints {
             println!("| {peer} | {} | {} |", mebibytes(footprint.primary), mebibytes(footprint.worker));
         }
+    }
+
+    fn print_gates(&self) {
+        if self.gates().next().is_none() {
+            return;
+        }
+        println!("\n### Gates\n\n| | measured | | |\n|---|---:|---|---|");
+        self.gates().for_each(|gate| println!("{gate}"));
     }
 }

@@ -22,12 +22,15 @@ pub(crate) struct Args {
     /// Rounds; in each, everything is measured once.
     #[arg(long, value_name = "R", default_value_t = 7, value_parser = positive)]
     rounds: usize,
+    /// Only what is measured with that many workers.
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values = ["1", "4", "8"], value_parser = ["1", "4", "8"])]
+    workers: Vec<String>,
     /// Leave Redis out.
     #[arg(long)]
     no_redis: bool,
     /// For CI: only our own parts, little of everything, one round. Works in a debug build; the figures mean nothing, but
     /// any failure is an error.
-    #[arg(long, conflicts_with_all = ["rounds", "no_redis"])]
+    #[arg(long, conflicts_with_all = ["rounds", "no_redis", "workers"])]
     pub(crate) smoke: bool,
     /// Be a worker; what it needs is on stdin.
     #[arg(long, hide = true, exclusive = true)]
@@ -41,6 +44,11 @@ impl Args {
 
     pub(crate) const fn wants_redis(&self) -> bool {
         !self.smoke && !self.no_redis
+    }
+
+    /// Whether something is measured with so many workers.
+    pub(crate) fn wants_team(&self, size: &str) -> bool {
+        self.workers.iter().any(|wanted| wanted == size)
     }
 
     /// So many operations, or few of them.

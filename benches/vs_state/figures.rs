@@ -22,6 +22,7 @@ pub(crate) enum What {
     AcknowledgedOf8,
     VisibleOn8,
     VisibleOn8P99,
+    SocketsOn8,
     RedisOn8,
     RedisOn8P99,
     /// Per second.

@@ -35,6 +35,10 @@ pub(crate) enum Order {
     Watch,
     /// When they were seen; watches no more.
     Seen,
+    /// The same of so many messages over a blocking socket.
+    Listen(u32),
+    /// Sends messages over a blocking socket: the primary hands each to all.
+    Speak { count: u32, pause: Duration },
     /// The same, with Redis.
     Redis(RedisOrder),
 }

@@ -24,9 +24,15 @@ pub(crate) async fn measure(args: &Args) -> Result<Figures> {
     let run = Run { args, redis, cpus: Cpus::allowed()? };
     for round in 1..=args.rounds() {
         eprintln!("round {round} of {}", args.rounds());
-        run.one_worker(&mut figures, round % 2 == 0).await?;
-        run.four_workers(&mut figures).await?;
-        run.eight_workers(&mut figures, round % 2 == 0).await?;
+        if args.wants_team("1") {
+            run.one_worker(&mut figures, round % 2 == 0).await?;
+        }
+        if args.wants_team("4") {
+            run.four_workers(&mut figures).await?;
+        }
+        if args.wants_team("8") {
+            run.eight_workers(&mut figures, round % 2 == 0).await?;
+        }
     }
     Ok(figures)
 }
@@ -113,6 +119,9 @@ impl Run<'_> {
         }
         let bare = Order::PingPong { count, pause: Some(PAUSE) };
         trip(&team, figures, &[What::BarePaused], &bare).await?;
+        team.listen(count).await?;
+        let spoken = team.first()?.ask(&Order::Speak { count, pause: PAUSE }).await?;
+        figures.add(What::SocketsOn8, quantile(&visible(&team, &spoken).await?, 0.5));
         team.all(&Order::Watch).await?;
         let written = team.first()?.ask(&Order::Write { count, pause: Some(PAUSE) }).await?;
         let visible = visible(&team, &written).await?;

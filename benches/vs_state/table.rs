@@ -42,7 +42,11 @@ const ROWS: &[Row] = &[
         "write, visible on all 8 workers",
         Unit::Time,
         What::VisibleOn8,
-        &[("bare round trip", What::BarePaused), ("Redis SET + PUBLISH", What::RedisOn8)],
+        &[
+            ("bare round trip", What::BarePaused),
+            ("blocking sockets", What::SocketsOn8),
+            ("Redis SET + PUBLISH", What::RedisOn8),
+        ],
     ),
     (
         "write, visible on all 8 workers, p99",

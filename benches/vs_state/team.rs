@@ -1,6 +1,8 @@
 //! A primary, which is this process, and workers, each a process of its own.
 
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -49,6 +51,23 @@ impl Team {
         Ok(answers)
     }
 
+    /// Has all note when each of so many messages comes that the first one speaks, over blocking sockets: one system call for each
+    /// process that hears it, so what follows a write cannot be much sooner.
+    pub(crate) async fn listen(&self, count: u32) -> Result<()> {
+        let mut from = self.first()?.blocking.try_clone()?;
+        let to: Vec<_> =
+            self.workers.iter().map(|worker| worker.blocking.try_clone()).collect::<std::io::Result<_>>()?;
+        std::thread::spawn(move || -> std::io::Result<()> {
+            let mut message = [0; VALUE.len()];
+            for _ in 0..count {
+                from.read_exact(&mut message)?;
+                to.iter().try_for_each(|mut worker| worker.write_all(&message))?;
+            }
+            Ok(())
+        });
+        self.all(&Order::Listen(count)).await.map(drop)
+    }
+
     /// Has the first worker follow anew.
     pub(crate) async fn join(&self) -> Result<Vec<u64>> {
         let (here, there) = Socket::pair()?;
@@ -68,6 +87,8 @@ impl Team {
 pub(crate) struct Worker {
     process: Child,
     orders: Client<Order, Vec<u64>>,
+    /// What [`Team::listen`] hands messages over.
+    blocking: UnixStream,
     /// Keeps the connection open.
     _connection: (Sender<Order>, Receiver<()>),
     tasks: [JoinHandle<()>; 2],
@@ -77,17 +98,19 @@ impl Worker {
     fn start(hub: &Hub, setup: &Setup) -> Result<Self> {
         let (here, there) = Socket::pair()?;
         let (echo_here, echo_there) = Socket::pair()?;
+        let (blocking, blocking_there) = UnixStream::pair()?;
         let client = ClientId::new(setup.number, 1);
         // By this path also if it was built anew meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg("--worker").stdout(Stdio::null());
         let spawn = Spawn::from(command).greeting(serde_json::to_vec(setup)?);
-        let spawn = spawn.descriptors(vec![there.into_fd(), echo_there.into_fd()]);
+        let spawn = spawn.descriptors(vec![there.into_fd(), echo_there.into_fd(), blocking_there.into()]);
         let (process, connection) = spawn.spawn()?;
         let (sender, receiver) = Endpoint::new(connection)?.split();
         let echo = Channel::new(cluster_ipc::Channel::new(echo_here))?;
         Ok(Self {
             process,
+            blocking,
             // How long is too long, we judge ourselves.
             orders: sender.client().timeout(None),
             _connection: (sender, receiver),

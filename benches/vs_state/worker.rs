@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ struct Worker {
     setup: Setup,
     state: SharedState,
     bare: Channel,
+    /// What [`Order::Listen`] is about.
+    blocking: UnixStream,
     redis: Option<Redis>,
     seen: Arc<Mutex<Vec<u64>>>,
     watching: Option<JoinHandle<()>>,
@@ -46,7 +50,7 @@ pub(crate) async fn run() -> Result<()> {
     let mut descriptors = opened.take_descriptors().into_iter();
     let (_sender, mut orders): (Sender<()>, Receiver<Order>) = endpoint.split::<_, _, Postcard>();
     let mut next = || descriptors.next().ok_or("a descriptor is missing");
-    let (link, bare) = (next()?, next()?);
+    let (link, bare, blocking) = (next()?, next()?, next()?);
     let (state, following) = follow(ClientId::new(setup.number, 1), link)?;
     let mut names: Vec<Key> = (0..setup.keys).map(|number| Key::from(key(number))).collect();
     fastrand::Rng::with_seed(7).shuffle(&mut names);
@@ -55,6 +59,7 @@ pub(crate) async fn run() -> Result<()> {
         setup,
         state,
         bare: Channel::new(cluster_ipc::Channel::new(Socket::from_fd(bare)))?,
+        blocking: UnixStream::from(blocking),
         seen: Arc::default(),
         watching: None,
         cpus: Cpus::allowed()?,
@@ -105,6 +110,12 @@ impl Worker {
                 self.watching.take().inspect(JoinHandle::abort);
                 Ok(std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner)))
             }
+            Order::Listen(count) => {
+                let mut stream = self.blocking.try_clone()?;
+                self.note_each(count, move || Ok(stream.read_exact(&mut [0; VALUE.len()])?));
+                Ok(Vec::new())
+            }
+            Order::Speak { count, pause } => self.speak(count, pause),
             Order::Redis(order) => self.redis(order),
         }
     }
@@ -193,6 +204,30 @@ impl Worker {
         Ok(Vec::new())
     }
 
+    fn speak(&mut self, count: u32, pause: Duration) -> Result<Vec<u64>> {
+        let mut stamps = Vec::with_capacity(2 * count as usize);
+        for _ in 0..count {
+            std::thread::sleep(pause);
+            stamps.push(stamp());
+            self.blocking.write_all(&VALUE)?;
+            stamps.push(stamp());
+        }
+        Ok(stamps)
+    }
+
+    /// Notes when each of so many messages has come, on a thread that does nothing else.
+    fn note_each(&self, count: u32, mut next: impl FnMut() -> Result<()> + Send + 'static) {
+        let seen = Arc::clone(&self.seen);
+        std::thread::spawn(move || {
+            for _ in 0..count {
+                if next().is_err() {
+                    return;
+                }
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(stamp());
+            }
+        });
+    }
+
     fn redis(&mut self, order: RedisOrder) -> Result<Vec<u64>> {
         let redis = self.redis.as_mut().ok_or("no Redis")?;
         match order {
@@ -205,15 +240,7 @@ impl Worker {
                 let path = self.setup.redis.as_deref().ok_or("no Redis")?;
                 let mut subscription = Redis::connect(path)?;
                 subscription.subscribe()?;
-                let seen = Arc::clone(&self.seen);
-                std::thread::spawn(move || {
-                    for _ in 0..count {
-                        if subscription.next_message().is_err() {
-                            return;
-                        }
-                        seen.lock().unwrap_or_else(PoisonError::into_inner).push(stamp());
-                    }
-                });
+                self.note_each(count, move || subscription.next_message());
                 Ok(Vec::new())
             }
         }

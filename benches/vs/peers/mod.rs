@@ -33,6 +33,8 @@ pub(crate) enum Peer {
     Shared,
     /// Our example in one process.
     Single,
+    /// Node in one process.
+    NodeSingle,
     /// Node's cluster: the primary accepts and hands over in turn.
     NodeRr,
     /// Node's cluster: the workers accept.
@@ -42,13 +44,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Handoff,
         Self::HandoffRr,
         Self::ClusterShared,
         Self::ReusePort,
         Self::Shared,
         Self::Single,
+        Self::NodeSingle,
         Self::NodeRr,
         Self::NodeNone,
         Self::Nginx,
@@ -63,7 +66,7 @@ impl Peer {
             | Self::ReusePort
             | Self::Shared
             | Self::Single => "part of this workspace",
-            Self::NodeRr | Self::NodeNone => "apt-get install nodejs",
+            Self::NodeSingle | Self::NodeRr | Self::NodeNone => "apt-get install nodejs",
             Self::Nginx => "apt-get install nginx-light",
         }
     }
@@ -78,6 +81,7 @@ impl fmt::Display for Peer {
             Self::ReusePort => "mode reuseport",
             Self::Shared => "shared accept",
             Self::Single => "single process",
+            Self::NodeSingle => "Node, single process",
             Self::NodeRr => "Node SCHED_RR",
             Self::NodeNone => "Node SCHED_NONE",
             Self::Nginx => "nginx",
@@ -107,7 +111,7 @@ impl Peers {
 
     pub(crate) fn is_installed(&self, peer: Peer) -> bool {
         match peer {
-            Peer::NodeRr | Peer::NodeNone => self.node.is_some(),
+            Peer::NodeSingle | Peer::NodeRr | Peer::NodeNone => self.node.is_some(),
             Peer::Nginx => self.nginx.is_some(),
             _ => true,
         }
@@ -131,6 +135,7 @@ impl Peers {
             Peer::ReusePort => example::start(launch, &self.example, workers, &["--mode", "reuseport"]),
             Peer::Shared => shared::start(launch, workers),
             Peer::Single => example::single(launch, &self.example),
+            Peer::NodeSingle => node::start(launch, &program(&self.node)?, "none", 0),
             Peer::NodeRr => node::start(launch, &program(&self.node)?, "rr", workers),
             Peer::NodeNone => node::start(launch, &program(&self.node)?, "none", workers),
             Peer::Nginx => nginx::start(launch, &program(&self.nginx)?, workers),

@@ -43,6 +43,11 @@ impl Server {
         proc::children(self.primary())
     }
 
+    /// Its processes, that which was started first in front.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        Ok(self.processes.iter().map(Process::pid).chain(self.workers()?).collect())
+    }
+
     /// A place for files about it.
     pub(crate) fn folder(&self) -> &Path {
         self.launch.folder()
