@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::os::{Received, Sent, Socket};
+use crate::os::{Received, Sent, Socket, took_all};
 use crate::{Decoder, Error, Frame, Kind, Outbox, TrySendError};
 
 /// How much one read asks for.
@@ -182,9 +182,7 @@ impl Channel {
             let mut descriptors = Vec::new();
             match self.socket.receive(&mut self.buffer, &mut descriptors)? {
                 Received::Bytes(bytes) => {
-                    // Linux stops early only behind bytes that came with descriptors; others may do so before them.
-                    let is_short = bytes < self.buffer.len() && descriptors.is_empty();
-                    self.drained = is_short && cfg!(target_os = "linux");
+                    self.drained = took_all(bytes, &self.buffer, descriptors.is_empty());
                     self.decoder.push(self.buffer.get(..bytes).unwrap_or_default(), descriptors)?;
                 }
                 Received::WouldBlock => return Ok(None),

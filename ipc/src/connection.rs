@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::clock::now;
 use crate::frame::Lane;
 use crate::os::memory;
+use crate::os::took_all;
 #[cfg(any(feature = "blocking", feature = "tokio"))]
 use crate::session::Arrivals;
 use crate::session::{
@@ -70,6 +71,8 @@ pub struct Connection<T = Socket> {
     session: Session<OwnedFd>,
     buffer: Box<[u8]>,
     arrived: Vec<OwnedFd>,
+    /// The last read took all that was there.
+    drained: bool,
     /// The peer's process: it may be dead although somebody else holds its end of the socket.
     process: Option<Arc<OwnedFd>>,
     memory_above: usize,
@@ -124,6 +127,7 @@ impl<T: Transport> Connection<T> {
             session,
             buffer: vec![0; READ_LEN].into_boxed_slice(),
             arrived: Vec::new(),
+            drained: false,
             process: None,
             memory_above: config.memory_above,
             retry: None,
@@ -145,9 +149,9 @@ impl<T: Transport> Connection<T> {
 
     /// The same connection over the same stream in another wrapping.
     pub(crate) fn map_transport<U>(self, change: impl FnOnce(T) -> U) -> Connection<U> {
-        let Self { transport, session, buffer, arrived, process, memory_above, retry } = self;
+        let Self { transport, session, buffer, arrived, drained, process, memory_above, retry } = self;
         let transport = change(transport);
-        Connection { transport, session, buffer, arrived, process, memory_above, retry }
+        Connection { transport, session, buffer, arrived, drained, process, memory_above, retry }
     }
 
     /// Queues a message that expects no answer; [`flush`](Self::flush) writes it. Large ones
@@ -269,6 +273,7 @@ impl<T: Transport> Connection<T> {
         }
         match self.transport.receive(&mut self.buffer, &mut self.arrived) {
             Ok(Received::Bytes(bytes)) => {
+                self.drained = took_all(bytes, &self.buffer, self.arrived.is_empty());
                 let bytes = self.buffer.get(..bytes).unwrap_or_default();
                 self.session.handle_input(bytes, self.arrived.drain(..), now);
                 if self.session.is_closed() {
@@ -291,6 +296,12 @@ impl<T: Transport> Connection<T> {
                 Read::Ended
             }
         }
+    }
+
+    /// Whether the last read took all that was there: another would be in vain, until the kernel tells of more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// The peer's process is dead: what it sent before is read, then the session ends.

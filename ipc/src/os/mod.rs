@@ -11,4 +11,5 @@ mod socket;
 pub use self::inherit::{Adopted, CHANNEL_VARIABLE, adopt, adopt_stdin, is_child};
 #[cfg(feature = "board")]
 pub(crate) use self::map::Mapping;
+pub(crate) use self::socket::took_all;
 pub use self::socket::{Received, Sent, Socket};

@@ -49,6 +49,12 @@ pub enum Received {
     PeerGone,
 }
 
+/// Whether a read of so many bytes took all that was there. Linux stops early only behind bytes that came with descriptors; others may
+/// do so before them.
+pub(crate) const fn took_all(bytes: usize, buffer: &[u8], came_alone: bool) -> bool {
+    bytes < buffer.len() && came_alone && cfg!(target_os = "linux")
+}
+
 impl Socket {
     /// Makes a connected pair, close-on-exec and non-blocking from birth.
     ///

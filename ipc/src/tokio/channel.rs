@@ -6,17 +6,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use futures_sink::Sink;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::watch::{Watch, register};
 use crate::{Error, Frame, TrySendError};
-
-/// Registers a source with the runtime: the one place that has to promise tokio that the descriptor stays the source's.
-#[allow(unsafe_code)]
-pub(super) fn register<T: AsFd + AsRawFd>(source: T) -> Result<AsyncFd<T>, Error> {
-    // SAFETY: all callers pass types of this crate that own their descriptor from construction to drop and never replace it.
-    let registered = unsafe { AsyncFd::register(source) };
-    registered.map_err(Error::os("register a descriptor with tokio"))
-}
 
 /// A descriptor that becomes readable once, like a pidfd, or from time to time, like a pipe's end.
 #[derive(Debug)]
@@ -31,7 +25,7 @@ impl Readable {
     ///
     /// [`Error::Os`] when epoll cannot watch it.
     pub fn new(fd: OwnedFd) -> Result<Self, Error> {
-        Ok(Self { io: register(fd)? })
+        Ok(Self { io: register(fd, Interest::READABLE)? })
     }
 
     /// Waits until it is readable, which includes its end of file. Cancel-safe.
@@ -85,22 +79,18 @@ impl AsFd for Readable {
 /// ready while less than the [limit](crate::Outbox::limit) of the outbox waits.
 #[derive(Debug)]
 pub struct Channel {
-    io: AsyncFd<Inner>,
+    /// Before the channel, which owns the descriptor: dropped first.
+    watch: Watch<Lent>,
+    inner: crate::Channel,
 }
 
-/// `AsyncFd` wants a raw descriptor too; this lends it, out of sight.
-#[derive(Debug)]
-struct Inner(crate::Channel);
+/// The descriptor of a channel's socket.
+#[derive(Clone, Debug)]
+struct Lent(RawFd);
 
-impl AsFd for Inner {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Inner {
+impl AsRawFd for Lent {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        self.0
     }
 }
 
@@ -115,7 +105,8 @@ impl Channel {
     ///
     /// When called outside a tokio runtime, or in one without its I/O driver, as all of tokio's own types do.
     pub fn new(channel: crate::Channel) -> Result<Self, Error> {
-        Ok(Self { io: register(Inner(channel))? })
+        let watch = Watch::new(Lent(channel.as_fd().as_raw_fd()))?;
+        Ok(Self { watch, inner: channel })
     }
 
     /// Queues a frame. It is written by the next [`recv`](Self::recv) or [`flush`](Self::flush), together with
@@ -125,7 +116,7 @@ impl Channel {
     ///
     /// The frame comes back, as in [`crate::Channel::try_send`].
     pub fn try_send(&mut self, frame: Frame<OwnedFd>) -> Result<(), TrySendError<Frame<OwnedFd>>> {
-        self.io.get_mut().0.try_send(frame)
+        self.inner.try_send(frame)
     }
 
     /// Waits until all that was queued has been taken by the kernel. Cancel-safe.
@@ -153,7 +144,7 @@ impl Channel {
     ///
     /// As [`crate::Channel::poll_frame`].
     pub fn try_recv(&mut self) -> Result<Option<Frame<OwnedFd>>, Error> {
-        self.io.get_mut().0.poll_frame()
+        self.inner.poll_frame()
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame<OwnedFd>, Error>> {
@@ -164,15 +155,14 @@ impl Channel {
         {
             return Poll::Ready(Err(error));
         }
-        if let Some(frame) = self.io.get_mut().0.poll_decoded()? {
+        if let Some(frame) = self.inner.poll_decoded()? {
             return Poll::Ready(Ok(frame));
         }
         loop {
-            let mut guard =
-                ready!(self.io.poll_read_ready_mut(cx)).map_err(Error::os("wait for the peer"))?;
-            let frame = guard.get_inner_mut().0.poll_frame()?;
+            let mut guard = ready!(self.watch.poll_readable(cx))?;
+            let frame = self.inner.poll_frame()?;
             // Only what the guard saw is cleared: an event that came since keeps the channel ready, and so does the end.
-            if frame.is_none() || guard.get_inner().0.is_drained() {
+            if frame.is_none() || self.inner.is_drained() {
                 guard.clear_ready();
             }
             if let Some(frame) = frame {
@@ -182,21 +172,15 @@ impl Channel {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            if self.io.get_mut().0.flush()? {
-                return Poll::Ready(Ok(()));
+        while !self.inner.flush()? {
+            let mut guard = ready!(self.watch.poll_room(cx))?;
+            // Readiness may be old: it is cleared only after the socket said that it would block.
+            if self.inner.flush()? {
+                break;
             }
-            let mut guard =
-                ready!(self.io.poll_write_ready_mut(cx)).map_err(Error::os("wait for room to write"))?;
-            let flushed = guard.try_io(|inner| match inner.get_mut().0.flush() {
-                Ok(true) => Ok(Ok(())),
-                Ok(false) => Err(std::io::ErrorKind::WouldBlock.into()),
-                Err(error) => Ok(Err(error)),
-            });
-            if let Ok(Ok(done)) = flushed {
-                return Poll::Ready(done);
-            }
+            guard.clear_ready();
         }
+        Poll::Ready(self.watch.flushed())
     }
 }
 
@@ -215,11 +199,11 @@ impl Sink<Frame<OwnedFd>> for Channel {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.io.get_ref().0.has_room() { Poll::Ready(Ok(())) } else { Self::poll_flush(&mut self, cx) }
+        if self.inner.has_room() { Poll::Ready(Ok(())) } else { Self::poll_flush(&mut self, cx) }
     }
 
     fn start_send(mut self: Pin<&mut Self>, frame: Frame<OwnedFd>) -> Result<(), Error> {
-        self.io.get_mut().0.push(frame)
+        self.inner.push(frame)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -31,6 +31,7 @@ mod receiver;
 mod sender;
 mod shared;
 mod task;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
-use super::channel::register;
 use super::shared::{Shared, State, now};
+use super::watch::{Watch, register};
 use crate::routing::Routes;
 use crate::{Connection, Error, Read, Socket};
 
@@ -20,6 +21,12 @@ const READS: usize = 4;
 /// Lends `AsyncFd` the raw descriptor that it wants.
 #[derive(Debug)]
 struct Watched<T>(Arc<T>);
+
+impl<T> Clone for Watched<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<T: AsFd> AsFd for Watched<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -36,7 +43,7 @@ impl<T: AsFd> AsRawFd for Watched<T> {
 #[derive(Debug)]
 pub(super) struct Task {
     shared: Arc<Shared>,
-    socket: AsyncFd<Watched<Socket>>,
+    socket: Watch<Watched<Socket>>,
     process: Option<AsyncFd<Watched<OwnedFd>>>,
     sleep: Pin<Box<Sleep>>,
     /// What `sleep` is set to.
@@ -46,44 +53,49 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(connection: Connection) -> Result<(Arc<Shared>, Self), Error> {
         let connection = connection.map_transport(Arc::new);
-        let socket = register(Watched(connection.transport()))?;
-        let process = connection.process().map(|process| register(Watched(process))).transpose()?;
+        let socket = Watch::new(Watched(connection.transport()))?;
+        let process =
+            connection.process().map(|process| register(Watched(process), Interest::READABLE)).transpose()?;
         let shared = Arc::new(Shared::new(Routes::new(connection)));
         let sleep = Box::pin(tokio::time::sleep(std::time::Duration::ZERO));
         Ok((Arc::clone(&shared), Self { shared, socket, process, sleep, until: None }))
     }
 
     /// Writes what is queued. Leaves the task to be woken when there is room.
-    fn flush(&self, state: &mut State, cx: &mut Context<'_>) {
+    fn flush(&mut self, state: &mut State, cx: &mut Context<'_>) {
         let connection = &mut state.routes.connection;
-        while connection.wants_flush() && !connection.flush(now()) && connection.wants_write() {
-            match self.socket.poll_write_ready(cx) {
+        if !connection.wants_flush() {
+            return;
+        }
+        while !connection.flush(now()) && connection.wants_write() {
+            match self.socket.poll_room(cx) {
                 Poll::Ready(Ok(mut guard)) => {
                     // Readiness may be old: it is cleared only after the socket said that it would block.
                     if !connection.flush(now()) && connection.wants_write() {
                         guard.clear_ready();
                     }
                 }
-                Poll::Ready(Err(error)) => connection.close(Error::os("wait for room to write")(error)),
+                Poll::Ready(Err(error)) => connection.close(error),
                 Poll::Pending => return,
             }
+        }
+        if let Err(error) = self.socket.flushed() {
+            connection.close(error);
         }
     }
 
     /// Reads until the socket would block, or others should have a turn. `true` in the second case.
-    fn read(&self, state: &mut State, cx: &mut Context<'_>) -> bool {
+    fn read(&mut self, state: &mut State, cx: &mut Context<'_>) -> bool {
         let connection = &mut state.routes.connection;
         for _ in 0..READS {
-            match self.socket.poll_read_ready(cx) {
-                // A read that is shorter than asked for doesn't mean that nothing is left: a message with
-                // descriptors ends it. Only "would block" does.
+            match self.socket.poll_readable(cx) {
                 Poll::Ready(Ok(mut guard)) => match connection.read(now()) {
-                    Read::Some => {}
-                    Read::Drained => guard.clear_ready(),
+                    Read::Some if !connection.is_drained() => {}
+                    Read::Some | Read::Drained => guard.clear_ready(),
                     Read::Ended => return false,
                 },
                 Poll::Ready(Err(error)) => {
-                    connection.close(Error::os("wait for the peer")(error));
+                    connection.close(error);
                     return false;
                 }
                 Poll::Pending => return false,
