@@ -23,6 +23,7 @@ pub(crate) enum What {
     VisibleOn8,
     VisibleOn8P99,
     SocketsOn8,
+    ChannelsOn8,
     RedisOn8,
     RedisOn8P99,
     /// Per second.

@@ -39,6 +39,10 @@ pub(crate) enum Order {
     Listen(u32),
     /// Sends messages over a blocking socket: the primary hands each to all.
     Speak { count: u32, pause: Duration },
+    /// The same of so many messages over a channel that comes with this, on the runtime.
+    Hear(u32),
+    /// Sends messages over a channel that comes with this: the primary hands each to all.
+    Say { count: u32, pause: Duration },
     /// The same, with Redis.
     Redis(RedisOrder),
 }

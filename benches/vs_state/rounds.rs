@@ -122,6 +122,8 @@ impl Run<'_> {
         team.listen(count).await?;
         let spoken = team.first()?.ask(&Order::Speak { count, pause: PAUSE }).await?;
         figures.add(What::SocketsOn8, quantile(&visible(&team, &spoken).await?, 0.5));
+        let spoken = team.say(count, PAUSE).await?;
+        figures.add(What::ChannelsOn8, quantile(&visible(&team, &spoken).await?, 0.5));
         team.all(&Order::Watch).await?;
         let written = team.first()?.ask(&Order::Write { count, pause: Some(PAUSE) }).await?;
         let visible = visible(&team, &written).await?;

@@ -45,6 +45,7 @@ const ROWS: &[Row] = &[
         &[
             ("bare round trip", What::BarePaused),
             ("blocking sockets", What::SocketsOn8),
+            ("channels on a runtime, no state", What::ChannelsOn8),
             ("Redis SET + PUBLISH", What::RedisOn8),
         ],
     ),

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cluster_ipc::tokio::{Channel, Client, Endpoint, Receiver, Sender};
-use cluster_ipc::{Socket, Spawn};
+use cluster_ipc::{Frame, Kind, Socket, Spawn};
 use cluster_shared_state::tokio::{Hub, ipc};
 use cluster_shared_state::{ClientId, Epoch, Limits, PublisherConfig};
 use tokio::task::JoinHandle;
@@ -68,6 +68,32 @@ impl Team {
         self.all(&Order::Listen(count)).await.map(drop)
     }
 
+    /// The same over channels on a runtime, as ours are in a server: what a state could reach that costs nothing. Ends when all was said.
+    pub(crate) async fn say(&self, count: u32, pause: Duration) -> Result<Vec<u64>> {
+        let mut channels = Vec::with_capacity(self.workers.len());
+        let (here, speaks) = Socket::pair()?;
+        let mut speaker = channel(here)?;
+        for worker in &self.workers {
+            let (here, there) = Socket::pair()?;
+            channels.push(channel(here)?);
+            worker.ask_with(&Order::Hear(count), vec![there.into_fd()]).await?;
+        }
+        let passing = tokio::spawn(async move {
+            while let Ok(frame) = speaker.recv().await {
+                for channel in &mut channels {
+                    let said = Frame::new(Kind::Message, frame.id(), frame.payload().clone());
+                    if channel.try_send(said).is_err() || channel.flush().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let spoken = self.first()?.ask_with(&Order::Say { count, pause }, vec![speaks.into_fd()]).await;
+        tokio::time::sleep(50 * pause).await;
+        passing.abort();
+        spoken
+    }
+
     /// Has the first worker follow anew.
     pub(crate) async fn join(&self) -> Result<Vec<u64>> {
         let (here, there) = Socket::pair()?;
@@ -107,7 +133,7 @@ impl Worker {
         let spawn = spawn.descriptors(vec![there.into_fd(), echo_there.into_fd(), blocking_there.into()]);
         let (process, connection) = spawn.spawn()?;
         let (sender, receiver) = Endpoint::new(connection)?.split();
-        let echo = Channel::new(cluster_ipc::Channel::new(echo_here))?;
+        let echo = channel(echo_here)?;
         Ok(Self {
             process,
             blocking,
@@ -141,6 +167,10 @@ fn serve(hub: &Hub, client: ClientId, socket: Socket) -> Result<JoinHandle<()>> 
     let link = ipc::link(socket, ipc::max_request(&Limits::new()))?;
     let hub = hub.clone();
     Ok(tokio::spawn(async move { drop(hub.serve(client, link).await) }))
+}
+
+fn channel(socket: Socket) -> Result<Channel> {
+    Ok(Channel::new(cluster_ipc::Channel::new(socket))?)
 }
 
 /// Sends back what comes.

@@ -89,6 +89,20 @@ async fn rest(pause: Option<Duration>) {
     }
 }
 
+async fn say(count: u32, pause: Duration, channel: OwnedFd) -> Result<Vec<u64>> {
+    let mut channel = Channel::new(cluster_ipc::Channel::new(Socket::from_fd(channel)))?;
+    let mut stamps = Vec::with_capacity(2 * count as usize);
+    for number in 0..count {
+        tokio::time::sleep(pause).await;
+        stamps.push(stamp());
+        let said = Frame::new(Kind::Message, u64::from(number), &VALUE[..]);
+        channel.try_send(said).map_err(|_| "no room for a message")?;
+        channel.flush().await?;
+        stamps.push(stamp());
+    }
+    Ok(stamps)
+}
+
 impl Worker {
     async fn handle(&mut self, order: Order, mut descriptors: Vec<OwnedFd>) -> Result<Vec<u64>> {
         match order {
@@ -116,6 +130,10 @@ impl Worker {
                 Ok(Vec::new())
             }
             Order::Speak { count, pause } => self.speak(count, pause),
+            Order::Hear(count) => self.hear(count, descriptors.pop().ok_or("nothing to hear by")?),
+            Order::Say { count, pause } => {
+                say(count, pause, descriptors.pop().ok_or("nothing to say it by")?).await
+            }
             Order::Redis(order) => self.redis(order),
         }
     }
@@ -213,6 +231,20 @@ impl Worker {
             stamps.push(stamp());
         }
         Ok(stamps)
+    }
+
+    fn hear(&mut self, count: u32, channel: OwnedFd) -> Result<Vec<u64>> {
+        let mut channel = Channel::new(cluster_ipc::Channel::new(Socket::from_fd(channel)))?;
+        let seen = Arc::clone(&self.seen);
+        self.watching = Some(tokio::spawn(async move {
+            for _ in 0..count {
+                if channel.recv().await.is_err() {
+                    return;
+                }
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(stamp());
+            }
+        }));
+        Ok(Vec::new())
     }
 
     /// Notes when each of so many messages has come, on a thread that does nothing else.
