@@ -93,7 +93,6 @@ pub struct Builder {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) cluster: Option<usize>,
-    pub(crate) worker: Option<u32>,
     pub(crate) when_full: WhenFull,
 }
 
@@ -205,9 +204,10 @@ impl Builder {
         self
     }
 
-    /// Connections of one worker at a time, at most, on all listeners together. Default: as many as its limit of open files allows.
+    /// Connections of one worker at a time, at most, on all listeners together. Default: as many as its limit of open files allows. 0 is none;
+    /// [`Fork::max_connections`](crate::Fork::max_connections) sets one worker's.
     pub fn max_connections_per_worker(mut self, connections: u32) -> Self {
-        self.limits.worker = Some(connections.max(1));
+        self.settings = self.settings.max_connections_per_worker(connections);
         self
     }
 
@@ -537,7 +537,7 @@ impl Builder {
             return Ok(Role::Worker(Worker::inline(
                 self.deadlines(),
                 stop_within,
-                self.limits.worker,
+                self.settings.max_connections_per_worker,
                 self.state,
                 self.tasks,
             )?));

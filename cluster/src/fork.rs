@@ -31,6 +31,12 @@ impl Fork {
         Self(self.0.env(key, value))
     }
 
+    /// Connections that it may have at a time, at most, in place of what the settings say: see
+    /// [`Settings::max_connections_per_worker`]. 0 is none.
+    pub fn max_connections(self, connections: u32) -> Self {
+        Self(self.0.max_connections_per_worker(connections))
+    }
+
     /// Hands it a descriptor: see [`Settings::descriptor`].
     pub fn descriptor(self, name: impl Into<String>, descriptor: impl Into<Arc<OwnedFd>>) -> Self {
         Self(self.0.descriptor(name, descriptor))

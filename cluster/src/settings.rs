@@ -21,6 +21,7 @@ use cluster_supervisor::os::{ChildSpec, Executable, Stdio, User};
 /// | `silent` | [`silent`](Self::silent); who wants to read the output sets [`Builder::output`](crate::Builder::output) |
 /// | `stdio`, an extra pipe in it | [`descriptor`](Self::descriptor) |
 /// | `uid`, `gid` | [`uid`](Self::uid), [`gid`](Self::gid) |
+/// | `server.maxConnections`, in the worker | [`max_connections_per_worker`](Self::max_connections_per_worker) |
 ///
 /// ```
 /// use cluster::Settings;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub uid: Option<u32>,
     /// The group that it runs as; `None` in what is read back for the primary's.
     pub gid: Option<u32>,
+    /// How many connections it may have at a time; `None` in what is read back for as many as its limit of open files allows.
+    pub max_connections_per_worker: Option<u32>,
     pub(crate) descriptors: Descriptors,
 }
 
@@ -134,6 +137,16 @@ impl Settings {
         self
     }
 
+    /// Connections of one worker at a time, at most, on all listeners together. Default: as many as its limit of open files allows.
+    ///
+    /// With 0 it listens and gets none: connections go to the others. If none of those who listen may have one, they wait, or are rejected,
+    /// as [`Builder::when_full`](crate::Builder::when_full) says.
+    #[must_use]
+    pub fn max_connections_per_worker(mut self, connections: u32) -> Self {
+        self.max_connections_per_worker = Some(connections);
+        self
+    }
+
     /// Hands a descriptor to workers, which [take](crate::Worker::take_descriptor) it by its name: an end of a pipe or a socket,
     /// a file. Each life of a worker gets a duplicate. Together at most some 240 per worker.
     #[must_use]
@@ -150,7 +163,8 @@ impl Settings {
     /// These, and where they say nothing, those of `base`.
     pub(crate) fn over(&self, base: &Self) -> Self {
         let mut merged = base.clone();
-        let Self { exec, args, cwd, env, silent, uid, gid, descriptors } = self.clone();
+        let Self { exec, args, cwd, env, silent, uid, gid, max_connections_per_worker, descriptors } =
+            self.clone();
         merged.exec = exec.or(merged.exec);
         merged.args = args.or(merged.args);
         merged.cwd = cwd.or(merged.cwd);
@@ -158,6 +172,7 @@ impl Settings {
         merged.silent = silent.or(merged.silent);
         merged.uid = uid.or(merged.uid);
         merged.gid = gid.or(merged.gid);
+        merged.max_connections_per_worker = max_connections_per_worker.or(merged.max_connections_per_worker);
         merged.descriptors.0.extend(descriptors.0);
         merged
     }
@@ -196,12 +211,14 @@ mod tests {
             .env("A", "1")
             .env("B", "1")
             .uid(1)
+            .max_connections_per_worker(1)
             .descriptor("one", Arc::clone(&one));
         let changes = Settings::new()
             .cwd("/")
             .env("B", "2")
             .silent(true)
             .gid(2)
+            .max_connections_per_worker(0)
             .descriptor("two", Arc::clone(&another));
         let expected = Settings::new()
             .exec("/bin/a")
@@ -212,6 +229,7 @@ mod tests {
             .silent(true)
             .uid(1)
             .gid(2)
+            .max_connections_per_worker(0)
             .descriptor("one", one)
             .descriptor("two", another);
         assert_eq!(changes.over(&base), expected);

@@ -46,7 +46,7 @@ pub(crate) enum ToPrimary {
     Accepting {
         /// Which.
         listener: u8,
-        /// How many connections it can hold before it comes near its limit of open files.
+        /// How many connections it can hold before it comes near its limit of open files, or is at its own; with 0 it gets none.
         capacity: u32,
     },
     /// The application has dropped this listener.

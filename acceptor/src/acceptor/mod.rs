@@ -96,7 +96,7 @@ pub enum Command<K> {
     Admit {
         /// Which.
         worker: K,
-        /// How many connections it can hold.
+        /// How many connections it can hold. With 0 it gets none: it is full.
         capacity: u32,
         /// The numbers of the listeners.
         listeners: Classes,

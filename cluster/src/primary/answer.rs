@@ -52,7 +52,7 @@ impl Core {
         match message {
             ToPrimary::Accepting { listener, capacity } => {
                 link.listeners = link.listeners.with(*listener);
-                link.capacity = (*capacity).max(1);
+                link.capacity = *capacity;
                 self.readmit(id);
             }
             ToPrimary::Dropped { listener } => {

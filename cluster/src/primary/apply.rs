@@ -48,7 +48,7 @@ impl Core {
         let well: BTreeSet<(u8, u32)> = self
             .links
             .iter()
-            .filter(|(id, link)| link.may_serve() && self.is_ready(**id))
+            .filter(|(id, link)| link.takes_connections() && self.is_ready(**id))
             .flat_map(|(id, link)| link.listeners.iter().map(|listener| (listener, id.slot())))
             .collect();
         for orphan in self.listeners.steer(|listener, slot| well.contains(&(listener, slot))) {

@@ -62,7 +62,7 @@ impl Cradle {
             deadlines: config.deadlines(),
             orphan_timeout: config.orphan_timeout,
             open_files,
-            connections: config.limits.worker,
+            connections: None,
             descriptors: Vec::new(),
         };
         Ok(Self { releases, capture, printed, greeting, lifeline, _lifeline_end: end })
@@ -81,6 +81,7 @@ impl Cradle {
         let (board, memory) = PrimaryBoard::create()?;
         let lifeline = self.lifeline.try_clone().map_err(Error::os("duplicate the lifeline"))?;
         (self.greeting.slot, self.greeting.generation) = (id.slot(), id.generation());
+        self.greeting.connections = settings.max_connections_per_worker;
         self.greeting.descriptors = settings.descriptors.names();
         let payload = wire::encode(&self.greeting)?;
 

@@ -203,7 +203,12 @@ impl Link {
         })
     }
 
-    /// Whether it may be given connections.
+    /// Whether it may be given connections, and its limit is not 0.
+    pub(super) fn takes_connections(&self) -> bool {
+        self.may_serve() && self.capacity > 0
+    }
+
+    /// Whether it may be given work.
     pub(super) fn may_serve(&self) -> bool {
         !self.silent && !self.unready && !self.passed_over
     }

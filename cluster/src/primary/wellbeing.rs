@@ -160,7 +160,9 @@ impl Core {
 
     /// Whether anybody else takes connections.
     fn others_serve(&self, id: WorkerId) -> bool {
-        self.links.iter().any(|(other, link)| *other != id && self.is_ready(*other) && link.may_serve())
+        self.links
+            .iter()
+            .any(|(other, link)| *other != id && self.is_ready(*other) && link.takes_connections())
     }
 
     /// Whether every slot but this one has somebody who serves: so that this one may be missing for a moment.

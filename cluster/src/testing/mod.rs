@@ -179,7 +179,7 @@ impl TestCluster {
             deadlines,
             orphan_timeout: builder.orphan_timeout,
             open_files: 0,
-            connections: builder.limits.worker,
+            connections: builder.settings.max_connections_per_worker,
             descriptors: Vec::new(),
         };
         let shared = Shared::new(|shared| Core {

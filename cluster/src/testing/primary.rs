@@ -375,7 +375,7 @@ impl Core {
         match message {
             ToPrimary::Accepting { listener, capacity } => {
                 living.listeners = living.listeners.with(*listener);
-                living.capacity = (*capacity).max(1);
+                living.capacity = *capacity;
                 self.readmit(id);
             }
             ToPrimary::Dropped { listener } => {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster::{Mode, WhenFull};
+use cluster::{Fork, Mode, Settings, WhenFull};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::support::{DEADLINE, eventually};
@@ -123,8 +123,7 @@ pub(crate) fn nobody_spins_at_a_limit() {
     }
 }
 
-/// Node's test-cluster-net-server-drop-connection: of 10 connections to workers with limits of 1 and 9, so many are taken. There the rest goes
-/// to others; here it waits, or is rejected where that is wanted. (A limit of 0 is none of ours: who wants no connections doesn't listen.)
+/// Of 10 connections to a worker with a limit of 1 or 9, so many are taken at a time; the rest waits, or is rejected where that is wanted.
 pub(crate) fn of_ten_connections_none_is_lost() {
     for limit in [1, 9] {
         let builder = || builder("echo").workers(1).max_connections_per_worker(limit);
@@ -155,6 +154,70 @@ pub(crate) fn of_ten_connections_none_is_lost() {
         eventually("the rejections to be counted", || {
             (running.status().accept.rejected == rejected).then_some(())
         });
+        drop(streams);
+        running.stop();
+    }
+}
+
+/// How many connections each worker has, by slot.
+fn active(running: &Running) -> Vec<u64> {
+    running.status().workers.iter().map(|worker| worker.active).collect()
+}
+
+/// test-cluster-net-server-drop-connection.js: of ten connections to workers with limits of 0, 1 and 9, so many are each one's: what one has no
+/// room for another gets.
+pub(crate) fn workers_may_have_limits_of_their_own() {
+    for mode in [Mode::Handoff, Mode::Shared] {
+        let mut running = Running::start(builder("echo").workers(0).max_connections_per_worker(5).mode(mode));
+        let handle = running.handle.clone();
+        for limit in [0, 1, 9] {
+            running.block_on(handle.fork_with(Fork::new().max_connections(limit))).unwrap();
+        }
+        let address = running.wait_serving()[0];
+        let mut streams: Vec<_> = (0..10).map(|_| served(address)).collect();
+        assert_eq!(active(&running), [0, 1, 9], "{mode}");
+        // One that is forked without says what all others have.
+        let settings = Settings::new().max_connections_per_worker(1);
+        running.block_on(handle.setup(settings)).unwrap();
+        let forked = running.block_on(handle.fork()).unwrap();
+        running.wait_ready(forked.id());
+        streams.push(served(address));
+        assert_eq!(active(&running), [0, 1, 9, 1], "{mode}");
+        drop(streams);
+        running.stop();
+    }
+}
+
+/// test-http-server-drop-connections-in-cluster.js: a limit of 0 and `WhenFull::Reject`: what comes is closed, and counted. Where another worker
+/// has room it gets it, in each mode, also what the kernel would have given to the one that has none.
+pub(crate) fn a_worker_with_a_limit_of_none_gets_none() {
+    let rejects = builder("echo").max_connections_per_worker(0).when_full(WhenFull::Reject);
+    let mut running = Running::start(rejects.workers(1));
+    let address = running.wait_serving()[0];
+    for rejected in 1..=3 {
+        assert_eq!(open(address).read(&mut [0; 1]).unwrap(), 0);
+        eventually("it to be counted", || (running.status().accept.rejected == rejected).then_some(()));
+    }
+    assert_eq!(active(&running), [0]);
+    running.stop();
+
+    let ways = [
+        (Mode::Handoff, "least-loaded"),
+        (Mode::Shared, "least-loaded"),
+        (Mode::ReusePort, "least-loaded"),
+        // These have one worker for all connections of a client: another one, where that has no room.
+        (Mode::Handoff, "maglev"),
+        (Mode::Handoff, "rendezvous"),
+    ];
+    for (mode, strategy) in ways {
+        let mut running = Running::start(builder("echo").workers(1).mode(mode).strategy(strategy));
+        let address = running.wait_serving()[0];
+        for _ in 0..3 {
+            let none = running.block_on(running.handle.fork_with(Fork::new().max_connections(0))).unwrap();
+            running.wait_ready(none.id());
+        }
+        let streams: Vec<_> = (0..20).map(|_| served(address)).collect();
+        assert_eq!(active(&running), [20, 0, 0, 0], "{mode} {strategy}");
         drop(streams);
         running.stop();
     }

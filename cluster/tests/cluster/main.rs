@@ -243,6 +243,8 @@ fn main() {
         ("the_clusters_limit", limits::beyond_the_clusters_limit_connections_wait),
         ("the_workers_limits", limits::beyond_the_workers_limits_connections_wait_in_each_mode),
         ("no_spinning", limits::nobody_spins_at_a_limit),
+        ("limits_of_single_workers", limits::workers_may_have_limits_of_their_own),
+        ("a_limit_of_none", limits::a_worker_with_a_limit_of_none_gets_none),
         ("ten_connections", limits::of_ten_connections_none_is_lost),
         (
             "a_listener_that_just_closed",
