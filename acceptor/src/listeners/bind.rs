@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::listen::{self, Listen};
@@ -33,7 +34,8 @@ pub(super) fn tcp(address: SocketAddr, listen: &Listen) -> io::Result<OwnedFd> {
 /// A Unix socket that listens, and its file.
 pub(super) fn unix(path: &Path, listen: &Listen) -> io::Result<(OwnedFd, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
-    let address = SockAddr::unix(shortest(path))?;
+    // Nothing else can be wrong with it, and that error has no number, by which the worker would know it.
+    let address = SockAddr::unix(shortest(path)).map_err(|_| Errno::NAMETOOLONG)?;
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
             std::fs::remove_file(path)?;
