@@ -28,7 +28,7 @@ pub(crate) fn run(app: &str) {
         "nonsense" => return nonsense(),
         "primary" => return primary(),
         "dying-primary" => return crate::node::processes::dying_primary(),
-        "datagram-primary" => return datagram_primary(),
+        "datagram-primary" => return crate::node::datagrams::datagram_primary(),
         "reaping-primary" => return reaping_primary(),
         "failing-primary" => return failing_primary(),
         "scheduled-primary" => return crate::parity_scheduling::primary(),
@@ -64,7 +64,6 @@ pub(crate) fn run(app: &str) {
             "metered" => crate::metrics::metered(worker).await,
             "keeper" => crate::state::keeper(worker).await,
             "puppet" => crate::node::puppet::puppet(worker).await,
-            "datagram-server" => datagram_server(worker).await,
             "talker" => crate::messages::talker(worker).await,
             "historian" => crate::history::historian(worker).await,
             "tasker" => crate::tasks::tasker(worker).await,
@@ -386,16 +385,6 @@ async fn record(worker: Worker) {
 /// Answers each datagram with its slot.
 async fn udp(worker: Worker) {
     let socket = worker.bind_udp("127.0.0.1:0").await.unwrap();
-    answer_datagrams(worker, socket).await;
-}
-
-/// The same on an inherited socket.
-async fn datagram_server(worker: Worker) {
-    let socket = worker.bind_udp_on(Listen::inherited_udp("dns")).await.unwrap();
-    answer_datagrams(worker, socket).await;
-}
-
-async fn answer_datagrams(worker: Worker, socket: cluster::UdpSocket) {
     worker.ready().await;
     let slot = worker.slot().to_string();
     let serve = async {
@@ -415,13 +404,6 @@ fn primary() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let builder =
         Cluster::builder().workers(2).env(VARIABLE, "slot").env(LISTEN, "inherited web").args([""; 0]);
-    runtime.block_on(builder.primary().unwrap().run()).unwrap();
-}
-
-/// The same with an inherited UDP socket.
-fn datagram_primary() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let builder = Cluster::builder().workers(2).env(VARIABLE, "datagram-server").args([""; 0]);
     runtime.block_on(builder.primary().unwrap().run()).unwrap();
 }
 

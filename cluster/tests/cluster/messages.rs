@@ -159,6 +159,7 @@ fn first(slot: u32) -> WorkerId {
     WorkerId::new(slot, 1)
 }
 
+/// test-cluster-message.js: messages both ways; and between workers.
 pub(crate) fn everybody_talks_to_everybody() {
     let (mut running, messages) = start(3);
     running.block_on(async {

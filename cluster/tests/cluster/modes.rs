@@ -76,7 +76,7 @@ pub(crate) fn unix_sockets_are_shared_in_both_ways_and_removed_at_the_end() {
     }
 }
 
-/// A service manager opens the socket, and starts the primary with it.
+/// test-listen-fd-cluster.js: a service manager opens the socket, and starts the primary with it.
 pub(crate) fn a_primary_serves_on_the_socket_that_it_was_started_with() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

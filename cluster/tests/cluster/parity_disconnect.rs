@@ -9,7 +9,7 @@ use crate::parity_app::Facts;
 use crate::support::{client, eventually, process};
 use crate::{Running, apps};
 
-/// As Node's `test-cluster-disconnect`: all are gone, the ports are free, and it starts over a second time. In each mode.
+/// test-cluster-disconnect-idle-worker.js, and more: all are gone, the ports are free, and it starts over a second time. In each mode.
 pub(crate) fn all_leave_the_ports_are_free_and_others_may_begin_again() {
     for mode in [Mode::Handoff, Mode::Shared, Mode::ReusePort] {
         let facts = Facts::new("disconnect");
@@ -44,7 +44,7 @@ pub(crate) fn all_leave_the_ports_are_free_and_others_may_begin_again() {
     }
 }
 
-/// As `test-cluster-disconnect-with-no-workers`, and a primary that begins with none.
+/// test-cluster-disconnect-with-no-workers.js, and a primary that begins with none.
 pub(crate) fn without_workers_it_is_over_at_once() {
     let facts = Facts::new("disconnect-none");
     let mut running = Running::start(facts.builder().workers(0));

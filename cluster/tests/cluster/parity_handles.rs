@@ -8,6 +8,7 @@ use crate::Running;
 use crate::parity_app::Facts;
 use crate::support::{client, eventually, process};
 
+/// test-cluster-worker-disconnect.js, test-cluster-worker-isconnected.js, test-cluster-worker-isdead.js.
 pub(crate) fn a_handle_shows_its_worker_and_waits_for_its_real_end() {
     let facts = Facts::new("handle");
     let mut running = Running::start(facts.builder().workers(1));
@@ -42,7 +43,8 @@ pub(crate) fn a_handle_shows_its_worker_and_waits_for_its_real_end() {
     assert!(running.handle.workers().is_empty());
 }
 
-/// Node's `kill` starts nobody else. Here who is killed comes back, as after any crash.
+/// test-cluster-worker-kill.js, test-cluster-worker-kill-signal.js. Node's `kill` starts nobody else. Here who is killed comes back, as after any
+/// crash.
 pub(crate) fn who_is_killed_comes_back_and_who_was_asked_to_leave_does_not() {
     let facts = Facts::new("kill");
     let mut running = Running::start(facts.builder().workers(1));
@@ -116,7 +118,8 @@ pub(crate) fn a_failed_spawn_is_an_event_and_the_primary_goes_on() {
     running.stop();
 }
 
-/// `exitedAfterDisconnect` is true for a worker that disconnects by itself, and its requests are finished.
+/// test-cluster-disconnect-exitedAfterDisconnect-race.js, test-cluster-kill-disconnect.js: `exitedAfterDisconnect` is true for a worker that
+/// disconnects by itself, and its requests are finished.
 pub(crate) fn who_leaves_by_itself_finishes_its_requests_and_is_followed_by_another() {
     let facts = Facts::new("leave");
     // No crash would be forgiven.
@@ -140,14 +143,16 @@ pub(crate) fn who_leaves_by_itself_finishes_its_requests_and_is_followed_by_anot
     running.stop();
 }
 
-/// `worker.kill()` in the worker: no waiting for anything, and yet no crash.
+/// `worker.kill()` in the worker, test-cluster-kill-disconnect.js: no waiting for anything, and yet no crash.
 pub(crate) fn who_exits_says_so() {
     let facts = Facts::new("exit");
     let mut running = Running::start(facts.builder().workers(1).max_restarts(0));
     let address = running.wait_serving()[0];
     let worker = running.handle.worker_of_slot(0).unwrap();
     assert!(client::get(address, "/exit").is_err(), "nobody answers any more");
-    assert_eq!(running.block_on(worker.departed()).unwrap(), Departure::ByItself { exit: Exit::Code(42) });
+    let departure = running.block_on(worker.departed()).unwrap();
+    assert_eq!(departure, Departure::ByItself { exit: Exit::Code(42) });
+    assert!(departure.is_after_disconnect());
     running.wait_ready(WorkerId::new(0, 2));
     running.stop();
 }

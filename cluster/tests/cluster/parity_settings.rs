@@ -33,7 +33,8 @@ pub(crate) fn roles_are_known_before_and_after_the_builder_is_asked() {
     running.stop();
 }
 
-/// `setupPrimary` with `cwd`, `args`, `env`; `setup` is emitted each time; each call adds to the ones before.
+/// `setupPrimary` with `cwd`, `args`, `env`; `setup` is emitted each time; each call adds to the ones before. test-cluster-cwd.js,
+/// test-cluster-setup-primary-cumulative.js, test-cluster-setup-primary-emit.js.
 pub(crate) fn settings_are_cumulative_and_for_later_forks_only() {
     let facts = Facts::new("settings");
     let builder = facts.builder().workers(1).args(["first"]).rolling(Roll::same());
@@ -112,7 +113,7 @@ pub(crate) fn a_change_during_a_roll_outlasts_it() {
     running.stop();
 }
 
-/// `exec`: what is named is opened at once, and kept.
+/// `exec`: what is named is opened at once, and kept. test-cluster-setup-primary-multiple.js: each set-up tells its own.
 pub(crate) fn another_program_is_for_later_forks_too() {
     let facts = Facts::new("exec");
     let mut running = Running::start(facts.builder().workers(1));
@@ -126,12 +127,14 @@ pub(crate) fn another_program_is_for_later_forks_too() {
     std::fs::copy(&me, &copy).unwrap();
     running.block_on(running.handle.setup(Settings::new().exec(&copy))).unwrap();
     assert_eq!(running.handle.settings().exec.as_ref(), Some(&copy));
+    assert_eq!(set_up(&mut running).exec.as_ref(), Some(&copy), "the one that failed was none");
     let forked = running.block_on(running.handle.fork()).unwrap();
     let pid = running.wait_ready(forked.id());
     assert_eq!(facts.of(forked.id(), "exe"), copy.display().to_string());
     assert_eq!(facts.of(WorkerId::new(0, 1), "exe"), me.display().to_string());
     // Its slot keeps it, whatever becomes of the path and of the settings.
     running.block_on(running.handle.setup(Settings::new().exec(&me))).unwrap();
+    assert_eq!(set_up(&mut running).exec.as_ref(), Some(&me));
     std::fs::remove_file(&copy).unwrap();
     process::signal(pid, Signal::KILL);
     let again = WorkerId::new(forked.slot(), 2);
@@ -140,7 +143,7 @@ pub(crate) fn another_program_is_for_later_forks_too() {
     running.stop();
 }
 
-/// `silent`
+/// `silent`, and test-cluster-setup-primary.js: an argument reaches the workers, and the settings say all of it.
 pub(crate) fn what_silent_workers_print_goes_nowhere() {
     let facts = Facts::new("silent");
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -149,9 +152,17 @@ pub(crate) fn what_silent_workers_print_goes_nowhere() {
     let mut running = Running::start(facts.builder().workers(1).output(output));
     running.wait_serving();
     for silent in [true, false] {
-        running.block_on(running.handle.setup(Settings::new().silent(silent))).unwrap();
+        let changes = Settings::new().silent(silent).args(["custom argument"]);
+        running.block_on(running.handle.setup(changes)).unwrap();
+        let told = set_up(&mut running);
+        assert_eq!(
+            (told.silent, told.args.as_deref()),
+            (Some(silent), Some(["custom argument".into()].as_slice()))
+        );
+        assert_eq!(told.exec.as_deref(), Some(std::env::current_exe().unwrap().as_path()));
         let forked = running.block_on(running.handle.fork()).unwrap().id();
         running.wait_ready(forked);
+        assert_eq!(facts.of(forked, "args"), "custom argument");
     }
     running.stop();
     let mut said = lines.lock().unwrap().clone();
@@ -209,7 +220,7 @@ pub(crate) fn an_environment_of_its_own_stays_with_a_slot_until_that_is_free() {
     running.stop();
 }
 
-/// An extra pipe in `stdio`, both ways.
+/// An extra pipe in `stdio`, both ways: test-cluster-fork-stdio.js.
 pub(crate) fn a_descriptor_by_name_works_both_ways_and_in_each_life() {
     let facts = Facts::new("descriptors");
     let mut running = Running::start(facts.builder().workers(1));

@@ -83,7 +83,7 @@ fn ask(client: &Arc<ClientConfig>, address: SocketAddr) -> (String, String) {
     (worker.to_owned(), session.to_owned())
 }
 
-/// As Node's test-tls-ticket-cluster: whoever takes the next connection knows the session.
+/// test-tls-ticket-cluster.js: whoever takes the next connection knows the session.
 pub(crate) fn a_session_begun_at_one_worker_is_resumed_at_another() {
     let program = Program::start("tls", &["0"]);
     let address = program.wait_listening(4);

@@ -6,14 +6,12 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cluster::Mode;
-use rustix::process::Signal;
+use cluster::supervisor::Exit;
+use cluster::{Departure, Mode};
 
 use super::puppet::{Do, On, Stage};
-use crate::support::{DEADLINE, eventually, process};
+use crate::support::{DEADLINE, eventually};
 use crate::{apps, builder};
-
-const BOTH: [Mode; 2] = [Mode::Shared, Mode::ReusePort];
 
 fn stage(workers: usize) -> Stage {
     Stage::open(builder("puppet").workers(workers))
@@ -32,37 +30,107 @@ fn ask(address: SocketAddr) -> String {
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
-/// test-cluster-dgram-1.js, -dgram-reuseport.js: four workers, one port, all is received among them.
+const WORKERS: u32 = 4;
+const PACKETS_PER_WORKER: u32 = 10;
+
+/// What a worker has received so far on the socket of that name.
+fn received(stage: &Stage, slot: u32, name: &str) -> Vec<u32> {
+    let numbers = stage.tell(slot, &Do::Received(name.to_owned())).unwrap();
+    numbers.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+/// All that has come to them, once it is so much.
+fn all_received(stage: &Stage, name: &str, expected: u32) -> Vec<Vec<u32>> {
+    let all = eventually("all datagrams to come in", || {
+        let all: Vec<_> = (0..WORKERS).map(|slot| received(stage, slot, name)).collect();
+        (all.iter().map(Vec::len).sum::<usize>() >= expected as usize).then_some(all)
+    });
+    let mut numbers = all.concat();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..expected).collect::<Vec<_>>(), "each comes to one, and once: {all:?}");
+    all
+}
+
+fn receive(stage: &Stage, slot: u32, name: &str, on: &On, most: usize) -> SocketAddr {
+    stage.tell(slot, &Do::Receive(name.to_owned(), on.clone(), most)).unwrap().parse().unwrap()
+}
+
+/// Each of four workers takes ten datagrams from one socket, and closes it.
+fn each_gets_its_share(stage: &Stage, on: &On, address: Option<SocketAddr>) {
+    let most = PACKETS_PER_WORKER as usize;
+    let addresses = (0..WORKERS).map(|slot| receive(stage, slot, "a", on, most));
+    let addresses: BTreeSet<_> = addresses.chain(address).collect();
+    assert_eq!(addresses.len(), 1, "{addresses:?}");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for number in 0..WORKERS * PACKETS_PER_WORKER {
+        socket.send_to(&number.to_le_bytes(), addresses.first().unwrap()).unwrap();
+    }
+    let all = all_received(stage, "a", WORKERS * PACKETS_PER_WORKER);
+    assert!(all.iter().all(|numbers| numbers.len() == most), "{all:?}");
+}
+
+/// test-cluster-dgram-1.js: four workers share one port, 40 datagrams come, each worker takes ten and closes its socket.
+///
+/// One socket for all is what `Shared` means, and `Handoff` for datagrams too. The kernel gives each datagram to exactly one of those who read
+/// there, to whoever comes first; it promises no order among them and no even spread: all get the same only since each stops at ten.
 pub(crate) fn dgram_1() {
-    for mode in BOTH {
+    for mode in [Mode::Handoff, Mode::Shared] {
         let mut stage = stage(4);
-        let on = On::any().mode(mode);
-        let address = stage.bind(0, "a", &on).unwrap();
-        for slot in 1..4 {
-            assert_eq!(stage.bind(slot, "a", &on).unwrap(), address);
-        }
-        let answers: BTreeSet<_> = (0..100).map(|_| ask(address)).collect();
-        assert!(mode == Mode::Shared || answers.len() == 4, "{answers:?}");
+        each_gets_its_share(&stage, &On::any().mode(mode), None);
         stage.running.stop();
     }
 }
 
-/// test-cluster-dgram-2.js: a worker sends, too.
+/// test-cluster-dgram-reuseport.js: each worker has a socket of its own on one port, two if it asks twice. Other than there the primary binds
+/// them, and keeps a copy, so that no crash loses a datagram.
+///
+/// What the kernel promises: each datagram comes to one, and those of one peer all to the same. Among many peers each worker has some.
+pub(crate) fn dgram_reuseport() {
+    const PEERS: u32 = 200;
+    let mut stage = stage(4);
+    let on = On::any().mode(Mode::ReusePort);
+    let addresses: BTreeSet<_> =
+        (0..WORKERS).map(|slot| receive(&stage, slot, "a", &on, usize::MAX)).collect();
+    assert_eq!(addresses.len(), 1, "{addresses:?}");
+    let address = *addresses.first().unwrap();
+    let peers: Vec<_> = (0..PEERS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    // What comes to one is at most what its buffer takes.
+    for round in 0..2 {
+        for (peer, socket) in (0..).zip(&peers) {
+            socket.send_to(&(round * PEERS + peer).to_le_bytes(), address).unwrap();
+        }
+        all_received(&stage, "a", (round + 1) * PEERS);
+    }
+    for numbers in all_received(&stage, "a", 2 * PEERS) {
+        let peers = numbers.iter().map(|number| number % PEERS).collect::<BTreeSet<_>>();
+        assert_eq!(2 * peers.len(), numbers.len(), "both of one peer come to one worker: {numbers:?}");
+        assert!(!peers.is_empty(), "each has some");
+    }
+    let again = On::tcp(address).mode(Mode::ReusePort);
+    assert_eq!(stage.bind(0, "again", &again).unwrap(), address);
+    stage.running.stop();
+}
+
+/// test-cluster-dgram-2.js: four workers send ten datagrams each to the primary, from the port that they share.
 pub(crate) fn dgram_2() {
-    let mut stage = stage(2);
+    let mut stage = stage(4);
     let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
     ours.set_read_timeout(Some(DEADLINE)).unwrap();
-    for slot in 0..2 {
+    for slot in 0..WORKERS {
         let address = stage.bind(slot, "a", &On::any()).unwrap();
-        stage.tell(slot, &Do::Send("a".to_owned(), ours.local_addr().unwrap())).unwrap();
-        let mut received = [0; 64];
-        let (length, from) = ours.recv_from(&mut received).unwrap();
-        assert_eq!((&received[..length], from), (&b"from a worker"[..], address));
+        for _ in 0..PACKETS_PER_WORKER {
+            stage.tell(slot, &Do::Send("a".to_owned(), ours.local_addr().unwrap())).unwrap();
+        }
+        for _ in 0..PACKETS_PER_WORKER {
+            let mut received = [0; 64];
+            let (length, from) = ours.recv_from(&mut received).unwrap();
+            assert_eq!((&received[..length], from), (&b"from a worker"[..], address));
+        }
     }
     stage.running.stop();
 }
 
-/// test-cluster-dgram-bind-fd.js: on a socket that the primary was started with.
+/// test-cluster-dgram-bind-fd.js: four workers on a socket that the primary was started with; 40 datagrams, ten for each.
 pub(crate) fn dgram_bind_fd() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -71,12 +139,20 @@ pub(crate) fn dgram_bind_fd() {
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())
         .env(apps::VARIABLE, "datagram-primary")
+        .env(apps::LISTEN, address.to_string())
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .spawn()
         .unwrap();
-    assert!((0..10).all(|_| !ask(address).is_empty()));
-    process::signal(primary.id(), Signal::TERM);
+    // It fails if anything is not as it should be.
     assert!(eventually("the primary to end", || primary.try_wait().unwrap()).success());
+}
+
+/// App: a primary that was started with the socket, and does the counting.
+pub(crate) fn datagram_primary() {
+    let address = std::env::var(apps::LISTEN).unwrap().parse().unwrap();
+    let mut stage = stage(4);
+    each_gets_its_share(&stage, &On::inherited("dns"), Some(address));
+    stage.running.stop();
 }
 
 /// test-cluster-dgram-ipv6only.js: both families on one port, in one worker.
@@ -95,13 +171,15 @@ pub(crate) fn dgram_ipv6only() {
     stage.running.stop();
 }
 
-/// test-cluster-dgram-reuse.js: two sockets of one worker on one port are one socket.
+/// test-cluster-dgram-reuse.js: two sockets of one worker on one port are one socket, which is there as long as one of them is.
 pub(crate) fn dgram_reuse() {
-    let mut stage = stage(1);
+    let mut stage = Stage::open(builder("puppet").workers(1).linger(Duration::ZERO));
     let address = stage.bind(0, "a", &On::any()).unwrap();
     assert_eq!(stage.bind(0, "b", &On::tcp(address)).unwrap(), address);
     stage.close(0, "a");
     assert_eq!(ask(address), "0.1");
+    stage.close(0, "b");
+    eventually("the port to be free", || UdpSocket::bind(address).ok());
     stage.running.stop();
 }
 
@@ -141,13 +219,18 @@ pub(crate) fn close_during_bind() {
     stage.running.stop();
 }
 
-/// test-dgram-cluster-close-in-listening.js
+/// test-dgram-cluster-close-in-listening.js: what is closed as soon as it listens harms none of three workers, and they leave in order.
 pub(crate) fn close_in_listening() {
     let mut stage = stage(3);
     for slot in 0..3 {
         stage.bind(slot, "a", &On::any()).unwrap();
         stage.close(slot, "a");
     }
-    assert_eq!(stage.tell(2, &Do::Ping).unwrap(), "2.1");
+    for slot in 0..3 {
+        assert_eq!(stage.tell(slot, &Do::Ping).unwrap(), format!("{slot}.1"));
+        let worker = stage.running.handle.worker_of_slot(slot).unwrap();
+        let departure = stage.running.block_on(worker.disconnect()).unwrap();
+        assert_eq!(departure, Departure::Asked { exit: Exit::Code(0) });
+    }
     stage.running.stop();
 }

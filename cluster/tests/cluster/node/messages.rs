@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
-use cluster::{Letter, To};
+use cluster::supervisor::Exit;
+use cluster::{Departure, Letter, To};
 
-use super::puppet::{Do, Parcel, Stage};
+use super::puppet::{Do, Double, Parcel, Stage, forge};
 use crate::builder;
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, eventually};
 
 fn stage(workers: usize) -> Stage {
     Stage::open(builder("puppet").workers(workers))
@@ -57,13 +58,48 @@ pub(crate) fn advanced_serialization() {
     stage.running.stop();
 }
 
-/// test-cluster-net-send.js: a socket that a worker sends can be used here.
+/// test-cluster-net-send.js: a connection that a worker has made and sends can be used here, to its end.
 pub(crate) fn net_send() {
     let mut stage = stage(1);
     let mut letters = stage.messages.stream::<Parcel>();
-    let (here, there) = connection();
-    send(&stage, 0, &parcel(1), vec![there.into()]);
-    is_other_end(&here, next(&stage, &mut letters).descriptors);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    stage.tell(0, &Do::ConnectAndGive(listener.local_addr().unwrap())).unwrap();
+    let (mut here, _) = listener.accept().unwrap();
+    let mut there: Vec<TcpStream> =
+        next(&stage, &mut letters).descriptors.into_iter().map(TcpStream::from).collect();
+    assert_eq!(there.len(), 1);
+    there[0].set_nonblocking(false).unwrap();
+    here.write_all(b"hello").unwrap();
+    drop(here);
+    let mut said = String::new();
+    there[0].read_to_string(&mut said).unwrap();
+    assert_eq!(said, "hello");
+    stage.running.stop();
+}
+
+/// test-cluster-invalid-message.js: what is forged to look like a message of this crate, or like one that has another content, is ignored, in both
+/// directions: messages, requests and tasks go on as before, and the worker ends in order.
+pub(crate) fn invalid_message() {
+    let mut stage = stage(1);
+    let mut letters = stage.messages.stream::<Parcel>();
+    stage.tell(0, &Do::Work).unwrap();
+    let tasks = stage.running.block_on(async { stage.running.handle.tasks() });
+    let doubled = |number| {
+        let ended = async { tokio::time::timeout(DEADLINE, tasks.submit(&Double(number))).await };
+        stage.running.block_on(ended).expect("it ends")
+    };
+    eventually("the worker to run tasks", || doubled(0).ok());
+    for number in 1..=3 {
+        send(&stage, 0, &parcel(number), Vec::new());
+        assert_eq!(next(&stage, &mut letters).message, parcel(number));
+        assert_eq!(stage.tell(0, &Do::Ping).unwrap(), "0.1");
+        assert_eq!(doubled(number).unwrap(), 2 * number);
+        stage.running.block_on(forge(&stage.messages, To::Slot(0))).unwrap();
+        stage.tell(0, &Do::Forge).unwrap();
+    }
+    let worker = stage.running.handle.worker_of_slot(0).unwrap();
+    let departure = stage.running.block_on(worker.disconnect()).unwrap();
+    assert_eq!(departure, Departure::Asked { exit: Exit::Code(0) });
     stage.running.stop();
 }
 
@@ -104,7 +140,7 @@ pub(crate) fn send_handle_twice() {
     stage.running.stop();
 }
 
-/// sequential/test-cluster-send-handle-large-payload.js: 800 kB and a socket, there and back.
+/// test-cluster-send-handle-large-payload.js: 800 kB and a socket, there and back.
 pub(crate) fn send_handle_large_payload() {
     let mut stage = stage(1);
     let mut letters = stage.messages.stream::<Parcel>();

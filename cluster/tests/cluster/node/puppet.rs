@@ -1,10 +1,10 @@
 //! A worker that does what the test says, and answers what came of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 
 use cluster::{Address, Letter, Listen, Message, Messages, Mode, Request, To, Worker};
@@ -42,6 +42,10 @@ impl On {
         Self { unix: Some(path.into()), ..Self::default() }
     }
 
+    pub(super) fn inherited(name: &str) -> Self {
+        Self { inherited: Some(name.to_owned()), ..Self::default() }
+    }
+
     pub(super) fn mode(self, mode: Mode) -> Self {
         Self { shared: mode == Mode::Shared, reuseport: mode == Mode::ReusePort, ..self }
     }
@@ -51,6 +55,7 @@ impl On {
             (Some(address), ..) if udp => Listen::udp(address),
             (Some(address), ..) => Listen::tcp(address),
             (_, Some(path), _) => Listen::unix(path),
+            (_, _, Some(name)) if udp => Listen::inherited_udp(name),
             (_, _, Some(name)) => Listen::inherited(name),
             _ => panic!("listen on what?"),
         };
@@ -78,6 +83,8 @@ impl On {
 pub(super) enum Do {
     /// Listen, and answer whoever connects with who this is and what it said.
     Listen(String, On),
+    /// Listen on a socket that this process binds itself, and answer likewise.
+    ListenAlone(String, SocketAddr),
     /// Begin to listen, and close before the primary has answered.
     ListenAndForget(On),
     /// Stop listening.
@@ -86,8 +93,12 @@ pub(super) enum Do {
     Bind(String, On),
     /// Send a datagram there from a socket bound before, and say what comes back.
     Send(String, SocketAddr),
-    /// Connect there and keep it open.
-    Connect(SocketAddr),
+    /// Bind a UDP socket, and note the numbers that come in; close it when there are so many.
+    Receive(String, On, usize),
+    /// The numbers that have come in.
+    Received(String),
+    /// Connect there, and give the connection to the primary.
+    ConnectAndGive(SocketAddr),
     /// A variable.
     Env(String),
     /// The working directory.
@@ -100,12 +111,18 @@ pub(super) enum Do {
     Environment,
     /// Bind a UDP socket, and close before the primary has answered.
     BindAndForget(On),
+    /// Send the primary what looks like its own messages.
+    Forge,
+    /// Run tasks.
+    Work,
     /// Never turn again.
     Spin,
     /// End at once.
     Exit(i32),
     /// Leave in order.
     Leave,
+    /// Go at once, and say so.
+    Destroy,
     /// End with this code when it is time to.
     ExitOnceDraining(i32),
     /// Connect there, say when this worker is told to leave, and wait for the other end before it ends.
@@ -126,18 +143,72 @@ impl Request for Do {
 pub(super) struct Parcel {
     pub(super) number: u64,
     pub(super) bytes: Vec<u8>,
-    pub(super) anything: std::collections::BTreeMap<String, Vec<Option<(f64, char)>>>,
+    pub(super) anything: BTreeMap<String, Vec<Option<(f64, char)>>>,
 }
 
 impl Message for Parcel {
     const NAME: &'static str = "parcel";
 }
 
+/// A listening socket comes with it: serve on that.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Given;
+
+impl Message for Given {
+    const NAME: &'static str = "given";
+}
+
+/// A task.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Double(pub(super) u64);
+
+impl Message for Double {
+    const NAME: &'static str = "double";
+}
+
+impl Request for Double {
+    type Reply = u64;
+}
+
+/// Says what nobody expects, under any name.
+struct Forged<const NAMED: usize>;
+
+/// Of nobody; of a request, and of a message with another content; of this crate's own, for workers and for the primary.
+const NAMES: [&str; 5] = ["nobody's", "do", "parcel", "cluster.tasks.party", "cluster.tasks.pool"];
+
+impl<const NAMED: usize> Serialize for Forged<NAMED> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&[0xff; 64])
+    }
+}
+
+impl<'de, const NAMED: usize> Deserialize<'de> for Forged<NAMED> {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("nobody reads this"))
+    }
+}
+
+impl<const NAMED: usize> Message for Forged<NAMED> {
+    const NAME: &'static str = NAMES[NAMED];
+}
+
+/// Sends one of each.
+pub(super) async fn forge(messages: &Messages, to: To) -> Result<(), String> {
+    messages.send(to, &Forged::<0>).await.map_err(told)?;
+    messages.send(to, &Forged::<1>).await.map_err(told)?;
+    messages.send(to, &Forged::<2>).await.map_err(told)?;
+    messages.send(to, &Forged::<3>).await.map_err(told)?;
+    messages.send(to, &Forged::<4>).await.map_err(told)
+}
+
+/// What has come in, as far as it has.
+type Numbers = Arc<std::sync::Mutex<Vec<u32>>>;
+
 #[derive(Default)]
 struct Held {
     listeners: HashMap<String, JoinHandle<()>>,
     sockets: HashMap<String, (Arc<cluster::UdpSocket>, JoinHandle<()>)>,
-    streams: Vec<tokio::net::TcpStream>,
+    received: HashMap<String, Numbers>,
     /// What has to end before this worker does.
     waiting: Vec<JoinHandle<()>>,
 }
@@ -155,6 +226,13 @@ pub(crate) async fn puppet(worker: Worker) {
             let sent = port.send_with(letter.from, &letter.message, letter.descriptors).await;
             sent.unwrap();
         });
+    });
+    let id = worker.id().to_string();
+    messages.on(move |letter: Letter<Given>| {
+        for listener in letter.descriptors {
+            let listener = tokio::net::TcpListener::from_std(listener.into()).unwrap();
+            tokio::spawn(serve_alone(listener, id.clone()));
+        }
     });
     messages.answer(move |letter: Letter<Do>| {
         let (worker, held) = (own.clone(), Arc::clone(&shared));
@@ -181,6 +259,13 @@ async fn act(worker: Worker, what: Do, held: &Mutex<Held>) -> Result<String, Str
             let listener = worker.listen_on(on.listen(false)).await.map_err(told)?;
             let address = listener.local_addr().to_string();
             let task = tokio::spawn(serve(listener, worker.id().to_string()));
+            held.listeners.insert(name, task);
+            Ok(address)
+        }
+        Do::ListenAlone(name, address) => {
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(told)?;
+            let address = listener.local_addr().map_err(told)?.to_string();
+            let task = tokio::spawn(serve_alone(listener, worker.id().to_string()));
             held.listeners.insert(name, task);
             Ok(address)
         }
@@ -213,8 +298,25 @@ async fn act(worker: Worker, what: Do, held: &Mutex<Held>) -> Result<String, Str
             socket.send_to(b"from a worker", to).await.map_err(told)?;
             Ok(socket.local_addr().map_err(told)?.to_string())
         }
-        Do::Connect(to) => {
-            held.streams.push(tokio::net::TcpStream::connect(to).await.map_err(told)?);
+        Do::Receive(name, on, most) => {
+            let socket = worker.bind_udp_on(on.listen(true)).await.map_err(told)?;
+            let address = socket.local_addr().map_err(told)?.to_string();
+            let numbers = Numbers::default();
+            tokio::spawn(receive(socket, most, Arc::clone(&numbers)));
+            held.received.insert(name, numbers);
+            Ok(address)
+        }
+        Do::Received(name) => {
+            let numbers = held.received.get(&name).ok_or("no such socket")?;
+            let numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
+        }
+        Do::ConnectAndGive(to) => {
+            let stream = tokio::net::TcpStream::connect(to).await.map_err(told)?;
+            let stream = stream.into_std().map_err(told)?;
+            let parcel = Parcel { number: 0, bytes: Vec::new(), anything: BTreeMap::new() };
+            let given = worker.messages().send_with(To::Primary, &parcel, vec![stream.into()]).await;
+            given.map_err(told)?;
             Ok(String::new())
         }
         Do::Env(name) => std::env::var(name).map_err(told),
@@ -229,6 +331,15 @@ async fn act(worker: Worker, what: Do, held: &Mutex<Held>) -> Result<String, Str
             let binding = worker.bind_udp_on(on.listen(true));
             Ok(is_pending(binding).await.to_string())
         }
+        Do::Forge => {
+            forge(&worker.messages(), To::Primary).await?;
+            Ok(String::new())
+        }
+        Do::Work => {
+            let double = |task: Double, _| std::future::ready(Ok(2 * task.0));
+            tokio::spawn(async move { worker.run_tasks(1, double).await });
+            Ok(String::new())
+        }
         Do::Spin => loop {
             std::hint::spin_loop();
         },
@@ -237,6 +348,7 @@ async fn act(worker: Worker, what: Do, held: &Mutex<Held>) -> Result<String, Str
             worker.disconnect().await;
             Ok(String::new())
         }
+        Do::Destroy => worker.exit(0).await,
         Do::ExitOnceDraining(code) => {
             let draining = worker.draining();
             tokio::spawn(async move {
@@ -277,6 +389,25 @@ async fn serve(listener: cluster::Listener, id: String) {
                 while stream.read(&mut first).await.is_ok_and(|read| read > 0) {}
             }
         });
+    }
+}
+
+async fn serve_alone(listener: tokio::net::TcpListener, id: String) {
+    while let Ok((mut stream, peer)) = listener.accept().await {
+        let word = format!("{id} {peer}");
+        tokio::spawn(async move {
+            // Who asks may have gone; what it said is read, so that it sees an end and no reset.
+            let _ = stream.write_all(word.as_bytes()).await;
+            let _ = stream.read(&mut [0; 16]).await;
+        });
+    }
+}
+
+async fn receive(socket: cluster::UdpSocket, most: usize, numbers: Numbers) {
+    for _ in 0..most {
+        let mut number = [0; 4];
+        let Ok(_) = socket.recv_from(&mut number).await else { return };
+        numbers.lock().unwrap_or_else(PoisonError::into_inner).push(u32::from_le_bytes(number));
     }
 }
 
