@@ -181,6 +181,7 @@ fn main() {
         ("given_up_environment", node::given_up::an_environment_is_not_inherited_from_one_that_was_given_up),
         ("given_up_turn", node::given_up::the_events_end_of_a_worker_whose_turn_never_came),
         ("node_table", node::table::no_test_of_nodes_is_missing),
+        ("node_names", node::table::what_is_named_there_is_on_the_checklist),
         ("node_bugs", node::table::what_goes_wrong_there_is_tested_here),
         ("a_history", history::a_history_is_linearizable_though_workers_are_killed_and_stopped),
         ("a_counter_under_kills", state::a_counter_is_exact_though_workers_are_killed),
