@@ -56,7 +56,7 @@ fn primary() -> Result<()> {
         println!("client {client}: served by worker {}", ask(address)?);
     }
     let (done, closed) = tokio::sync::oneshot::channel();
-    acceptor.command(Command::Close { within: Duration::from_secs(1), done });
+    acceptor.command(Command::Close { linger: Duration::from_secs(1), within: Duration::from_secs(5), done });
     closed.blocking_recv()?;
     println!("accepted {} connections", acceptor.status().accepted);
     // The data channels end, and so do the workers.

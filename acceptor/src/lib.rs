@@ -29,8 +29,8 @@
 //! * **The acceptor never blocks**: not for a worker, not for a client whose first bytes a [key](cluster_balancer::key::Key) needs. Without
 //!   descriptors it pauses.
 //! * **A worker can harm only itself**: nothing that it says can make the acceptor panic, wait, or allocate without bound.
-//! * **No socket that connections come in on is closed while somebody may be in its queue**: see [`Listeners::leftovers`] and
-//!   [`Command::Close`].
+//! * **Nobody is let in at the end who then finds nobody**: new clients are kept out first, then those who are in the queues are accepted, and
+//!   only then the sockets are shut down, for all who have a copy. See [`Listeners::leftovers`] and [`Command::Close`].
 //!
 //! # Two workers
 //!
@@ -57,6 +57,7 @@ mod error;
 mod listen;
 mod listeners;
 mod reuseport;
+mod socket;
 mod wire;
 #[cfg(feature = "tokio")]
 pub mod worker;
@@ -69,3 +70,4 @@ pub use self::claims::Claims;
 pub use self::error::Error;
 pub use self::listen::{Listen, Mode, UnknownMode};
 pub use self::listeners::{Answer, Granted, Listeners, Orphan};
+pub use self::socket::ListeningSocket;

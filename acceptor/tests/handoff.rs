@@ -4,20 +4,29 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use cluster_acceptor::worker::{Deadlines, Gate, Intake, Listener, Phase};
-use cluster_acceptor::{Acceptor, Address, Command, Granted, Listen, Listeners, Mode, Settings, WhenFull};
+use cluster_acceptor::{
+    Acceptor, Address, Command, Granted, Listen, Listeners, ListeningSocket, Mode, Settings, WhenFull,
+};
 use cluster_balancer::{Classes, LeastLoaded};
 use cluster_ipc::Channel;
 use cluster_ipc::board::{PrimaryBoard, WorkerBoard};
+use socket2::{SockFilter, SockRef};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Only makes a test fail that would hang.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(3600);
 
 struct Site {
     acceptor: Acceptor<u32>,
@@ -32,11 +41,28 @@ struct Worker {
 
 impl Site {
     fn open(settings: Settings) -> Self {
+        let (site, socket) = Self::bind(settings);
+        site.listen(socket);
+        site
+    }
+
+    /// The same, and nobody accepts yet.
+    fn bind(settings: Settings) -> (Self, ListeningSocket) {
         let answer = Listeners::new(Mode::Handoff).listen(&Listen::tcp(([127, 0, 0, 1], 0)), 0, 0).unwrap();
         let (acceptor, _) = Acceptor::start(settings).unwrap();
-        let (granted, socket) = (answer.granted, answer.accept.unwrap());
-        acceptor.command(Command::Listen { listener: granted.listener, socket });
-        Self { acceptor, granted }
+        (Self { acceptor, granted: answer.granted }, answer.accept.unwrap())
+    }
+
+    fn listen(&self, socket: ListeningSocket) {
+        self.acceptor.command(Command::Listen { listener: self.granted.listener, socket });
+    }
+
+    /// Closes. So long nobody is given up who waits, unless there is no worker.
+    fn close(&self, within: Duration) -> oneshot::Receiver<()> {
+        let (done, closed) = oneshot::channel();
+        let linger = within.min(PATIENCE);
+        self.acceptor.command(Command::Close { linger, within: within.max(LONG), done });
+        closed
     }
 
     fn address(&self) -> SocketAddr {
@@ -169,7 +195,7 @@ async fn what_has_connected_when_the_acceptor_closes_is_still_handed_out() {
     let site = Site::open(Settings::new(LeastLoaded::new()));
     let client = site.connect();
     let (done, closed) = oneshot::channel();
-    site.acceptor.command(Command::Close { within: PATIENCE, done });
+    site.acceptor.command(Command::Close { linger: PATIENCE, within: PATIENCE, done });
     let worker = site.admit(0, 10);
     let listener = site.listener(&worker);
     assert_eq!(accepted_from(&listener).await, client.local_addr().unwrap());
@@ -199,4 +225,113 @@ async fn dropping_the_acceptor_ends_the_data_channels() {
     let worker = site.admit(0, 10);
     drop(site);
     timeout(PATIENCE, worker.receiving).await.unwrap().unwrap();
+}
+
+/// Lets only bare SYNs through: whoever connects believes that he is connected, and the server does not know it yet.
+fn keep_half_open(socket: &ListeningSocket) {
+    use nix::libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
+    let statement = |code: u32, k| SockFilter::new(code as u16, 0, 0, k);
+    let program = [
+        statement(BPF_LD | BPF_B | BPF_ABS, 13),
+        statement(BPF_ALU | BPF_AND | BPF_K, 0x12),
+        SockFilter::new((BPF_JMP | BPF_JEQ | BPF_K) as u16, 1, 0, 0x02),
+        statement(BPF_RET | BPF_K, 0),
+        statement(BPF_RET | BPF_K, u32::MAX),
+    ];
+    SockRef::from(socket).attach_filter(&program).unwrap();
+}
+
+#[tokio::test]
+async fn who_is_half_in_when_the_acceptor_closes_is_still_handed_out() {
+    let (site, socket) = Site::bind(Settings::new(LeastLoaded::new()));
+    keep_half_open(&socket);
+    site.listen(socket);
+    let worker = site.admit(0, 10);
+    let listener = site.listener(&worker);
+    let mut client = site.connect();
+    client.write_all(b"x").unwrap();
+    let closed = site.close(PATIENCE);
+    assert_eq!(accepted_from(&listener).await, client.local_addr().unwrap());
+    timeout(PATIENCE, closed).await.unwrap().unwrap();
+    assert!(TcpStream::connect(site.address()).is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn closing_waits_for_nobody_where_there_is_no_room_and_nobody_waits() {
+    let site = Site::open(Settings::new(LeastLoaded::new()).max_connections(1));
+    let worker = site.admit(0, 10);
+    let listener = site.listener(&worker);
+    let _first = site.connect();
+    let (_taken, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    timeout(PATIENCE, site.close(LONG)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn closing_waits_for_room_for_those_who_wait() {
+    let site = Site::open(Settings::new(LeastLoaded::new()).max_connections(1));
+    let worker = site.admit(0, 10);
+    let listener = site.listener(&worker);
+    let (_first, second, third) = (site.connect(), site.connect(), site.connect());
+    let (taken, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let closed = site.close(Duration::ZERO);
+    // It has looked whether there is one more, and may hand it to nobody.
+    site.until(|status| status.accepted >= 2).await;
+    assert_eq!(site.acceptor.status().handed, 1);
+    drop(taken);
+    assert_eq!(accepted_from(&listener).await, second.local_addr().unwrap());
+    assert_eq!(accepted_from(&listener).await, third.local_addr().unwrap());
+    timeout(PATIENCE, closed).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn closing_does_not_wait_long_where_nobody_takes_anything() {
+    let site = Site::open(Settings::new(LeastLoaded::new()));
+    let mut client = site.connect();
+    timeout(PATIENCE, site.close(Duration::ZERO)).await.unwrap().unwrap();
+    assert!(is_end(&mut client));
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn closing_ends_a_socket_for_the_workers_that_accept_on_it_too() {
+    let path = std::env::temp_dir().join(format!("cluster-closing-{}", std::process::id()));
+    for listen in [Listen::tcp(([127, 0, 0, 1], 0)), Listen::unix(&path)] {
+        let mut listeners = Listeners::new(Mode::Shared);
+        let answer = listeners.listen(&listen, 0, 0).unwrap();
+        let (acceptor, _) = Acceptor::start(Settings::new(LeastLoaded::new())).unwrap();
+        let address = answer.granted.address.clone();
+        let site = Site { acceptor, granted: answer.granted };
+        let worker = site.admit(0, 10);
+        let listener = Listener::new(Arc::clone(&worker.intake), site.granted.clone(), answer.copy).unwrap();
+        let connect = || match address.ip() {
+            Some(address) => TcpStream::connect(address).map(drop),
+            None => UnixStream::connect(address.path().unwrap()).map(drop),
+        };
+        connect().unwrap();
+        timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        for leftover in listeners.leftovers() {
+            site.acceptor.command(Command::Orphan(leftover));
+        }
+        timeout(PATIENCE, site.close(LONG)).await.unwrap().unwrap();
+        let refused = connect().unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
+        // The worker goes on, and is at rest: it is no error, and no reason to look again and again.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut accept = std::pin::pin!(listener.accept());
+        let wakes = Arc::new(Wakes::default());
+        let waker = Arc::clone(&wakes).into();
+        assert!(accept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(), "{address}");
+        // Who has used up his share of tokio's time is woken at the next turn.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0, "{address}");
+    }
 }

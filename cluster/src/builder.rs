@@ -388,7 +388,7 @@ impl Builder {
     }
 
     /// How long a worker that was asked to leave keeps idle connections open for a request that may be on its way;
-    /// default 1 s.
+    /// default 1 s. When all are to leave, so long it may take clients at most that are half in to connect.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self

@@ -27,6 +27,7 @@
 //! * A worker that hangs (stopped, or in a loop that never yields) gets no connections after five
 //!   missed heartbeats, gives back those it had not taken, and is replaced after 10 s. If the primary itself was stopped, nobody is blamed.
 //! * A worker that is asked to leave loses no request, keep-alive or not (see [`Worker::draining`]).
+//! * When all are to leave, whoever was let in is answered, and everybody else is refused ([`Handle::shutdown`]).
 //! * A crash loop ends: first restart at once, then with growing pauses, and after ten in a minute of serving the
 //!   slot is given up; when none is left, [`Primary::run`] says which worker, why, how often.
 //! * No orphan: when the primary dies, however, its workers drain and are gone within 2 s, even one that is

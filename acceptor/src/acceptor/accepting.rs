@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use cluster_balancer::Request;
-use mio::Token;
 
 use super::intake::{Accepted, Intake};
 use super::lane::Connection;
@@ -13,7 +12,7 @@ use super::{WhenFull, WorkerKey};
 
 impl<K: WorkerKey> Run<K> {
     /// How many connections of a listener may be accepted now.
-    fn room(&self, listener: u8) -> usize {
+    pub(super) fn room(&self, listener: u8) -> usize {
         let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
         let held = self.dispatcher.owned() + peeked;
         let room = self.dispatcher.room_for(listener).min(self.held.saturating_sub(held));
@@ -117,21 +116,27 @@ impl<K: WorkerKey> Run<K> {
         // message. If they are idle this costs nothing. (Measured on two busy cores: a quarter more connections a second.)
         rustix::thread::sched_yield();
         let mut tries = self.batch;
-        let mut drained = Vec::new();
         self.first_intake = self.first_intake.wrapping_add(1);
         for turn in 0..self.intakes.len() {
             let index = (self.first_intake.wrapping_add(turn)) % self.intakes.len();
-            self.accept_from(index, &mut tries, &mut drained, now);
+            self.accept_from(index, &mut tries, now);
         }
-        if self.closing.is_some() {
-            self.close_intakes(|intake| drained.contains(&intake.token));
+    }
+
+    /// Gives an accepted connection, for which there is room, on its way.
+    pub(super) fn begin(&mut self, connection: Connection, now: Instant) {
+        let own = self.new_token();
+        if let Some(peeking) = &mut self.peeking {
+            peeking.insert(connection, own, self.poll.registry(), now);
+        } else {
+            let key = self.key.settle(connection.peer.host(), &[]);
+            self.offer(connection, key, now);
         }
     }
 
     /// Accepts from one socket, with so many tries left.
-    fn accept_from(&mut self, index: usize, tries: &mut usize, drained: &mut Vec<Token>, now: Instant) {
-        let Some((listener, token, true)) =
-            self.intakes.get(index).map(|intake| (intake.listener, intake.token, intake.ready))
+    fn accept_from(&mut self, index: usize, tries: &mut usize, now: Instant) {
+        let Some((listener, true)) = self.intakes.get(index).map(|intake| (intake.listener, intake.ready))
         else {
             return;
         };
@@ -144,18 +149,11 @@ impl<K: WorkerKey> Run<K> {
                 Accepted::Connection(stream, peer) => {
                     self.pause.reset();
                     self.stats.accepted.add(1);
-                    let connection = Connection { stream, peer, listener };
-                    let own = self.new_token();
-                    if let Some(peeking) = &mut self.peeking {
-                        peeking.insert(connection, own, self.poll.registry(), now);
-                    } else {
-                        let key = self.key.settle(connection.peer.host(), &[]);
-                        self.offer(connection, key, now);
-                    }
+                    self.begin(Connection { stream, peer, listener }, now);
                     room -= 1;
                 }
                 Accepted::Aborted => {}
-                Accepted::Drained => return drained.push(token),
+                Accepted::Drained => return,
                 Accepted::Exhausted(errno) => {
                     self.stats.backoffs.add(1);
                     let pause = self.pause.begin(now);

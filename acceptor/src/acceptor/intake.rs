@@ -1,7 +1,7 @@
 //! Listening sockets, and what to do when the system has nothing left to accept with.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
-use crate::Address;
+use crate::{Address, ListeningSocket};
 
 /// How long accepting pauses when there are no descriptors or no memory; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ pub(super) struct Intake {
     pub(super) listener: u8,
     /// Whose it is, if it is one of a slot's.
     pub(super) slot: Option<u32>,
-    socket: OwnedFd,
+    pub(super) socket: ListeningSocket,
     pub(super) token: Token,
     pub(super) ready: bool,
 }
@@ -44,18 +44,18 @@ impl Intake {
     pub(super) fn new(
         listener: u8,
         slot: Option<u32>,
-        socket: OwnedFd,
+        socket: ListeningSocket,
         token: Token,
         registry: &Registry,
     ) -> io::Result<Self> {
-        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, Interest::READABLE)?;
         // One may be waiting already.
         Ok(Self { listener, slot, socket, token, ready: true })
     }
 
     /// Closes it. Others may have copies: without this the poll would go on to tell of it.
     pub(super) fn close(self, registry: &Registry) {
-        if let Err(error) = registry.deregister(&mut SourceFd(&self.socket.as_raw_fd())) {
+        if let Err(error) = registry.deregister(&mut SourceFd(&self.socket.as_fd().as_raw_fd())) {
             tracing::error!(%error, "could not stop watching a listening socket");
         }
     }

@@ -15,6 +15,7 @@
 //! some worker has taken or finished something. So in steady state a connection costs no acknowledgement.
 
 mod accepting;
+mod closing;
 mod intake;
 mod lane;
 mod patience;
@@ -28,7 +29,6 @@ mod turning;
 
 use std::fmt;
 use std::hash::Hash;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ pub use self::stats::AcceptStatus;
 use self::stats::Stats;
 #[cfg(feature = "test-util")]
 pub use self::turning::Turning;
-use crate::{Error, Orphan};
+use crate::{Error, ListeningSocket, Orphan};
 
 /// Commands that may wait for the acceptor. It takes them many times a second and there are a few per
 /// worker's life, so nobody ever waits for a place here.
@@ -68,7 +68,7 @@ pub enum Command<K> {
         /// Its number, below 64.
         listener: u8,
         /// It must be non-blocking.
-        socket: OwnedFd,
+        socket: ListeningSocket,
     },
     /// This listener is no more: its sockets are closed, and connections that nobody has taken.
     Unlisten {
@@ -123,8 +123,14 @@ pub enum Command<K> {
         /// Which.
         worker: K,
     },
-    /// Accept what waits in the kernel's queues, close the listening sockets, hand out the rest.
+    /// Let nobody new in, accept what waits in the kernel's queues, close the listening sockets, hand out the rest.
+    ///
+    /// From now on clients are not let in, and once those are accepted who were, they are refused by all who have a copy of a socket,
+    /// unless it is [inherited](ListeningSocket::inherited).
     Close {
+        /// After that nobody is waited for who is half in (his handshake is under way), and if there is no worker at all that could take
+        /// something, the rest is given up.
+        linger: Duration,
         /// After that, the rest is given up.
         within: Duration,
         /// Answered when every connection is taken, or the time is over.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,15 +12,15 @@ use cluster_ipc::board::{Ticket, TicketState};
 use crossbeam_channel::{Receiver, TryRecvError};
 use mio::event::Event;
 use mio::{Events, Poll, Token};
-use tokio::sync::oneshot;
 
+use super::closing::{self, Closing};
 use super::intake::{Intake, Pause};
 use super::lane::{Bell, Connection, Lane};
 use super::patience::{Patience, Signs};
 use super::peeking::Peeking;
 use super::stats::Stats;
 use super::{Command, Settings, WAKER, WhenFull, WorkerKey};
-use crate::Orphan;
+use crate::{ListeningSocket, Orphan};
 
 /// How soon the acceptor looks again at tickets that are open. It bounds how long the primary keeps a copy of a
 /// taken connection when nothing else happens.
@@ -110,11 +109,6 @@ impl Seat {
         self.paused = pauses;
         anew.then_some(pauses)
     }
-}
-
-pub(super) struct Closing {
-    deadline: Instant,
-    done: oneshot::Sender<()>,
 }
 
 fn on_board(ticket: cluster_balancer::Ticket) -> Ticket {
@@ -262,11 +256,7 @@ impl<K: WorkerKey> Run<K> {
                     self.tokens.remove(&seat.token);
                 }
             }
-            Command::Close { within, done } => {
-                // Ask each socket once more: one who connected before this must not be lost.
-                self.intakes.iter_mut().for_each(|intake| intake.ready = true);
-                self.closing = Some(Closing { deadline: now + within, done });
-            }
+            Command::Close { linger, within, done } => self.begin_closing(linger, within, done, now),
         }
     }
 
@@ -275,8 +265,11 @@ impl<K: WorkerKey> Run<K> {
         Token(self.next_token)
     }
 
-    fn listen(&mut self, listener: u8, slot: Option<u32>, socket: OwnedFd) {
+    fn listen(&mut self, listener: u8, slot: Option<u32>, socket: ListeningSocket) {
         self.over = self.over.without(listener);
+        if self.closing.is_some() {
+            closing::refuse(listener, &socket);
+        }
         let token = self.new_token();
         match Intake::new(listener, slot, socket, token, self.poll.registry()) {
             Ok(intake) => self.intakes.push(intake),
@@ -344,9 +337,11 @@ impl<K: WorkerKey> Run<K> {
         if let Some(peeking) = &mut self.peeking {
             peeking.handle_timeout(now, self.poll.registry());
         }
+        self.settle_closing(now);
         self.offer_ready(now);
         self.accept(now);
         self.reject(now);
+        self.close_drained(now);
         self.offer_ready(now);
         // Who connects because a worker is ready must find it so: what was commanded before a connection came counts for it.
         let goes_on = self.take_commands(now);
@@ -502,25 +497,12 @@ impl<K: WorkerKey> Run<K> {
         false
     }
 
-    fn finish_closing(&mut self, now: Instant) {
-        let Some(closing) = self.closing.take() else { return };
-        let peeked = self.peeking.as_ref().map_or(0, Peeking::len);
-        let idle = self.intakes.is_empty() && peeked == 0 && self.dispatcher.owned() == 0;
-        if idle || closing.deadline <= now {
-            self.close_intakes(|_| true);
-            // Whoever waited may have gone away meanwhile.
-            let _ = closing.done.send(());
-        } else {
-            self.closing = Some(closing);
-        }
-    }
-
     fn has_open_tickets(&self) -> bool {
         self.dispatcher.owned() > self.dispatcher.waiting()
     }
 
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
-        let ready = self.can_accept() || self.can_reject();
+        let ready = self.can_accept() || self.can_reject() || self.can_probe();
         let paused = self.pause.until(now);
         let unheard = self.lanes.values().any(|seat| seat.unheard);
         if (ready && paused.is_none()) || unheard {
@@ -528,7 +510,7 @@ impl<K: WorkerKey> Run<K> {
         }
         let tick = self.has_open_tickets().then(|| now + TICK);
         let rests = self.lanes.values().filter_map(|seat| seat.rests_until);
-        let closing = self.closing.as_ref().map(|closing| closing.deadline);
+        let closing = self.closing.as_ref().and_then(|closing| closing.poll_timeout(self.is_hopeless()));
         let peeking = self.peeking.as_ref().and_then(Peeking::poll_timeout);
         let patience = self.lanes.values().filter_map(|seat| seat.patience.poll_timeout());
         let patience = patience.filter(|_| !self.insists);

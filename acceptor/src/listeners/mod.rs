@@ -23,6 +23,7 @@ pub use self::per_slot::Orphan;
 use self::per_slot::PerSlot;
 use crate::address::Address;
 use crate::listen::{At, Listen, Mode};
+use crate::socket::ListeningSocket;
 
 /// What is listened on: at most 64 sockets, each bound when the first worker asks for it. Failures are not remembered: the next worker
 /// that asks tries again.
@@ -91,7 +92,7 @@ enum Kept {
     /// The acceptor, which has it.
     Handoff,
     /// The workers, each with a copy of this.
-    Shared(OwnedFd),
+    Shared(ListeningSocket),
     /// The workers, each with a copy of its slot's socket; for a slot without a worker that is well, the acceptor.
     PerSlot(PerSlot),
     /// Nobody: there are no connections.
@@ -123,7 +124,7 @@ pub struct Answer {
     /// The worker's copy of a socket on which it accepts itself.
     pub copy: Option<OwnedFd>,
     /// A new socket, for the acceptor.
-    pub accept: Option<OwnedFd>,
+    pub accept: Option<ListeningSocket>,
 }
 
 /// A listener that a worker may use. Where it accepts itself, the socket comes with it.
@@ -182,7 +183,7 @@ impl Listeners {
         let bound = self.bound.get_mut(&key).ok_or(Errno::BADF)?;
         let copy = match &mut bound.kept {
             Kept::Handoff => None,
-            Kept::Shared(socket) => Some(socket.try_clone()?),
+            Kept::Shared(socket) => Some(socket.try_clone()?.into()),
             Kept::PerSlot(sockets) => Some(sockets.copy(slot)?),
             Kept::Datagrams(sockets) => Some(sockets.copy(slot)?),
             #[cfg(feature = "test-util")]
@@ -258,13 +259,13 @@ impl Listeners {
     }
 
     /// Makes a socket. What is the acceptor's is returned beside it.
-    fn bind(&self, listen: &Listen, slot: u32) -> io::Result<(Bound, Option<OwnedFd>)> {
+    fn bind(&self, listen: &Listen, slot: u32) -> io::Result<(Bound, Option<ListeningSocket>)> {
         let number = self.number()?;
         let bound = |address, kept, file| Bound { number, address, kept, _file: file, held: Held::default() };
         #[cfg(feature = "test-util")]
         if self.apart {
             let (socket, address, name) = apart::bind(&listen.at, number)?;
-            return Ok((bound(address, Kept::Apart(name), None), Some(socket)));
+            return Ok((bound(address, Kept::Apart(name), None), Some(socket.into())));
         }
         let mode = match (listen.mode.unwrap_or(self.mode), &listen.at) {
             (mode, At::Udp(address)) => {
@@ -290,21 +291,21 @@ impl Listeners {
         };
         let (socket, file) = match &listen.at {
             At::Tcp(address) => match self.inherited.on(&Address::Ip(*address)) {
-                Some(inherited) => (inherited.try_clone()?, None),
-                None => (bind::tcp(*address, listen)?, None),
+                Some(inherited) => (ListeningSocket::inherited(inherited.try_clone()?), None),
+                None => (bind::tcp(*address, listen)?.into(), None),
             },
             At::Unix(path) => match self.inherited.on(&Address::Unix(Some(path.clone()))) {
-                Some(inherited) => (inherited.try_clone()?, None),
+                Some(inherited) => (ListeningSocket::inherited(inherited.try_clone()?), None),
                 None => {
                     let (socket, file) = bind::unix(path, listen)?;
-                    (socket, Some(file))
+                    (socket.into(), Some(file))
                 }
             },
             // Made above.
             At::Udp(_) | At::InheritedUdp(_) => return Err(Errno::OPNOTSUPP.into()),
             At::Inherited(name) => {
                 let (_, socket) = self.inherited.find(name).ok_or(Errno::NOENT)?;
-                (socket.try_clone()?, None)
+                (ListeningSocket::inherited(socket.try_clone()?), None)
             }
         };
         let address = match &listen.at {
@@ -346,7 +347,7 @@ impl Listeners {
     }
 
     /// Copies of all sockets on which workers accept themselves: what has connected when the cluster stops is handed out
-    /// like the rest.
+    /// like the rest, and then they are [shut down](crate::Command::Close) for all.
     pub fn leftovers(&mut self) -> Vec<Orphan> {
         let mut leftovers = self.steer(|_, _| false);
         leftovers.extend(self.bound.values().filter_map(|bound| match &bound.kept {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::bind;
 use crate::listen::Listen;
 use crate::reuseport::{Group, Steering};
+use crate::socket::ListeningSocket;
 
 /// The sockets, and who accepts on each: the slot's worker, or the acceptor while that one is dead, hangs, backs off or leaves.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub enum Orphan {
         /// Whose it is; `None` if it is all workers'.
         slot: Option<u32>,
         /// A copy of it.
-        socket: OwnedFd,
+        socket: ListeningSocket,
     },
     /// The slot's worker does again.
     Release {
@@ -83,7 +84,7 @@ impl PerSlot {
             // Without a descriptor for it connections wait for the slot's next worker.
             if let Some(socket) = self.group.socket(*slot).and_then(|socket| socket.try_clone_to_owned().ok())
             {
-                changes.push(Orphan::Adopt { listener, slot: Some(*slot), socket });
+                changes.push(Orphan::Adopt { listener, slot: Some(*slot), socket: socket.into() });
             }
         }
         changes.extend(self.orphans.difference(&rest).map(|slot| Orphan::Release { listener, slot: *slot }));

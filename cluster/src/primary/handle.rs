@@ -199,7 +199,7 @@ impl Handle {
     }
 
     /// Asks all workers to leave, and returns when the last process has really ended and been reaped; at the next turn of the loop if there are
-    /// none. What has connected is still served, as at a [`shutdown`](Self::shutdown).
+    /// none. What has connected is still served, and who comes from now on is refused, as at a [`shutdown`](Self::shutdown).
     ///
     /// The primary goes on: the ports are free, and workers that are forked afterwards may listen on them again. (In Node it may return
     /// before workers have ended or drained.) Dropping the future does not take the wish back; any number of calls is one.
@@ -213,7 +213,8 @@ impl Handle {
 
     /// Asks a worker to leave for good: it gets no more connections, finishes those it has, and exits. Returns at
     /// once; events tell when it has. A worker that is gone already is no error. When the last one has left so, the primary goes on: others may
-    /// be [forked](Self::fork).
+    /// be [forked](Self::fork). Its port stays until it has ended, for one that is forked meanwhile: if nobody is, who has connected by then is
+    /// closed unanswered. That nobody shall come is said by [`disconnect`](Self::disconnect) or [`scale`](Self::scale).
     ///
     /// # Errors
     ///
@@ -266,7 +267,8 @@ impl Handle {
 
     /// Wants so many workers from now on: starts what is missing, or stops those that were started last. Returns at once. Slots that
     /// were given up count, and are not started again by this: [`fork`](Self::fork) and [`reload`](Self::reload) do that.
-    /// SIGTTIN and SIGTTOU do so with one more and one fewer. With 0 the primary goes on, without workers.
+    /// SIGTTIN and SIGTTOU do so with one more and one fewer. With 0 the primary goes on, without workers; they leave as by
+    /// [`disconnect`](Self::disconnect), and whoever is wanted meanwhile is started afterwards.
     ///
     /// # Errors
     ///
@@ -302,7 +304,8 @@ impl Handle {
         self.order(Order::Abort).await
     }
 
-    /// Stops the cluster gracefully; a second call stops it at once.
+    /// Stops the cluster gracefully: who comes from now on is refused, who has connected is answered, then workers leave. A second call stops
+    /// it at once.
     ///
     /// # Errors
     ///

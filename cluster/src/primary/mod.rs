@@ -122,8 +122,8 @@ impl Primary {
 
     /// Starts the workers and keeps them running until SIGTERM, SIGINT or [`Handle::shutdown`]; SIGHUP [reloads](Handle::reload),
     /// SIGTTIN and SIGTTOU start one more and stop one. Then stops
-    /// gracefully: what has connected is still handed out (for at most the linger time), workers drain, each within its
-    /// deadline. A second signal ends all at once.
+    /// gracefully: nobody new is let in, what has connected is still handed out, workers drain, each within its
+    /// deadline. What is handed out waits for busy workers as long as these may take to drain. A second signal ends all at once.
     ///
     /// It also ends when all workers have ended by themselves and none is restarted; but not when they were asked to leave by a [`Handle`]: then it
     /// waits for others to be [forked](Handle::fork).
@@ -144,8 +144,7 @@ impl Primary {
         let children = core.watch_orphans()?;
         let signals = core.signals()?;
         core.start(Instant::now());
-        let mut turns =
-            Turns { inbox, orders: self.orders, acceptor_ended, signals, children, closing: None };
+        let mut turns = Turns { inbox, orders: self.orders, acceptor_ended, signals, children };
         loop {
             core.settle(Instant::now());
             if core.finish_parting(Instant::now()) {
@@ -202,6 +201,8 @@ struct Core {
     forks: Forks,
     /// That all leave and the primary goes on.
     parting: Parting,
+    /// Tells that the acceptor has closed, once it was told to.
+    closing: Option<oneshot::Receiver<()>>,
     /// It is somebody's wish that there are none: more may be forked.
     resting: bool,
 }
@@ -254,6 +255,7 @@ impl Core {
             registry: Registry::new(roster.clone()),
             forks: Forks::default(),
             parting: Parting::default(),
+            closing: None,
             resting: config.workers == 0,
             config,
         };
@@ -387,32 +389,34 @@ impl Core {
             Order::Kill(id, signal, reply) => drop(reply.send(self.handle_kill(id, signal))),
             Order::Setup(changes, reply) => drop(reply.send(self.handle_setup(&changes))),
             Order::Restart(slot, reply) => self.handle_restart(slot, reply, now),
-            Order::Scale(workers) if !self.stopping => {
-                self.resting = workers == 0;
+            Order::Scale(_) if self.stopping => {}
+            Order::Scale(0) => {
+                self.resting = true;
+                self.begin_parting();
+            }
+            Order::Scale(workers) => {
+                self.resting = false;
                 self.scale(workers, now);
             }
-            Order::Scale(_) => {}
             Order::Roll(anew, reply) => self.handle_roll(anew, reply, now),
             Order::Pause(reply) => drop(reply.send(self.supervisor.pause_roll())),
             Order::Resume(reply) => drop(reply.send(self.supervisor.resume_roll(now))),
             Order::Abort => self.supervisor.abort_roll(now),
             Order::Status(reply) => drop(reply.send(self.status(now))),
             Order::BalancerStatus(reply) => self.acceptor.command(Command::Status { reply }),
-            // Taken by the loop, which waits for what follows.
-            Order::Disconnect(_) | Order::Shutdown => {}
+            Order::Disconnect(reply) => self.handle_disconnect(reply),
+            Order::Shutdown => self.handle_shutdown(now),
         }
     }
 
-    /// The first wish closes the listening sockets and hands out what has connected; the receiver tells when that is done. The
-    /// second ends all.
-    fn handle_shutdown(&mut self, now: Instant) -> Option<oneshot::Receiver<()>> {
+    /// The first wish lets nobody new in and hands out what has connected, before anybody is asked to leave. The second ends all.
+    fn handle_shutdown(&mut self, now: Instant) {
         if self.stopping {
-            self.supervisor.shutdown_now(now);
-            return None;
+            return self.supervisor.shutdown_now(now);
         }
         self.stopping = true;
         self.announce(Event::ShuttingDown);
-        Some(self.close())
+        self.close();
     }
 
     fn handle_timeout(&mut self, now: Instant) {

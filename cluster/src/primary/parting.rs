@@ -1,13 +1,16 @@
 //! All workers leave, and the primary goes on.
 //!
-//! | phase \ what | disconnect     | the acceptor has closed   | the last worker is gone   |
-//! |--------------|----------------|---------------------------|---------------------------|
-//! | (none)       | Closing        | -                         | -                         |
-//! | Closing      | one waits more | Leaving: all are asked to | -                         |
-//! | Leaving      | one waits more | -                         | (none): all who wait hear |
+//! | phase \ what | disconnect     | no worker is wanted | the acceptor has closed   | the last worker is gone   |
+//! |--------------|----------------|---------------------|---------------------------|---------------------------|
+//! | (none)       | Closing        | Closing             | -                         | -                         |
+//! | Closing      | one waits more | -                   | Leaving: all are asked to | -                         |
+//! | Leaving      | one waits more | -                   | -                         | (none): all who wait hear |
 //!
-//! *Closing* is the first step of a shutdown too: what has connected is handed out before anybody is asked to leave. Workers that are to be
-//! started meanwhile are started afterwards, when the ports are free.
+//! *Closing* is the first step of a shutdown too: from then on nobody new is let in, and what has connected is handed out before anybody is
+//! asked to leave. Otherwise clients would go on to be let in whom nobody answers. Workers that are to be started meanwhile are started
+//! afterwards, when the ports are free.
+//!
+//! Not so when one worker is asked to leave, be it the last: its port stays for who is forked while it leaves.
 
 use std::time::{Duration, Instant};
 
@@ -44,28 +47,33 @@ impl Parting {
 }
 
 impl Core {
-    /// Returns what tells that the acceptor has closed, unless it was told to already.
-    pub(super) fn handle_disconnect(&mut self, reply: oneshot::Sender<()>) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn handle_disconnect(&mut self, reply: oneshot::Sender<()>) {
         self.parting.waiting.push(reply);
-        if self.stopping || self.parting.is_under_way() {
-            return None;
-        }
-        self.parting.phase = Some(Phase::Closing);
-        Some(self.close())
+        self.begin_parting();
     }
 
-    /// Closes the listening sockets and hands out what has connected; the receiver tells when that is done.
-    pub(super) fn close(&mut self) -> oneshot::Receiver<()> {
+    /// All are to leave, unless they do already.
+    pub(super) fn begin_parting(&mut self) {
+        if !self.stopping && !self.parting.is_under_way() {
+            self.parting.phase = Some(Phase::Closing);
+            self.close();
+        }
+    }
+
+    /// Lets nobody new in, and hands out what has connected; `closing` tells when that is done.
+    pub(super) fn close(&mut self) {
         let (done, closed) = oneshot::channel();
         for orphan in self.listeners.leftovers() {
             self.acceptor.command(Command::Orphan(orphan));
         }
-        self.acceptor.command(Command::Close { within: self.config.linger, done });
-        closed
+        let (linger, within) = (self.config.linger, self.config.deadlines().ordinary);
+        self.acceptor.command(Command::Close { linger, within, done });
+        self.closing = Some(closed);
     }
 
     /// The acceptor has closed.
     pub(super) fn handle_closed(&mut self, now: Instant) {
+        self.closing = None;
         if self.parting.is_under_way() {
             self.parting.phase = Some(Phase::Leaving);
         }

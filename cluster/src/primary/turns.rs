@@ -18,7 +18,6 @@ pub(super) struct Turns {
     pub(super) signals: Option<Signals>,
     /// That a child has ended, where others than workers may.
     pub(super) children: Option<tokio::signal::unix::Signal>,
-    pub(super) closing: Option<oneshot::Receiver<()>>,
 }
 
 impl Turns {
@@ -27,40 +26,19 @@ impl Turns {
         let deadline = core.next_deadline();
         tokio::select! {
             Some(report) = self.inbox.recv() => core.handle_report(report, Instant::now()),
-            Some(order) = self.orders.recv() => {
-                match order {
-                    Order::Shutdown => self.shut_down(core),
-                    Order::Disconnect(reply) => self.disconnect(core, reply),
-                    order => core.handle_order(order, Instant::now()),
-                }
-            }
+            Some(order) = self.orders.recv() => core.handle_order(order, Instant::now()),
             signal = signalled(&mut self.signals) => match signal {
-                Asked::Stop => self.shut_down(core),
+                Asked::Stop => core.handle_shutdown(Instant::now()),
                 Asked::Reload => core.handle_reload_signal(Instant::now()),
                 Asked::More => core.handle_step(true, Instant::now()),
                 Asked::Fewer => core.handle_step(false, Instant::now()),
             },
             () = child_ended(&mut self.children) => core.look_after_orphans(Instant::now()),
-            () = closed(&mut self.closing) => {
-                self.closing = None;
-                core.handle_closed(Instant::now());
-            }
+            () = closed(&mut core.closing) => core.handle_closed(Instant::now()),
             () = until(deadline) => core.handle_timeout(Instant::now()),
             _ = &mut self.acceptor_ended => return Err(Error::AcceptorGone),
         }
         Ok(())
-    }
-
-    fn disconnect(&mut self, core: &mut Core, reply: oneshot::Sender<()>) {
-        if let Some(closed) = core.handle_disconnect(reply) {
-            self.closing = Some(closed);
-        }
-    }
-
-    fn shut_down(&mut self, core: &mut Core) {
-        if let Some(closed) = core.handle_shutdown(Instant::now()) {
-            self.closing = Some(closed);
-        }
     }
 }
 

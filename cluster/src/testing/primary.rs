@@ -251,7 +251,8 @@ impl Core {
         let (done, closed) = oneshot::channel();
         if !std::mem::replace(&mut self.stopping, true) {
             self.events.publish(Event::ShuttingDown);
-            self.acceptor.command(Command::Close { within: self.greeting.deadlines.linger, done });
+            let (linger, within) = (self.greeting.deadlines.linger, self.greeting.deadlines.ordinary);
+            self.acceptor.command(Command::Close { linger, within, done });
         }
         closed
     }
