@@ -31,6 +31,7 @@ pub(crate) fn run(app: &str) {
         "datagram-primary" => return crate::node::datagrams::datagram_primary(),
         "reaping-primary" => return reaping_primary(),
         "failing-primary" => return failing_primary(),
+        "primary-of-keepers" => return crate::stopping::primary(),
         "scheduled-primary" => return crate::parity_scheduling::primary(),
         // It can be told before anybody asks for the role, and as often as one likes.
         "asks-first" => assert!(Cluster::is_worker() && !Cluster::is_primary() && Cluster::is_worker()),
@@ -54,6 +55,7 @@ pub(crate) fn run(app: &str) {
             "slot" => slot(worker).await,
             "session" => session(worker).await,
             "udp" => udp(worker).await,
+            "keeper-of-clients" => crate::stopping::keeper_of_clients(worker).await,
             "record" => record(worker).await,
             "third-time-unlucky" => third_time_unlucky(worker).await,
             "second-never-ready" => second_never_ready(worker).await,

@@ -31,6 +31,7 @@ mod restarts;
 mod reuseport;
 mod rolls;
 mod state;
+mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod suspects;
@@ -286,6 +287,11 @@ fn main() {
         ("parity_scheduling", parity_scheduling::the_environment_decides_where_the_code_says_nothing),
         ("parity_round_robin", parity_scheduling::each_worker_has_its_turn_in_round_robin),
         ("a_worker_may_stop_listening", listening::a_worker_that_stops_listening_gets_no_connections),
+        ("stopping_under_load", stopping::whoever_is_let_in_while_it_stops_is_answered),
+        ("stopping_all_workers", stopping::nor_is_anybody_lost_when_all_leave_and_others_may_begin_again),
+        ("stopping_unix", stopping::nor_by_way_of_a_unix_socket),
+        ("stopping_by_a_signal", stopping::nor_by_a_signal),
+        ("stopping_queue", stopping::who_is_in_the_queue_when_it_stops_is_waited_for),
     ])
 }
 
