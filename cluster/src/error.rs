@@ -147,6 +147,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// `EX_SOFTWARE` of `sysexits.h`: what the cluster exits with when no worker is left.
 const EXIT_GAVE_UP: u8 = 70;
 
+impl From<cluster_tasks::AlreadyRuns> for Error {
+    fn from(error: cluster_tasks::AlreadyRuns) -> Self {
+        Self::AlreadyRuns { name: error.name }
+    }
+}
+
 impl Error {
     /// The exit code that suits the error: 70 when the cluster gave up, else 1.
     pub fn exit_code(&self) -> u8 {

@@ -175,7 +175,6 @@ mod scheduling;
 mod settings;
 mod signals;
 mod status;
-mod tasks;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod wire;
@@ -193,6 +192,8 @@ pub use cluster_shared_state as state;
 pub use cluster_shared_state::tokio::SharedState;
 pub use cluster_supervisor as supervisor;
 pub use cluster_supervisor::{Totals, WorkerId};
+pub use cluster_tasks as tasks;
+pub use cluster_tasks::{Begun, Progress, Submission, TaskContext, TaskError, TaskHandle, TaskPolicy, Tasks};
 
 /// A line that a worker printed, as a sink gets it: see [`Output::lines`].
 pub type Line<'a> = cluster_supervisor::os::Line<'a, WorkerId>;
@@ -214,7 +215,7 @@ pub use self::role::Role;
 pub use self::scheduling::Scheduling;
 pub use self::settings::Settings;
 pub use self::status::{ClusterStatus, ExecutableStatus, RollStatus, SlotStatus, WorkerStatus};
-pub use self::tasks::{Begun, Progress, Submission, TaskContext, TaskError, TaskHandle, TaskPolicy, Tasks};
+
 pub use self::worker::{Listener, UdpSocket, Worker};
 
 /// Where it begins.

@@ -76,6 +76,12 @@ pub type Letters<M> = switch::Letters<M, WorkerId>;
 /// What became of a broadcast.
 pub type Reached = switch::Reached<WorkerId>;
 
+/// Spreads tasks over the workers, in the primary.
+pub(crate) type Pool = cluster_tasks::Pool<WorkerId>;
+
+/// What a process submits and runs tasks by.
+pub(crate) type Desk = cluster_tasks::Desk<WorkerId>;
+
 /// What connects all workers, in the primary.
 pub(crate) type Switch = switch::Switch<WorkerId>;
 

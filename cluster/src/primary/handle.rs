@@ -12,9 +12,9 @@ use super::roster::Roster;
 use super::shared::Own;
 use super::worker_handle::WorkerHandle;
 use crate::event::{Events, Subscriber};
-use crate::messages::Messages;
+use crate::messages::{Desk, Messages};
 use crate::status::ClusterStatus;
-use crate::tasks::{Desk, Tasks};
+use crate::tasks::Tasks;
 use crate::{Error, Fork, Result, Settings};
 
 /// Steers a running primary from elsewhere. Cheap to clone.
@@ -126,6 +126,37 @@ impl Handle {
 
     /// Submits tasks to the workers that [run](crate::Worker::run_tasks) them, while the primary [runs](crate::Primary::run); what is
     /// submitted before waits for that.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use cluster::{Cluster, Message, Request, Role};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Factor(u64);
+    /// impl Message for Factor {
+    ///     const NAME: &'static str = "factor";
+    /// }
+    /// impl Request for Factor {
+    ///     type Reply = Vec<u64>;
+    /// }
+    ///
+    /// # fn factors(of: u64, is_cancelled: impl Fn() -> bool) -> Vec<u64> { vec![of] }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// match Cluster::builder().workers(2).role()? {
+    ///     Role::Primary(primary) => {
+    ///         let tasks = primary.handle().tasks();
+    ///         tokio::spawn(primary.run());
+    ///         let factors = tasks.submit(&Factor(1_000_007)).deadline(Duration::from_secs(60)).await?;
+    ///         println!("{factors:?}");
+    ///     }
+    ///     Role::Worker(worker) => {
+    ///         worker.ready().await;
+    ///         worker.run_blocking_tasks(1, |task: Factor, context| Ok(factors(task.0, || context.is_cancelled()))).await?;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///

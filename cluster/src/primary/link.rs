@@ -12,6 +12,7 @@ use cluster_ipc::tokio::{Channel, Readable};
 use cluster_ipc::{Error, Frame, Kind};
 use cluster_supervisor::os::{Autopsy, Child, Death, Tree};
 use cluster_supervisor::{Counted, Exit, StopSignal, WorkerId};
+use cluster_tasks::Attendance;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::mpsc;
@@ -24,7 +25,6 @@ use super::vitals::Vitals;
 use crate::Result;
 use crate::messages::{self, Switch};
 use crate::record::about;
-use crate::tasks::Attendance;
 
 /// Frames that may wait for one worker's task: answers to at most [`UNANSWERED`] requests, and the wish that it drains.
 const OUTGOING: usize = 64;
@@ -125,7 +125,7 @@ impl Link {
         newborn: Newborn,
         shared: &Shared,
         switch: &Switch,
-        attendance: Attendance,
+        attendance: Attendance<WorkerId>,
         reports: mpsc::Sender<Report>,
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {

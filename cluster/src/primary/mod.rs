@@ -38,6 +38,7 @@ use cluster_health::Monitor;
 use cluster_shared_state::tokio::Follower;
 use cluster_supervisor::os::{Death, Orphans};
 use cluster_supervisor::{Exit, Ledger, Supervisor, WorkerId, os};
+use cluster_tasks::Inbox;
 use tokio::sync::{mpsc, oneshot};
 
 use self::birth::Cradle;
@@ -57,12 +58,11 @@ pub use self::worker_events::WorkerEvents;
 pub use self::worker_handle::WorkerHandle;
 use crate::builder::Builder;
 use crate::event::{Event, Events, Publisher};
-use crate::messages::Switch;
+use crate::messages::{Pool, Switch};
 use crate::post_mortem::PostMortem;
 use crate::record::about;
 use crate::reporting::Reporting;
 use crate::signals::Signals;
-use crate::tasks::{Inbox, Pool};
 use crate::{Error, Result};
 
 /// Reports of workers that may wait for the loop; the rest waits in the workers' channels.
@@ -93,7 +93,7 @@ pub struct Primary {
     /// Keeps its own replica of the shared state.
     follower: Follower,
     switch: Switch,
-    tasks: Inbox,
+    tasks: Inbox<WorkerId>,
 }
 
 impl Primary {
@@ -136,7 +136,10 @@ impl Primary {
     pub async fn run(self) -> Result<()> {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let shared = Shared::new(seed(), self.config.state, self.handle.own(), self.follower);
-        let tasks = Pool::new(self.switch.port(), self.config.tasks.clone(), self.tasks, self.handle.desk());
+        let tasks =
+            Pool::new(self.switch.port(), self.config.tasks.clone(), self.tasks, self.handle.desk(), |id| {
+                id.slot().into()
+            });
         let roster = self.handle.roster();
         let (mut core, acceptor_ended) =
             Core::new(*self.config, self.events, reports, shared, self.switch, tasks, roster)?;

@@ -12,13 +12,13 @@ use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::Channel;
 use cluster_ipc::{Frame, Socket};
 use cluster_supervisor::{Exit, StopSignal, WorkerId};
+use cluster_tasks::Attendance;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 use super::primary::Shared;
 use crate::messages::{self, Switch};
 use crate::primary::{self, Task};
-use crate::tasks::Attendance;
 use crate::wire::Greeting;
 use crate::{Result, Worker};
 
@@ -66,7 +66,7 @@ pub(super) struct Living {
 pub(super) struct Wiring<'a> {
     pub(super) state: &'a primary::Shared,
     pub(super) switch: &'a Switch,
-    pub(super) attendance: Attendance,
+    pub(super) attendance: Attendance<WorkerId>,
     pub(super) shared: Arc<Shared>,
 }
 

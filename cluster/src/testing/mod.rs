@@ -87,9 +87,9 @@ use tokio::net::UnixStream;
 
 use self::primary::{Core, Shared};
 use crate::event::Publisher;
-use crate::messages::Switch;
+use crate::messages::{Desk, Pool, Switch};
 use crate::primary::{Own, Shared as State, Task};
-use crate::tasks::{Desk, Pool, Tasks};
+use crate::tasks::Tasks;
 use crate::wire::Greeting;
 use crate::{
     Address, Builder, ClusterStatus, Error, Events, Messages, NotReplaced, Result, RollReport, SharedState,
@@ -171,7 +171,9 @@ impl TestCluster {
         builder.tasks.resolve()?;
         let desk = Arc::new(Desk::new(messages.clone()));
         let inbox = Pool::open(&messages);
-        let tasks = Pool::new(messages.clone(), builder.tasks.clone(), inbox, Arc::clone(&desk));
+        let tasks = Pool::new(messages.clone(), builder.tasks.clone(), inbox, Arc::clone(&desk), |id| {
+            id.slot().into()
+        });
         let greeting = Greeting {
             slot: 0,
             generation: 0,

@@ -19,11 +19,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::life::{App, Living, Wiring};
 use crate::event::Publisher;
-use crate::messages::{self, Switch};
+use crate::messages::{self, Pool, Switch};
 use crate::post_mortem::PostMortem;
 use crate::primary::Shared as State;
 use crate::status::{ClusterStatus, RollStatus, WorkerStatus, millis};
-use crate::tasks::Pool;
 use crate::wire::{self, Greeting, ListenReply, Request, ToPrimary, ToWorker};
 use crate::{Error, Event, NotReplaced, Result, RollReport};
 

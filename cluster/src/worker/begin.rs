@@ -14,9 +14,9 @@ use tracing::Instrument;
 use super::control::Control;
 use super::span::span;
 use super::{Inner, Wires, Worker, beat, guard, shared};
-use crate::messages::{self, Messages, Switch};
+use crate::messages::{self, Desk, Messages, Pool, Switch};
 use crate::signals::Signals;
-use crate::tasks::{Desk, Pool, TaskPolicy};
+use crate::tasks::TaskPolicy;
 use crate::wire::{self, Greeting};
 use crate::{Error, Result};
 
@@ -139,7 +139,9 @@ impl Worker {
         let state = shared::alone(id, state);
         let messages: Messages = Switch::new().port();
         let desk = Arc::new(Desk::new(messages.clone()));
-        let pool = Pool::new(messages.clone(), tasks, Pool::open(&messages), Arc::clone(&desk));
+        let pool = Pool::new(messages.clone(), tasks, Pool::open(&messages), Arc::clone(&desk), |id| {
+            id.slot().into()
+        });
         let wires = Wires { control: None, state, messages, desk, pool: Some(pool) };
         let inner = Inner::new(id, gate, board, intake, wires, most);
         Ok(Self { inner: Arc::new(Inner { deadlines, ..inner }) })

@@ -41,9 +41,8 @@ use self::gauges::Gauges;
 pub(crate) use self::guard::NAME as GUARD;
 pub use self::listener::Listener;
 pub use self::udp::UdpSocket;
-use crate::messages::Messages;
+use crate::messages::{Desk, Messages, Pool};
 use crate::status::{ClusterStatus, SlotStatus, WorkerStatus, millis};
-use crate::tasks::{Desk, Pool};
 use crate::wire::{Request, StatusReply, ToPrimary};
 use crate::{AcceptStatus, Mode, Result};
 

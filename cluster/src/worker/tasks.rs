@@ -52,7 +52,7 @@ impl Worker {
         Fut: Future<Output = std::result::Result<C::Reply, String>> + Send + 'static,
     {
         let gate = &self.inner.gate;
-        run(self.inner.desk.party(), at_once, handler, gate.reached(Phase::Leaving)).await
+        Ok(run(self.inner.desk.party(), at_once, handler, gate.reached(Phase::Leaving)).await?)
     }
 
     /// The same by a handler that may block and compute for as long as it likes, on tokio's threads for that: heartbeats and connections
@@ -71,6 +71,6 @@ impl Worker {
         F: Fn(C, TaskContext) -> std::result::Result<C::Reply, String> + Send + Sync + 'static,
     {
         let gate = &self.inner.gate;
-        run_blocking(self.inner.desk.party(), at_once, handler, gate.reached(Phase::Leaving)).await
+        Ok(run_blocking(self.inner.desk.party(), at_once, handler, gate.reached(Phase::Leaving)).await?)
     }
 }

@@ -1,22 +1,21 @@
 //! The primary's part: a pool of tasks for each name, and what each process is told.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cluster_balancer::tasks::{Action, TaskId, Tasks};
 use cluster_balancer::{Limits, Request};
-use cluster_ipc::switch::To;
-use cluster_supervisor::WorkerId;
+use cluster_ipc::switch::{self, Letter, Letters, Peer, Port, To};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::TaskPolicy;
 use super::party::{Desk, MAX_BODY, SUBMISSIONS};
 use super::wire::{Order, Outcome, TaskRef, ToParty, ToPool, Verdict};
-use crate::messages::{Letter, Letters, Messages, Peer};
+use crate::TaskPolicy;
 
 /// Names of tasks that there may be.
 const NAMES: usize = 1024;
@@ -35,22 +34,27 @@ const ROOM: usize = 8 << 10;
 /// Then it looks again what there is to wait for.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
+/// What the caller tells workers apart by. Everything suitable is one.
+pub trait WorkerKey: switch::Key + Hash {}
+
+impl<K: switch::Key + Hash> WorkerKey for K {}
+
 /// Runs while the primary does. Dropping it ends it: nobody in this process waits for a task any more.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    news: mpsc::UnboundedSender<News>,
+pub struct Pool<K: WorkerKey> {
+    news: mpsc::UnboundedSender<News<K>>,
     /// Who is unwell, as it was told last.
-    unwell: HashSet<WorkerId>,
+    unwell: HashSet<K>,
     /// Of this process.
-    desk: Arc<Desk>,
+    desk: Arc<Desk<K>>,
     _serving: JoinSet<()>,
 }
 
 /// What happens to workers. Few of each worker's life, so that they are not bounded.
 #[derive(Debug)]
-enum News {
-    Well(WorkerId, bool),
-    Gone(WorkerId, Heard),
+enum News<K> {
+    Well(K, bool),
+    Gone(K, Heard),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,35 +65,44 @@ enum Heard {
 
 /// Stands for a worker that may send words. Dropped before its [end](Self::end), what the worker said may be unheard.
 #[derive(Debug)]
-pub(crate) struct Attendance {
-    worker: WorkerId,
-    news: mpsc::UnboundedSender<News>,
+pub struct Attendance<K: WorkerKey> {
+    worker: K,
+    news: mpsc::UnboundedSender<News<K>>,
     heard: Heard,
 }
 
-impl Attendance {
+impl<K: WorkerKey> Attendance<K> {
     /// The worker is gone, and all that it sent has been delivered.
-    pub(crate) fn end(mut self) {
+    pub fn end(mut self) {
         self.heard = Heard::ToTheEnd;
     }
 }
 
-impl Drop for Attendance {
+impl<K: WorkerKey> Drop for Attendance<K> {
     fn drop(&mut self) {
         // The primary may have ended.
         let _ = self.news.send(News::Gone(self.worker, self.heard));
     }
 }
 
-impl Pool {
+impl<K: WorkerKey> Pool<K> {
+    /// Spreads what comes in by these letters. A worker's `identity` is what strategies that remember know it by.
+    ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub(crate) fn new(messages: Messages, policy: TaskPolicy, letters: Inbox, desk: Arc<Desk>) -> Self {
+    pub fn new(
+        port: Port<K>,
+        policy: TaskPolicy,
+        letters: Inbox<K>,
+        desk: Arc<Desk<K>>,
+        identity: fn(K) -> u64,
+    ) -> Self {
         let (news, inputs) = mpsc::unbounded_channel();
         let server = Server {
-            messages,
+            port,
             policy,
+            identity,
             epoch: Instant::now(),
             names: HashMap::new(),
             pools: Vec::new(),
@@ -104,29 +117,30 @@ impl Pool {
     }
 
     /// Opens what words come in by: before there is a worker that may send any.
-    pub(crate) fn open(messages: &Messages) -> Inbox {
-        Inbox(messages.stream())
+    pub fn open(port: &Port<K>) -> Inbox<K> {
+        Inbox(port.stream())
     }
 
     /// A worker may send words from now on.
-    pub(crate) fn attend(&self, worker: WorkerId) -> Attendance {
+    pub fn attend(&self, worker: K) -> Attendance<K> {
         Attendance { worker, news: self.news.clone(), heard: Heard::Perhaps }
     }
 
     /// Says whether a worker is fit for tasks.
-    pub(crate) fn set_well(&mut self, worker: WorkerId, well: bool) {
+    pub fn set_well(&mut self, worker: K, well: bool) {
         let changed = if well { self.unwell.remove(&worker) } else { self.unwell.insert(worker) };
         if changed {
             let _ = self.news.send(News::Well(worker, well));
         }
     }
 
-    pub(crate) fn forget(&mut self, worker: WorkerId) {
+    /// Nothing more is to be known of a worker.
+    pub fn forget(&mut self, worker: K) {
         self.unwell.remove(&worker);
     }
 }
 
-impl Drop for Pool {
+impl<K: WorkerKey> Drop for Pool<K> {
     fn drop(&mut self) {
         self.desk.close();
     }
@@ -134,38 +148,39 @@ impl Drop for Pool {
 
 /// Words to the pool, in order.
 #[derive(Debug)]
-pub(crate) struct Inbox(Letters<ToPool>);
+pub struct Inbox<K: WorkerKey>(Letters<ToPool, K>);
 
 /// A task that waits or runs.
 #[derive(Debug)]
-struct Job {
-    from: Peer,
+struct Job<K> {
+    from: Peer<K>,
     number: u64,
     body: Bytes,
 }
 
 #[derive(Debug)]
-struct Named {
+struct Named<K: WorkerKey> {
     name: String,
-    tasks: Tasks<Peer, Job, Outcome>,
+    tasks: Tasks<Peer<K>, Job<K>, Outcome>,
 }
 
-struct Server {
-    messages: Messages,
+struct Server<K: WorkerKey> {
+    port: Port<K>,
     policy: TaskPolicy,
+    identity: fn(K) -> u64,
     epoch: Instant,
     names: HashMap<String, usize>,
-    pools: Vec<Named>,
+    pools: Vec<Named<K>>,
     /// What waits to be sent to each process.
-    parties: HashMap<Peer, mpsc::Sender<ToParty>>,
+    parties: HashMap<Peer<K>, mpsc::Sender<ToParty>>,
     /// What each process has submitted, by its number for it.
-    submissions: HashMap<Peer, HashMap<u64, (usize, TaskId)>>,
-    unwell: HashSet<Peer>,
+    submissions: HashMap<Peer<K>, HashMap<u64, (usize, TaskId)>>,
+    unwell: HashSet<Peer<K>>,
     sending: JoinSet<()>,
 }
 
-impl Server {
-    async fn run(mut self, Inbox(mut letters): Inbox, mut news: mpsc::UnboundedReceiver<News>) {
+impl<K: WorkerKey> Server<K> {
+    async fn run(mut self, Inbox(mut letters): Inbox<K>, mut news: mpsc::UnboundedReceiver<News<K>>) {
         loop {
             self.settle();
             while self.sending.try_join_next().is_some() {}
@@ -193,7 +208,7 @@ impl Server {
         self.pools.iter_mut().for_each(|named| named.tasks.handle_timeout(now));
     }
 
-    fn hear(&mut self, letter: Letter<ToPool>) {
+    fn hear(&mut self, letter: Letter<ToPool, K>) {
         let from = letter.from;
         // For how long tasks take.
         self.pass_time();
@@ -225,13 +240,13 @@ impl Server {
         }
     }
 
-    fn with(&mut self, task: TaskRef, input: impl FnOnce(&mut Tasks<Peer, Job, Outcome>, TaskId)) {
+    fn with(&mut self, task: TaskRef, input: impl FnOnce(&mut Tasks<Peer<K>, Job<K>, Outcome>, TaskId)) {
         if let Some(named) = index(task.pool).and_then(|index| self.pools.get_mut(index)) {
             input(&mut named.tasks, task.task());
         }
     }
 
-    fn submit(&mut self, from: Peer, order: Order) {
+    fn submit(&mut self, from: Peer<K>, order: Order) {
         let Order { number, name, body, within, key } = order;
         let now = self.now();
         let request = key.map_or_else(Request::new, |key| Request::new().key(key)).at(now);
@@ -262,7 +277,7 @@ impl Server {
             tracing::warn!(start, "there are too many names of tasks, or this one is too long");
             return None;
         }
-        // It was resolved when the cluster was built.
+        // It was resolved when the pool was built.
         let strategy = self.policy.resolve().ok()?;
         let tasks = Tasks::new(strategy, self.policy.queue).patience(self.policy.patience);
         self.names.insert(name.clone(), self.pools.len());
@@ -272,19 +287,19 @@ impl Server {
         Some(self.pools.len() - 1)
     }
 
-    fn admit(&mut self, from: Peer, name: String, at_once: u16) {
+    fn admit(&mut self, from: Peer<K>, name: String, at_once: u16) {
         let Some(named) = self.pool_of(name).and_then(|index| self.pools.get_mut(index)) else { return };
         let at_once = at_once.clamp(1, AT_ONCE);
         let limits = Limits::new().window(at_once).capacity(at_once.into());
         let limits = match from {
-            Peer::Worker(worker) => limits.identity(worker.slot().into()),
+            Peer::Worker(worker) => limits.identity((self.identity)(worker)),
             Peer::Primary => limits,
         };
         named.tasks.admit(from, limits);
         named.tasks.set_healthy(from, !self.unwell.contains(&from));
     }
 
-    fn report(&mut self, from: Peer, task: TaskRef, body: Bytes) {
+    fn report(&mut self, from: Peer<K>, task: TaskRef, body: Bytes) {
         let named =
             index(task.pool).and_then(|index| self.pools.get(index)).filter(|_| body.len() <= MAX_BODY);
         let Some(job) = named.and_then(|named| named.tasks.running(from, task.task())) else { return };
@@ -294,7 +309,7 @@ impl Server {
         }
     }
 
-    fn learn(&mut self, news: News) {
+    fn learn(&mut self, news: News<K>) {
         self.pass_time();
         match news {
             News::Well(worker, well) => {
@@ -311,7 +326,7 @@ impl Server {
     }
 
     /// Nobody waits for what this process has submitted, and nobody runs what it was given.
-    fn lose(&mut self, gone: Peer, heard: Heard) {
+    fn lose(&mut self, gone: Peer<K>, heard: Heard) {
         for (index, task) in self.submissions.remove(&gone).into_iter().flat_map(HashMap::into_values) {
             if let Some(named) = self.pools.get_mut(index) {
                 named.tasks.cancel(task);
@@ -336,7 +351,7 @@ impl Server {
         }
     }
 
-    fn apply(&mut self, index: usize, action: Action<Peer, Job, Outcome>) {
+    fn apply(&mut self, index: usize, action: Action<Peer<K>, Job<K>, Outcome>) {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         match action {
             Action::Give { to, task } => {
@@ -367,7 +382,7 @@ impl Server {
     }
 
     /// Queues a word for a process. Returns whether there was room for it: there is, for whoever keeps to what was agreed.
-    fn tell(&mut self, to: Peer, word: ToParty) -> bool {
+    fn tell(&mut self, to: Peer<K>, word: ToParty) -> bool {
         let told = self.party(to).try_send(word).is_ok();
         if !told {
             tracing::warn!(%to, "a word about tasks was lost: it does not read, or is gone");
@@ -375,20 +390,20 @@ impl Server {
         told
     }
 
-    fn party(&mut self, to: Peer) -> &mpsc::Sender<ToParty> {
-        let (messages, sending) = (&self.messages, &mut self.sending);
+    fn party(&mut self, to: Peer<K>) -> &mpsc::Sender<ToParty> {
+        let (port, sending) = (&self.port, &mut self.sending);
         self.parties.entry(to).or_insert_with(|| {
             let (words, queue) = mpsc::channel(WORDS);
-            sending.spawn(send(messages.clone(), to, queue));
+            sending.spawn(send(port.clone(), to, queue));
             words
         })
     }
 }
 
 /// Sends words to a process, in order, as it has room for them.
-async fn send(messages: Messages, to: Peer, mut queue: mpsc::Receiver<ToParty>) {
+async fn send<K: WorkerKey>(port: Port<K>, to: Peer<K>, mut queue: mpsc::Receiver<ToParty>) {
     while let Some(word) = queue.recv().await {
-        if let Err(error) = messages.send(To::from(to), &word).await {
+        if let Err(error) = port.send(To::from(to), &word).await {
             // It is gone, and that will be told.
             return tracing::debug!(%to, %error, "nothing more is told about tasks");
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster_balancer::hash_of;
 use cluster_ipc::codec::{Decode, Postcard};
+use cluster_ipc::events::Call;
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, oneshot};
@@ -20,56 +21,25 @@ use tokio_stream::wrappers::BroadcastStream;
 use super::TaskError;
 use super::party::{Link, Party, encoded};
 use super::wire::Order;
-use crate::Request;
 
 /// Submits tasks to whichever worker runs them. Cheap to clone.
 ///
-/// A task is a [`Request`] that workers [run](crate::Worker::run_tasks) by its name. It is run at most once: if its worker dies before it
+/// A task is a [`Call`] that workers [run](crate::run) by its name. It is run at most once: if its worker dies before it
 /// began, another gets it; if it dies afterwards, the task is [lost](TaskError::Lost), and whether to submit it again is for the
 /// application to say.
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use cluster::{Cluster, Message, Request, Role};
-/// use serde::{Deserialize, Serialize};
-///
-/// #[derive(Serialize, Deserialize)]
-/// struct Factor(u64);
-/// impl Message for Factor {
-///     const NAME: &'static str = "factor";
-/// }
-/// impl Request for Factor {
-///     type Reply = Vec<u64>;
-/// }
-///
-/// # fn factors(of: u64, is_cancelled: impl Fn() -> bool) -> Vec<u64> { vec![of] }
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// match Cluster::builder().workers(2).role()? {
-///     Role::Primary(primary) => {
-///         let tasks = primary.handle().tasks();
-///         tokio::spawn(primary.run());
-///         let factors = tasks.submit(&Factor(1_000_007)).deadline(Duration::from_secs(60)).await?;
-///         println!("{factors:?}");
-///     }
-///     Role::Worker(worker) => {
-///         worker.ready().await;
-///         worker.run_blocking_tasks(1, |task: Factor, context| Ok(factors(task.0, || context.is_cancelled()))).await?;
-///     }
-/// }
-/// # Ok(()) }
-/// ```
 #[derive(Clone, Debug)]
 pub struct Tasks {
     party: Arc<Party>,
 }
 
 impl Tasks {
-    pub(crate) fn new(party: Arc<Party>) -> Self {
+    /// By this process's end of the wire.
+    pub fn new(party: Arc<Party>) -> Self {
         Self { party }
     }
 
     /// Prepares a task. It is submitted when what is returned is awaited, or [started](Submission::start).
-    pub fn submit<C: Request>(&self, task: &C) -> Submission<C::Reply> {
+    pub fn submit<C: Call>(&self, task: &C) -> Submission<C::Reply> {
         let order = encoded(task).map(|body| Order {
             number: 0,
             name: C::NAME.to_owned(),

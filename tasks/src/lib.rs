@@ -9,7 +9,12 @@
 //! ```
 //!
 //! `pool` is the primary's part, around the core of that name; `party` is any process's end of the wire, `submit` and `run` are
-//! what users do with it. All goes by way of the [messages](crate::Messages), in order.
+//! what users do with it. All goes by way of a [switch](cluster_ipc::switch), in order.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("cluster-tasks needs Linux (5.10 or later)");
 
 mod context;
 mod error;
@@ -23,10 +28,9 @@ mod wire;
 pub use cluster_balancer::tasks::Begun;
 
 pub use self::context::TaskContext;
-pub use self::error::TaskError;
+pub use self::error::{AlreadyRuns, TaskError};
+pub use self::party::{Desk, Party};
 pub use self::policy::TaskPolicy;
+pub use self::pool::{Attendance, Inbox, Pool, WorkerKey};
+pub use self::run::{run, run_blocking};
 pub use self::submit::{Progress, Submission, TaskHandle, Tasks};
-
-pub(crate) use self::party::Desk;
-pub(crate) use self::pool::{Attendance, Inbox, Pool};
-pub(crate) use self::run::{run, run_blocking};

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use cluster_balancer::Strategy;
+use cluster_balancer::{Strategy, UnknownStrategy};
 
-use crate::Result;
-
-/// How tasks are spread over the workers, and how many may wait: [`Builder::tasks`](crate::Builder::tasks).
+/// How tasks are spread over the workers, and how many may wait.
 ///
 /// ```
 /// use std::time::Duration;
-/// use cluster::TaskPolicy;
+/// use cluster_tasks::TaskPolicy;
 ///
 /// let policy = TaskPolicy::new().queue(10_000).patience(Duration::from_secs(5)).strategy("round-robin");
 /// # let _ = policy;
@@ -49,13 +47,18 @@ impl TaskPolicy {
     }
 
     /// Who gets the next one, by the [name](cluster_balancer::strategy::names) of a strategy. Default: `least-loaded`. A name
-    /// that doesn't exist is an error when the cluster is built.
+    /// that doesn't exist is an error when the pool is built.
     #[must_use]
     pub fn strategy(self, name: &str) -> Self {
         Self { strategy: name.to_owned(), ..self }
     }
 
-    pub(crate) fn resolve(&self) -> Result<Box<dyn Strategy>> {
-        Ok(cluster_balancer::strategy::by_name(&self.strategy)?)
+    /// The strategy of that name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn resolve(&self) -> Result<Box<dyn Strategy>, UnknownStrategy> {
+        cluster_balancer::strategy::by_name(&self.strategy)
     }
 }

@@ -9,7 +9,7 @@ use cluster_balancer::tasks::Begun;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// Too many wait already: of this name in the cluster, or 1,024 of this process.
+    /// Too many wait already: of this name in the pool, or 1,024 of this process.
     #[error("too many tasks wait already")]
     Full,
     /// For too long there was no worker that runs such tasks: see [`TaskPolicy::patience`](super::TaskPolicy::patience).
@@ -62,4 +62,13 @@ impl TaskError {
             Self::Lost | Self::Failed { .. } | Self::Encoding { .. } | Self::PrimaryGone => true,
         }
     }
+}
+
+/// This process already runs tasks of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this process already runs tasks named {name}")]
+#[non_exhaustive]
+pub struct AlreadyRuns {
+    /// The name.
+    pub name: &'static str,
 }

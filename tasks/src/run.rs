@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cluster_ipc::codec::{Decode, Postcard};
+use cluster_ipc::events::Call;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::TaskContext;
 use super::party::{Given, Link, Party, Wish, encoded};
 use super::wire::{Outcome, TaskRef};
-use crate::{Error, Request, Result};
+use crate::AlreadyRuns;
 
 /// A task from when it was given to this process until its end was said; which is said when this is dropped, whatever happens.
 struct Running {
@@ -41,16 +42,20 @@ impl Drop for Running {
 }
 
 /// Runs tasks by an asynchronous handler until `leaving` resolves and what has begun is done.
-pub(crate) async fn run<C, F, Fut>(
+///
+/// # Errors
+///
+/// [`AlreadyRuns`] while tasks of that name are run here.
+pub async fn run<C, F, Fut>(
     party: &Party,
     at_once: u16,
     handler: F,
     leaving: impl Future<Output = ()>,
-) -> Result<()>
+) -> Result<(), AlreadyRuns>
 where
-    C: Request + Send + 'static,
+    C: Call + Send + 'static,
     F: Fn(C, TaskContext) -> Fut,
-    Fut: Future<Output = std::result::Result<C::Reply, String>> + Send + 'static,
+    Fut: Future<Output = Result<C::Reply, String>> + Send + 'static,
 {
     let begin = |running: Running, body: Bytes, context: TaskContext| {
         let watched = context.clone();
@@ -70,15 +75,19 @@ where
 }
 
 /// The same on threads that may block.
-pub(crate) async fn run_blocking<C, F>(
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_blocking<C, F>(
     party: &Party,
     at_once: u16,
     handler: F,
     leaving: impl Future<Output = ()>,
-) -> Result<()>
+) -> Result<(), AlreadyRuns>
 where
-    C: Request + Send + 'static,
-    F: Fn(C, TaskContext) -> std::result::Result<C::Reply, String> + Send + Sync + 'static,
+    C: Call + Send + 'static,
+    F: Fn(C, TaskContext) -> Result<C::Reply, String> + Send + Sync + 'static,
 {
     let handler = Arc::new(handler);
     let begin = |running: Running, body: Bytes, context: TaskContext| {
@@ -118,13 +127,13 @@ async fn serve<Fut>(
     at_once: u16,
     begin: impl Fn(Running, Bytes, TaskContext) -> Fut,
     leaving: impl Future<Output = ()>,
-) -> Result<()>
+) -> Result<(), AlreadyRuns>
 where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let link = &party.link;
     let Some(given) = link.serve(name, at_once) else {
-        return Err(Error::AlreadyRuns { name });
+        return Err(AlreadyRuns { name });
     };
     let mut service = Service { link, name, given };
     let mut leaving = std::pin::pin!(leaving);
@@ -166,7 +175,7 @@ async fn accept<Fut>(
     running.spawn(begin(this, body, context));
 }
 
-fn decoded<C: Request>(body: Bytes) -> std::result::Result<C, String> {
+fn decoded<C: Call>(body: Bytes) -> Result<C, String> {
     Postcard::decode(body).map_err(|error| format!("it could not be decoded: {error}"))
 }
 

@@ -5,15 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cluster_ipc::codec::{Encode, Postcard};
-use cluster_ipc::switch::To;
+use cluster_ipc::switch::{Letters, Peer, Port, To};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::TaskError;
 use super::wire::{Order, Outcome, TaskRef, ToParty, ToPool};
-use crate::messages::{Letters, Messages, Peer};
+use crate::{TaskError, WorkerKey};
 
 /// Tasks that a process may have submitted and that have not ended.
 pub(super) const SUBMISSIONS: usize = 1024;
@@ -26,32 +25,35 @@ pub(super) const MAX_BODY: usize = 32 << 20;
 
 /// A process that submits and runs tasks. Dropping it ends its part of the conversation.
 #[derive(Debug)]
-pub(crate) struct Party {
+pub struct Party {
     pub(super) link: Arc<Link>,
     _moving: JoinSet<()>,
 }
 
 /// A process's party, from when somebody wants it on.
 #[derive(Debug)]
-pub(crate) struct Desk {
-    messages: Messages,
+pub struct Desk<K> {
+    port: Port<K>,
     party: OnceLock<Arc<Party>>,
 }
 
-impl Desk {
-    pub(crate) fn new(messages: Messages) -> Self {
-        Self { messages, party: OnceLock::new() }
+impl<K: WorkerKey> Desk<K> {
+    /// Of the process that this is the port of.
+    pub fn new(port: Port<K>) -> Self {
+        Self { port, party: OnceLock::new() }
     }
 
+    /// What the process submits and runs tasks by.
+    ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub(crate) fn party(&self) -> &Arc<Party> {
-        self.party.get_or_init(|| Arc::new(Party::new(&self.messages)))
+    pub fn party(&self) -> &Arc<Party> {
+        self.party.get_or_init(|| Arc::new(Party::new(&self.port)))
     }
 
     /// Nobody answers any more.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.party.get_or_init(|| Arc::new(Party::silent())).link.give_up();
     }
 }
@@ -116,11 +118,11 @@ impl Party {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    fn new(messages: &Messages) -> Self {
+    fn new<K: WorkerKey>(port: &Port<K>) -> Self {
         let (link, queue) = Link::new();
         let mut moving = JoinSet::new();
-        moving.spawn(receive(messages.stream(), Arc::clone(&link)));
-        moving.spawn(send(messages.clone(), queue, Arc::clone(&link)));
+        moving.spawn(receive(port.stream(), Arc::clone(&link)));
+        moving.spawn(send(port.clone(), queue, Arc::clone(&link)));
         Self { link, _moving: moving }
     }
 
@@ -278,7 +280,7 @@ impl State {
     }
 }
 
-async fn receive(mut letters: Letters<ToParty>, link: Arc<Link>) {
+async fn receive<K: WorkerKey>(mut letters: Letters<ToParty, K>, link: Arc<Link>) {
     while let Some(letter) = letters.recv().await {
         // Workers can write to one another, too.
         if letter.from == Peer::Primary {
@@ -288,14 +290,14 @@ async fn receive(mut letters: Letters<ToParty>, link: Arc<Link>) {
 }
 
 /// Sends what is said, one word after the other.
-async fn send(messages: Messages, mut queue: mpsc::UnboundedReceiver<Outgoing>, link: Arc<Link>) {
+async fn send<K: WorkerKey>(port: Port<K>, mut queue: mpsc::UnboundedReceiver<Outgoing>, link: Arc<Link>) {
     while let Some(Outgoing { word, sent, _report }) = queue.recv().await {
         let posted = async {
             if let Some(word) = word {
-                messages.send(To::Primary, &word).await?;
+                port.send(To::Primary, &word).await?;
             }
             if let Some(sent) = sent {
-                messages.flush().await?;
+                port.flush().await?;
                 // Whoever asked may have been dropped.
                 let _ = sent.send(());
             }
