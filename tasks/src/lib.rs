@@ -17,20 +17,21 @@
 compile_error!("cluster-tasks needs Linux (5.10 or later)");
 
 mod context;
+mod desk;
 mod error;
 mod party;
 mod policy;
 mod pool;
 mod run;
+mod server;
 mod submit;
 mod wire;
 
 pub use cluster_balancer::tasks::Begun;
 
 pub use self::context::TaskContext;
+pub use self::desk::Desk;
 pub use self::error::{AlreadyRuns, TaskError};
-pub use self::party::{Desk, Party};
 pub use self::policy::TaskPolicy;
-pub use self::pool::{Attendance, Inbox, Pool, WorkerKey};
-pub use self::run::{run, run_blocking};
+pub use self::pool::{Pool, PoolServer, WorkerKey};
 pub use self::submit::{Progress, Submission, TaskHandle, Tasks};

@@ -1,7 +1,7 @@
 //! A process's end of the wire: what it says to the pool, in order, and who gets what the pool says.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cluster_ipc::codec::{Encode, Postcard};
@@ -25,37 +25,9 @@ pub(super) const MAX_BODY: usize = 32 << 20;
 
 /// A process that submits and runs tasks. Dropping it ends its part of the conversation.
 #[derive(Debug)]
-pub struct Party {
+pub(super) struct Party {
     pub(super) link: Arc<Link>,
     _moving: JoinSet<()>,
-}
-
-/// A process's party, from when somebody wants it on.
-#[derive(Debug)]
-pub struct Desk<K> {
-    port: Port<K>,
-    party: OnceLock<Arc<Party>>,
-}
-
-impl<K: WorkerKey> Desk<K> {
-    /// Of the process that this is the port of.
-    pub fn new(port: Port<K>) -> Self {
-        Self { port, party: OnceLock::new() }
-    }
-
-    /// What the process submits and runs tasks by.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    pub fn party(&self) -> &Arc<Party> {
-        self.party.get_or_init(|| Arc::new(Party::new(&self.port)))
-    }
-
-    /// Nobody answers any more.
-    pub fn close(&self) {
-        self.party.get_or_init(|| Arc::new(Party::silent())).link.give_up();
-    }
 }
 
 /// What the tasks and the submissions of a process share.
@@ -118,7 +90,7 @@ impl Party {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    fn new<K: WorkerKey>(port: &Port<K>) -> Self {
+    pub(super) fn new<K: WorkerKey>(port: &Port<K>) -> Self {
         let (link, queue) = Link::new();
         let mut moving = JoinSet::new();
         moving.spawn(receive(port.stream(), Arc::clone(&link)));
@@ -127,8 +99,13 @@ impl Party {
     }
 
     /// One whom nobody hears.
-    fn silent() -> Self {
+    pub(super) fn silent() -> Self {
         Self { link: Link::new().0, _moving: JoinSet::new() }
+    }
+
+    /// Nobody answers any more.
+    pub(super) fn give_up(&self) {
+        self.link.give_up();
     }
 }
 

@@ -53,12 +53,7 @@ impl TaskPolicy {
         Self { strategy: name.to_owned(), ..self }
     }
 
-    /// The strategy of that name.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
-    pub fn resolve(&self) -> Result<Box<dyn Strategy>, UnknownStrategy> {
+    pub(super) fn resolve(&self) -> Result<Box<dyn Strategy>, UnknownStrategy> {
         cluster_balancer::strategy::by_name(&self.strategy)
     }
 }

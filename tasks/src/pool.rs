@@ -1,71 +1,61 @@
-//! The primary's part: a pool of tasks for each name, and what each process is told.
+//! The primary's part: who may have tasks, and who has gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use cluster_balancer::tasks::{Action, TaskId, Tasks};
-use cluster_balancer::{Limits, Request};
-use cluster_ipc::switch::{self, Letter, Letters, Peer, Port, To};
+use cluster_balancer::UnknownStrategy;
+use cluster_ipc::Error;
+use cluster_ipc::switch::{self, Letters, Switch};
+use cluster_ipc::tokio::Endpoint;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::party::{Desk, MAX_BODY, SUBMISSIONS};
-use super::wire::{Order, Outcome, TaskRef, ToParty, ToPool, Verdict};
-use crate::TaskPolicy;
-
-/// Names of tasks that there may be.
-const NAMES: usize = 1024;
-
-/// Bytes of such a name.
-const LONGEST_NAME: usize = 4096;
-
-/// Tasks that one worker may run at a time, of each name.
-const AT_ONCE: u16 = 1024;
-
-/// Words that may wait for one process: for each task that it submitted its end, for each that it runs three words; and for each progress as
-/// long as there is [room](ROOM).
-const WORDS: usize = 16 << 10;
-const ROOM: usize = 8 << 10;
-
-/// Then it looks again what there is to wait for.
-const LONGEST: Duration = Duration::from_secs(86_400);
+use super::server::Server;
+use super::wire::ToPool;
+use crate::{Desk, TaskPolicy};
 
 /// What the caller tells workers apart by. Everything suitable is one.
 pub trait WorkerKey: switch::Key + Hash {}
 
 impl<K: switch::Key + Hash> WorkerKey for K {}
 
-/// Runs while the primary does. Dropping it ends it: nobody in this process waits for a task any more.
+/// Spreads tasks over the workers of a switch, by its [server](PoolServer). Dropping it ends that.
 #[derive(Debug)]
 pub struct Pool<K: WorkerKey> {
+    switch: Switch<K>,
+    desk: Desk<K>,
+    roster: Roster<K>,
     news: mpsc::UnboundedSender<News<K>>,
-    /// Who is unwell, as it was told last.
-    unwell: HashSet<K>,
-    /// Of this process.
-    desk: Arc<Desk<K>>,
-    _serving: JoinSet<()>,
+}
+
+/// The workers that may say something about tasks: from before they can, until all that they said was heard.
+pub(super) type Roster<K> = Arc<Mutex<HashMap<K, Standing>>>;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) slot: u32,
+    /// As it was told last.
+    pub(super) is_well: bool,
 }
 
 /// What happens to workers. Few of each worker's life, so that they are not bounded.
 #[derive(Debug)]
-enum News<K> {
+pub(super) enum News<K> {
     Well(K, bool),
     Gone(K, Heard),
+    /// There is no pool any more.
+    Over,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
+pub(super) enum Heard {
     ToTheEnd,
     Perhaps,
 }
 
 /// Stands for a worker that may send words. Dropped before its [end](Self::end), what the worker said may be unheard.
-#[derive(Debug)]
-pub struct Attendance<K: WorkerKey> {
+struct Attendance<K: WorkerKey> {
     worker: K,
     news: mpsc::UnboundedSender<News<K>>,
     heard: Heard,
@@ -73,351 +63,110 @@ pub struct Attendance<K: WorkerKey> {
 
 impl<K: WorkerKey> Attendance<K> {
     /// The worker is gone, and all that it sent has been delivered.
-    pub fn end(mut self) {
+    fn end(mut self) {
         self.heard = Heard::ToTheEnd;
     }
 }
 
 impl<K: WorkerKey> Drop for Attendance<K> {
     fn drop(&mut self) {
-        // The primary may have ended.
+        // The pool may have ended.
         let _ = self.news.send(News::Gone(self.worker, self.heard));
     }
 }
 
 impl<K: WorkerKey> Pool<K> {
-    /// Spreads what comes in by these letters. A worker's `identity` is what strategies that remember know it by.
+    /// A pool without workers. Nothing is spread before its server [runs](PoolServer::serve): what is submitted waits for that.
     ///
-    /// # Panics
+    /// There is one for each switch.
     ///
-    /// Outside a tokio runtime.
-    pub fn new(
-        port: Port<K>,
-        policy: TaskPolicy,
-        letters: Inbox<K>,
-        desk: Arc<Desk<K>>,
-        identity: fn(K) -> u64,
-    ) -> Self {
+    /// # Errors
+    ///
+    /// When there is no [strategy](TaskPolicy::strategy) of that name.
+    pub fn new(switch: Switch<K>, policy: TaskPolicy) -> Result<(Self, PoolServer<K>), UnknownStrategy> {
+        policy.resolve()?;
+        let port = switch.port();
+        let (desk, roster) = (Desk::new(port.clone()), Roster::default());
         let (news, inputs) = mpsc::unbounded_channel();
-        let server = Server {
-            port,
-            policy,
-            identity,
-            epoch: Instant::now(),
-            names: HashMap::new(),
-            pools: Vec::new(),
-            parties: HashMap::new(),
-            submissions: HashMap::new(),
-            unwell: HashSet::new(),
-            sending: JoinSet::new(),
+        let server = PoolServer {
+            // Before there is anybody who may send any.
+            letters: port.stream(),
+            news: inputs,
+            server: Server::new(port.clone(), policy, Arc::clone(&roster)),
+            desk: desk.clone(),
         };
-        let mut serving = JoinSet::new();
-        serving.spawn(server.run(letters, inputs));
-        Self { news, unwell: HashSet::new(), desk, _serving: serving }
+        Ok((Self { switch, desk, roster, news }, server))
     }
 
-    /// Opens what words come in by: before there is a worker that may send any.
-    pub fn open(port: &Port<K>) -> Inbox<K> {
-        Inbox(port.stream())
+    /// Where this process itself submits tasks, and runs them if it likes.
+    pub fn desk(&self) -> &Desk<K> {
+        &self.desk
     }
 
-    /// A worker may send words from now on.
-    pub fn attend(&self, worker: K) -> Attendance<K> {
-        Attendance { worker, news: self.news.clone(), heard: Heard::Perhaps }
-    }
-
-    /// Says whether a worker is fit for tasks.
-    pub fn set_well(&mut self, worker: K, well: bool) {
-        let changed = if well { self.unwell.remove(&worker) } else { self.unwell.insert(worker) };
-        if changed {
-            let _ = self.news.send(News::Well(worker, well));
+    /// Adds a worker: as [`Switch::attach`], with a place in this pool until its connection ends. By the number of its slot those strategies
+    /// know it that remember: whoever has it next gets the same keys.
+    ///
+    /// What it has begun when its connection ends is [lost](crate::TaskError::Lost), and what it has not begun goes to others. If the future is
+    /// dropped before that, or the connection fails for another reason than that the worker is gone, not all that it said may have been
+    /// heard: all that it was given is lost then.
+    pub fn attach(
+        &self,
+        worker: K,
+        slot: u32,
+        endpoint: Endpoint,
+    ) -> impl Future<Output = Error> + Send + use<K> {
+        self.roster.lock().insert(worker, Standing { slot, is_well: true });
+        let attendance = Attendance { worker, news: self.news.clone(), heard: Heard::Perhaps };
+        let attached = self.switch.attach(worker, endpoint);
+        async move {
+            let error = attached.await;
+            // Otherwise not all that it sent could be read.
+            if matches!(error, Error::PeerGone) {
+                attendance.end();
+            }
+            error
         }
     }
 
-    /// Nothing more is to be known of a worker.
-    pub fn forget(&mut self, worker: K) {
-        self.unwell.remove(&worker);
+    /// Says whether a worker is fit for tasks: at first it is. One that is not gets none, and what it was given and has not begun goes to others
+    /// if it gives that back; it may have tasks again as soon as it is well.
+    pub fn set_well(&self, worker: K, well: bool) {
+        let mut roster = self.roster.lock();
+        if let Some(known) = roster.get_mut(&worker)
+            && known.is_well != well
+        {
+            known.is_well = well;
+            // Under the lock, so that the last word is the last one. The pool may have ended.
+            let _ = self.news.send(News::Well(worker, well));
+        }
     }
 }
 
 impl<K: WorkerKey> Drop for Pool<K> {
     fn drop(&mut self) {
         self.desk.close();
+        let _ = self.news.send(News::Over);
     }
 }
 
-/// Words to the pool, in order.
+/// Spreads the tasks of a [`Pool`]. Once it is dropped, nobody in this process waits for a task any more.
 #[derive(Debug)]
-pub struct Inbox<K: WorkerKey>(Letters<ToPool, K>);
-
-/// A task that waits or runs.
-#[derive(Debug)]
-struct Job<K> {
-    from: Peer<K>,
-    number: u64,
-    body: Bytes,
+pub struct PoolServer<K: WorkerKey> {
+    server: Server<K>,
+    letters: Letters<ToPool, K>,
+    news: mpsc::UnboundedReceiver<News<K>>,
+    desk: Desk<K>,
 }
 
-#[derive(Debug)]
-struct Named<K: WorkerKey> {
-    name: String,
-    tasks: Tasks<Peer<K>, Job<K>, Outcome>,
-}
-
-struct Server<K: WorkerKey> {
-    port: Port<K>,
-    policy: TaskPolicy,
-    identity: fn(K) -> u64,
-    epoch: Instant,
-    names: HashMap<String, usize>,
-    pools: Vec<Named<K>>,
-    /// What waits to be sent to each process.
-    parties: HashMap<Peer<K>, mpsc::Sender<ToParty>>,
-    /// What each process has submitted, by its number for it.
-    submissions: HashMap<Peer<K>, HashMap<u64, (usize, TaskId)>>,
-    unwell: HashSet<Peer<K>>,
-    sending: JoinSet<()>,
-}
-
-impl<K: WorkerKey> Server<K> {
-    async fn run(mut self, Inbox(mut letters): Inbox<K>, mut news: mpsc::UnboundedReceiver<News<K>>) {
-        loop {
-            self.settle();
-            while self.sending.try_join_next().is_some() {}
-            let next = self.pools.iter().filter_map(|named| named.tasks.poll_timeout()).min();
-            let next = next.and_then(|at| self.epoch.checked_add(at));
-            tokio::select! {
-                Some(letter) = letters.recv() => self.hear(letter),
-                Some(news) = news.recv() => {
-                    // What somebody said before it went was delivered before that. Not as a matter of this task's budget: it may be used up.
-                    let rest = tokio::task::unconstrained(letters.delivered()).await;
-                    rest.into_iter().for_each(|letter| self.hear(letter));
-                    self.learn(news);
-                }
-                () = sleep_until(next) => self.pass_time(),
-            }
-        }
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
-    fn pass_time(&mut self) {
-        let now = self.now();
-        self.pools.iter_mut().for_each(|named| named.tasks.handle_timeout(now));
-    }
-
-    fn hear(&mut self, letter: Letter<ToPool, K>) {
-        let from = letter.from;
-        // For how long tasks take.
-        self.pass_time();
-        match letter.message {
-            ToPool::Submit(order) => self.submit(from, order),
-            ToPool::Revoke(number) => {
-                let submitted = self.submissions.get(&from).and_then(|of| of.get(&number));
-                if let Some(&(index, task)) = submitted
-                    && let Some(named) = self.pools.get_mut(index)
-                {
-                    named.tasks.cancel(task);
-                }
-            }
-            ToPool::Serve(name, at_once) => self.admit(from, name, at_once),
-            ToPool::Retire(name) => {
-                if let Some(named) = self.names.get(&name).and_then(|index| self.pools.get_mut(*index)) {
-                    named.tasks.withdraw(from);
-                }
-            }
-            ToPool::Taken(task) => self.with(task, |tasks, task| tasks.handle_taken(from, task)),
-            ToPool::Refused(task) => self.with(task, |tasks, task| tasks.handle_refused(from, task)),
-            ToPool::Progress(task, body) => self.report(from, task, body),
-            ToPool::Finished(task, outcome) => {
-                let bytes = outcome.as_ref().map_or_else(String::len, Bytes::len);
-                let outcome =
-                    if bytes > MAX_BODY { Err("its outcome was too large".to_owned()) } else { outcome };
-                self.with(task, |tasks, task| tasks.handle_finished(from, task, outcome));
-            }
-        }
-    }
-
-    fn with(&mut self, task: TaskRef, input: impl FnOnce(&mut Tasks<Peer<K>, Job<K>, Outcome>, TaskId)) {
-        if let Some(named) = index(task.pool).and_then(|index| self.pools.get_mut(index)) {
-            input(&mut named.tasks, task.task());
-        }
-    }
-
-    fn submit(&mut self, from: Peer<K>, order: Order) {
-        let Order { number, name, body, within, key } = order;
-        let now = self.now();
-        let request = key.map_or_else(Request::new, |key| Request::new().key(key)).at(now);
-        let deadline = within.and_then(|within| now.checked_add(within));
-        let of = self.submissions.get(&from);
-        // Whoever keeps to what was agreed has looked himself.
-        let is_allowed =
-            body.len() <= MAX_BODY && of.is_none_or(|of| of.len() < SUBMISSIONS && !of.contains_key(&number));
-        let index = if is_allowed { self.pool_of(name) } else { None };
-        let submitted = index.and_then(|index| {
-            let named = self.pools.get_mut(index)?;
-            let task = named.tasks.submit(request, deadline, Job { from, number, body }).ok()?;
-            Some((index, task))
-        });
-        match submitted {
-            Some(task) => drop(self.submissions.entry(from).or_default().insert(number, task)),
-            None => drop(self.tell(from, ToParty::Ended(number, Verdict::Full))),
-        }
-    }
-
-    /// The pool of a name; `None` if there are too many names.
-    fn pool_of(&mut self, name: String) -> Option<usize> {
-        if let Some(index) = self.names.get(&name) {
-            return Some(*index);
-        }
-        if self.pools.len() >= NAMES || name.len() > LONGEST_NAME {
-            let start: String = name.chars().take(64).collect();
-            tracing::warn!(start, "there are too many names of tasks, or this one is too long");
-            return None;
-        }
-        // It was resolved when the pool was built.
-        let strategy = self.policy.resolve().ok()?;
-        let tasks = Tasks::new(strategy, self.policy.queue).patience(self.policy.patience);
-        self.names.insert(name.clone(), self.pools.len());
-        self.pools.push(Named { name, tasks });
-        // Its patience begins now.
-        self.pass_time();
-        Some(self.pools.len() - 1)
-    }
-
-    fn admit(&mut self, from: Peer<K>, name: String, at_once: u16) {
-        let Some(named) = self.pool_of(name).and_then(|index| self.pools.get_mut(index)) else { return };
-        let at_once = at_once.clamp(1, AT_ONCE);
-        let limits = Limits::new().window(at_once).capacity(at_once.into());
-        let limits = match from {
-            Peer::Worker(worker) => limits.identity((self.identity)(worker)),
-            Peer::Primary => limits,
-        };
-        named.tasks.admit(from, limits);
-        named.tasks.set_healthy(from, !self.unwell.contains(&from));
-    }
-
-    fn report(&mut self, from: Peer<K>, task: TaskRef, body: Bytes) {
-        let named =
-            index(task.pool).and_then(|index| self.pools.get(index)).filter(|_| body.len() <= MAX_BODY);
-        let Some(job) = named.and_then(|named| named.tasks.running(from, task.task())) else { return };
-        let (to, number) = (job.from, job.number);
-        if self.party(to).capacity() > ROOM {
-            self.tell(to, ToParty::Progress(number, body));
-        }
-    }
-
-    fn learn(&mut self, news: News<K>) {
-        self.pass_time();
-        match news {
-            News::Well(worker, well) => {
-                let worker = Peer::Worker(worker);
-                if well {
-                    self.unwell.remove(&worker)
-                } else {
-                    self.unwell.insert(worker)
-                };
-                self.pools.iter_mut().for_each(|named| named.tasks.set_healthy(worker, well));
-            }
-            News::Gone(worker, heard) => self.lose(Peer::Worker(worker), heard),
-        }
-    }
-
-    /// Nobody waits for what this process has submitted, and nobody runs what it was given.
-    fn lose(&mut self, gone: Peer<K>, heard: Heard) {
-        for (index, task) in self.submissions.remove(&gone).into_iter().flat_map(HashMap::into_values) {
-            if let Some(named) = self.pools.get_mut(index) {
-                named.tasks.cancel(task);
-            }
-        }
-        for named in &mut self.pools {
-            match heard {
-                Heard::ToTheEnd => named.tasks.handle_gone(gone),
-                Heard::Perhaps => named.tasks.handle_cut_off(gone),
-            }
-        }
-        self.parties.remove(&gone);
-        self.unwell.remove(&gone);
-    }
-
-    /// Carries out what the pools have decided.
-    fn settle(&mut self) {
-        for index in 0..self.pools.len() {
-            while let Some(action) = self.pools.get_mut(index).and_then(|named| named.tasks.poll()) {
-                self.apply(index, action);
-            }
-        }
-    }
-
-    fn apply(&mut self, index: usize, action: Action<Peer<K>, Job<K>, Outcome>) {
-        let number = u32::try_from(index).unwrap_or(u32::MAX);
-        match action {
-            Action::Give { to, task } => {
-                let Some(named) = self.pools.get(index) else { return };
-                let Some(body) = named.tasks.item(task).map(|job| job.body.clone()) else { return };
-                let word = ToParty::Give(TaskRef::new(number, task), named.name.clone(), body);
-                if !self.tell(to, word)
-                    && let Some(named) = self.pools.get_mut(index)
-                {
-                    named.tasks.handle_refused(to, task);
-                }
-            }
-            Action::Recall { from, task } => {
-                self.tell(from, ToParty::Recall(TaskRef::new(number, task)));
-            }
-            Action::Cancel { on, task } => {
-                self.tell(on, ToParty::Cancel(TaskRef::new(number, task)));
-            }
-            Action::End { item: job, end, .. } => {
-                let of = self.submissions.get_mut(&job.from);
-                // Nobody is told who is gone.
-                if of.is_some_and(|of| of.remove(&job.number).is_some()) {
-                    self.tell(job.from, ToParty::Ended(job.number, end.into()));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Queues a word for a process. Returns whether there was room for it: there is, for whoever keeps to what was agreed.
-    fn tell(&mut self, to: Peer<K>, word: ToParty) -> bool {
-        let told = self.party(to).try_send(word).is_ok();
-        if !told {
-            tracing::warn!(%to, "a word about tasks was lost: it does not read, or is gone");
-        }
-        told
-    }
-
-    fn party(&mut self, to: Peer<K>) -> &mpsc::Sender<ToParty> {
-        let (port, sending) = (&self.port, &mut self.sending);
-        self.parties.entry(to).or_insert_with(|| {
-            let (words, queue) = mpsc::channel(WORDS);
-            sending.spawn(send(port.clone(), to, queue));
-            words
-        })
+impl<K: WorkerKey> PoolServer<K> {
+    /// Spreads tasks until the pool is dropped.
+    pub async fn serve(mut self) {
+        self.server.run(&mut self.letters, &mut self.news).await;
     }
 }
 
-/// Sends words to a process, in order, as it has room for them.
-async fn send<K: WorkerKey>(port: Port<K>, to: Peer<K>, mut queue: mpsc::Receiver<ToParty>) {
-    while let Some(word) = queue.recv().await {
-        if let Err(error) = port.send(To::from(to), &word).await {
-            // It is gone, and that will be told.
-            return tracing::debug!(%to, %error, "nothing more is told about tasks");
-        }
+impl<K: WorkerKey> Drop for PoolServer<K> {
+    fn drop(&mut self) {
+        self.desk.close();
     }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        // A worker says how long its tasks may take, and the runtime's timers don't go as far as times do.
-        Some(at) => tokio::time::sleep_until(at.min(Instant::now() + LONGEST)).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn index(pool: u32) -> Option<usize> {
-    usize::try_from(pool).ok()
 }

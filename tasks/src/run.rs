@@ -42,11 +42,7 @@ impl Drop for Running {
 }
 
 /// Runs tasks by an asynchronous handler until `leaving` resolves and what has begun is done.
-///
-/// # Errors
-///
-/// [`AlreadyRuns`] while tasks of that name are run here.
-pub async fn run<C, F, Fut>(
+pub(super) async fn run<C, F, Fut>(
     party: &Party,
     at_once: u16,
     handler: F,
@@ -75,11 +71,7 @@ where
 }
 
 /// The same on threads that may block.
-///
-/// # Errors
-///
-/// As [`run`].
-pub async fn run_blocking<C, F>(
+pub(super) async fn run_blocking<C, F>(
     party: &Party,
     at_once: u16,
     handler: F,

@@ -24,7 +24,7 @@ use super::wire::Order;
 
 /// Submits tasks to whichever worker runs them. Cheap to clone.
 ///
-/// A task is a [`Call`] that workers [run](crate::run) by its name. It is run at most once: if its worker dies before it
+/// A task is a [`Call`] that processes [run](crate::Desk::run) by its name. It is run at most once: if its worker dies before it
 /// began, another gets it; if it dies afterwards, the task is [lost](TaskError::Lost), and whether to submit it again is for the
 /// application to say.
 #[derive(Clone, Debug)]
@@ -33,8 +33,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// By this process's end of the wire.
-    pub fn new(party: Arc<Party>) -> Self {
+    pub(super) fn new(party: Arc<Party>) -> Self {
         Self { party }
     }
 

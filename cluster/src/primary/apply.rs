@@ -119,9 +119,8 @@ impl Core {
         let release = self.supervisor.release_of(id).unwrap_or_default();
         let newborn = self.cradle.bear(id, release, &self.forks)?;
         let (pid, board) = (newborn.child.pid(), Arc::clone(&newborn.board));
-        let attendance = self.tasks.attend(id);
         let (link, data) =
-            Link::new(id, newborn, &self.shared, &self.switch, attendance, self.reports.clone(), now)?;
+            Link::new(id, newborn, &self.shared, &self.switch, &self.tasks, self.reports.clone(), now)?;
         let (slot, generation) = (id.slot(), id.generation());
         let channel = Box::new(data);
         self.acceptor.command(Command::Attach { worker: id, slot, generation, pid, channel, board });
@@ -226,7 +225,6 @@ impl Core {
     /// Sees to it that nobody is left of a worker that has ended, while others go on.
     fn bury(&mut self, id: WorkerId) {
         let Some(link) = self.links.remove(&id) else { return };
-        self.tasks.forget(id);
         self.unreaped.insert(id, link.child.pid());
         let remains = link.into_remains(self.config.kill_descendants);
         tokio::spawn(remains.sweep(id, self.reports.clone()));

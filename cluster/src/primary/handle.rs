@@ -36,7 +36,7 @@ pub struct Handle {
     messages: Messages,
     events: Subscriber,
     roster: Roster,
-    desk: Arc<Desk>,
+    desk: Desk,
 }
 
 #[derive(Debug)]
@@ -95,13 +95,9 @@ impl Handle {
         messages: Messages,
         events: Subscriber,
         roster: Roster,
+        desk: Desk,
     ) -> Self {
-        let desk = Arc::new(Desk::new(messages.clone()));
         Self { orders, own, messages, events, roster, desk }
-    }
-
-    pub(super) fn desk(&self) -> Arc<Desk> {
-        Arc::clone(&self.desk)
     }
 
     pub(super) fn roster(&self) -> &Roster {
@@ -162,7 +158,7 @@ impl Handle {
     ///
     /// Outside a tokio runtime.
     pub fn tasks(&self) -> Tasks {
-        Tasks::new(Arc::clone(self.desk.party()))
+        self.desk.tasks()
     }
 
     /// Subscribes to the events from now on, as [`Primary::events`](crate::Primary::events) does. They end with the cluster.

@@ -12,7 +12,6 @@ use cluster_ipc::tokio::{Channel, Readable};
 use cluster_ipc::{Error, Frame, Kind};
 use cluster_supervisor::os::{Autopsy, Child, Death, Tree};
 use cluster_supervisor::{Counted, Exit, StopSignal, WorkerId};
-use cluster_tasks::Attendance;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::mpsc;
@@ -23,7 +22,7 @@ use super::remains::{Remains, Swept};
 use super::shared::Shared;
 use super::vitals::Vitals;
 use crate::Result;
-use crate::messages::{self, Switch};
+use crate::messages::{self, Pool, Switch};
 use crate::record::about;
 
 /// Frames that may wait for one worker's task: answers to at most [`UNANSWERED`] requests, and the wish that it drains.
@@ -125,7 +124,7 @@ impl Link {
         newborn: Newborn,
         shared: &Shared,
         switch: &Switch,
-        attendance: Attendance<WorkerId>,
+        tasks: &Pool,
         reports: mpsc::Sender<Report>,
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {
@@ -145,15 +144,7 @@ impl Link {
             }
         };
         let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let attached = switch.attach(id, endpoint);
-        let letters = tokio::spawn(async move {
-            let error = attached.await;
-            // Otherwise not all that it sent could be read.
-            if matches!(error, Error::PeerGone) {
-                attendance.end();
-            }
-            error
-        });
+        let letters = tokio::spawn(tasks.attach(id, id.slot(), endpoint));
         if switch.holder(id.slot()).is_none() {
             switch.assign(id.slot(), id);
         }

@@ -38,7 +38,7 @@ use cluster_health::Monitor;
 use cluster_shared_state::tokio::Follower;
 use cluster_supervisor::os::{Death, Orphans};
 use cluster_supervisor::{Exit, Ledger, Supervisor, WorkerId, os};
-use cluster_tasks::Inbox;
+use cluster_tasks::PoolServer;
 use tokio::sync::{mpsc, oneshot};
 
 use self::birth::Cradle;
@@ -93,7 +93,9 @@ pub struct Primary {
     /// Keeps its own replica of the shared state.
     follower: Follower,
     switch: Switch,
-    tasks: Inbox<WorkerId>,
+    tasks: Pool,
+    /// Boxed for the same reason.
+    spreading: Box<PoolServer<WorkerId>>,
 }
 
 impl Primary {
@@ -103,11 +105,12 @@ impl Primary {
         let (sender, orders) = mpsc::channel(ORDERS);
         let (own, follower) = Own::new();
         let (switch, events) = (Switch::new(), Publisher::new());
-        config.tasks.resolve()?;
-        let tasks = Pool::open(&switch.port());
+        let (tasks, spreading) = Pool::new(switch.clone(), config.tasks.clone())?;
         let roster = Roster::new(config.settings.clone());
-        let handle = Handle::new(sender, own, switch.port(), events.downgrade(), roster);
-        Ok(Self { config: Box::new(config), events, handle, orders, follower, switch, tasks })
+        let handle =
+            Handle::new(sender, own, switch.port(), events.downgrade(), roster, tasks.desk().clone());
+        let (config, spreading) = (Box::new(config), Box::new(spreading));
+        Ok(Self { config, events, handle, orders, follower, switch, tasks, spreading })
     }
 
     /// Subscribes to the events. Do so before [`run`](Self::run) to see all of them.
@@ -136,13 +139,10 @@ impl Primary {
     pub async fn run(self) -> Result<()> {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let shared = Shared::new(seed(), self.config.state, self.handle.own(), self.follower);
-        let tasks =
-            Pool::new(self.switch.port(), self.config.tasks.clone(), self.tasks, self.handle.desk(), |id| {
-                id.slot().into()
-            });
+        tokio::spawn(self.spreading.serve());
         let roster = self.handle.roster();
         let (mut core, acceptor_ended) =
-            Core::new(*self.config, self.events, reports, shared, self.switch, tasks, roster)?;
+            Core::new(*self.config, self.events, reports, shared, self.switch, self.tasks, roster)?;
         self.handle.messages().settle();
         let children = core.watch_orphans()?;
         let signals = core.signals()?;

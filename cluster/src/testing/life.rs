@@ -12,12 +12,11 @@ use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::Channel;
 use cluster_ipc::{Frame, Socket};
 use cluster_supervisor::{Exit, StopSignal, WorkerId};
-use cluster_tasks::Attendance;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 use super::primary::Shared;
-use crate::messages::{self, Switch};
+use crate::messages::{self, Pool, Switch};
 use crate::primary::{self, Task};
 use crate::wire::Greeting;
 use crate::{Result, Worker};
@@ -66,7 +65,7 @@ pub(super) struct Living {
 pub(super) struct Wiring<'a> {
     pub(super) state: &'a primary::Shared,
     pub(super) switch: &'a Switch,
-    pub(super) attendance: Attendance<WorkerId>,
+    pub(super) tasks: &'a Pool,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -79,7 +78,7 @@ impl Living {
         wiring: Wiring<'_>,
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {
-        let Wiring { state, switch, attendance, shared } = wiring;
+        let Wiring { state, switch, tasks, shared } = wiring;
         let (control, workers_control) = cluster_ipc::Channel::pair()?;
         let (data, workers_data) = Socket::pair()?;
         let (states, workers_state) = Socket::pair()?;
@@ -87,14 +86,8 @@ impl Living {
         let (board, memory) = PrimaryBoard::create()?;
         let wires = [workers_data.into_fd(), memory, workers_state.into_fd(), workers_letters.into_fd()];
         let served = state.serve(id, std::process::id(), states)?;
-        let attached = switch.attach(id, messages::primary_end_here(letters)?);
-        let attached = tokio::spawn(async move {
-            let error = attached.await;
-            // All that it had sent was read then.
-            if matches!(error, cluster_ipc::Error::PeerGone) {
-                attendance.end();
-            }
-        });
+        let endpoint = messages::primary_end_here(letters)?;
+        let attached = tokio::spawn(tasks.attach(id, id.slot(), endpoint));
         if switch.holder(id.slot()).is_none() {
             switch.assign(id.slot(), id);
         }

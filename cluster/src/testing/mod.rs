@@ -107,7 +107,7 @@ pub struct TestCluster {
     shared: Arc<Shared>,
     own: Own,
     messages: Messages,
-    desk: Arc<Desk>,
+    desk: Desk,
     events: Publisher,
     /// The port of the next client.
     port: AtomicU16,
@@ -168,12 +168,9 @@ impl TestCluster {
         let state = State::new(SEED, builder.state, &own, follower);
         let (switch, events) = (Switch::new(), Publisher::new());
         let messages = switch.port();
-        builder.tasks.resolve()?;
-        let desk = Arc::new(Desk::new(messages.clone()));
-        let inbox = Pool::open(&messages);
-        let tasks = Pool::new(messages.clone(), builder.tasks.clone(), inbox, Arc::clone(&desk), |id| {
-            id.slot().into()
-        });
+        let (tasks, spreading) = Pool::new(switch.clone(), builder.tasks.clone())?;
+        tokio::spawn(spreading.serve());
+        let desk = tasks.desk().clone();
         let greeting = Greeting {
             slot: 0,
             generation: 0,
@@ -341,7 +338,7 @@ impl TestCluster {
 
     /// Submits tasks to the workers: [`Handle::tasks`](crate::Handle::tasks).
     pub fn tasks(&self) -> Tasks {
-        Tasks::new(Arc::clone(self.desk.party()))
+        self.desk.tasks()
     }
 
     /// How everybody is.

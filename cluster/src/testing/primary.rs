@@ -210,8 +210,7 @@ impl Core {
     fn bear(&mut self, id: WorkerId, now: Instant) -> Result<()> {
         (self.greeting.slot, self.greeting.generation) = (id.slot(), id.generation());
         let shared = self.shared.upgrade().ok_or(Error::Ended)?;
-        let attendance = self.tasks.attend(id);
-        let wiring = Wiring { state: &self.state, switch: &self.switch, attendance, shared };
+        let wiring = Wiring { state: &self.state, switch: &self.switch, tasks: &self.tasks, shared };
         let (living, data) = Living::begin(id, &self.greeting, &self.app, wiring, now)?;
         let (slot, generation) = (id.slot(), id.generation());
         let (channel, board) = (Box::new(data), Arc::clone(&living.board));
@@ -305,7 +304,6 @@ impl Core {
         if let Some((id, exit)) = ended {
             self.acceptor.command(Command::Forget { worker: id });
             self.living.remove(&id);
-            self.tasks.forget(id);
             self.exits.insert(id, exit);
         }
     }

@@ -77,7 +77,7 @@ impl Worker {
             tracing::debug!(%error, "no messages any more");
         };
         tokio::spawn(talking.instrument(span(id)));
-        let desk = Arc::new(Desk::new(messages.clone()));
+        let desk = Desk::new(messages.clone());
         let wires = Wires { control: Some(control), state, messages, desk, pool: None };
         let inner = Inner::new(id, gate, board, intake, wires, most);
         let inner = Arc::new(Inner { deadlines: greeting.deadlines, ..inner });
@@ -115,7 +115,8 @@ impl Worker {
         state: PublisherConfig,
         tasks: TaskPolicy,
     ) -> Result<Self> {
-        tasks.resolve()?;
+        let switch = Switch::new();
+        let (pool, spreading) = Pool::new(switch.clone(), tasks)?;
         let (_, memory) = PrimaryBoard::create()?;
         let board = Arc::new(WorkerBoard::open(memory)?);
         let gate = Arc::new(Gate::new());
@@ -137,11 +138,8 @@ impl Worker {
         }
         let id = WorkerId::new(0, 1);
         let state = shared::alone(id, state);
-        let messages: Messages = Switch::new().port();
-        let desk = Arc::new(Desk::new(messages.clone()));
-        let pool = Pool::new(messages.clone(), tasks, Pool::open(&messages), Arc::clone(&desk), |id| {
-            id.slot().into()
-        });
+        tokio::spawn(spreading.serve());
+        let (messages, desk) = (switch.port(), pool.desk().clone());
         let wires = Wires { control: None, state, messages, desk, pool: Some(pool) };
         let inner = Inner::new(id, gate, board, intake, wires, most);
         Ok(Self { inner: Arc::new(Inner { deadlines, ..inner }) })

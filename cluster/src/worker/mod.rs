@@ -80,7 +80,7 @@ pub(crate) struct Inner {
     deadlines: Deadlines,
     /// What the primary handed over, until somebody takes it.
     descriptors: Mutex<HashMap<String, OwnedFd>>,
-    desk: Arc<Desk>,
+    desk: Desk,
     /// In inline mode: there is no primary that has it.
     _pool: Option<Pool>,
     started: Instant,
@@ -91,7 +91,7 @@ struct Wires {
     control: Option<Control>,
     state: SharedState,
     messages: Messages,
-    desk: Arc<Desk>,
+    desk: Desk,
     pool: Option<Pool>,
 }
 

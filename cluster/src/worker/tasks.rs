@@ -1,17 +1,15 @@
 //! Tasks that this worker runs, and those that it submits.
 
-use std::sync::Arc;
-
 use cluster_acceptor::worker::Phase;
 
 use super::Worker;
-use crate::tasks::{TaskContext, Tasks, run, run_blocking};
+use crate::tasks::{TaskContext, Tasks};
 use crate::{Request, Result};
 
 impl Worker {
     /// Submits tasks, to whichever worker runs them: this one, too, if it does. In inline mode this process is all of them.
     pub fn tasks(&self) -> Tasks {
-        Tasks::new(Arc::clone(self.inner.desk.party()))
+        self.inner.desk.tasks()
     }
 
     /// Runs tasks of one type by an asynchronous handler, up to `at_once` at a time (from 1 to 1,024), until this worker is asked to leave and
@@ -52,7 +50,7 @@ impl Worker {
         Fut: Future<Output = std::result::Result<C::Reply, String>> + Send + 'static,
     {
         let gate = &self.inner.gate;
-        Ok(run(self.inner.desk.party(), at_once, handler, gate.reached(Phase::Leaving)).await?)
+        Ok(self.inner.desk.run(at_once, handler, gate.reached(Phase::Leaving)).await?)
     }
 
     /// The same by a handler that may block and compute for as long as it likes, on tokio's threads for that: heartbeats and connections
@@ -71,6 +69,6 @@ impl Worker {
         F: Fn(C, TaskContext) -> std::result::Result<C::Reply, String> + Send + Sync + 'static,
     {
         let gate = &self.inner.gate;
-        Ok(run_blocking(self.inner.desk.party(), at_once, handler, gate.reached(Phase::Leaving)).await?)
+        Ok(self.inner.desk.run_blocking(at_once, handler, gate.reached(Phase::Leaving)).await?)
     }
 }

@@ -1,0 +1,331 @@
+//! What spreads the tasks: a core for each name, and what each process is told.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster_balancer::tasks::{Action, TaskId, Tasks};
+use cluster_balancer::{Limits, Request};
+use cluster_ipc::switch::{Letter, Letters, Peer, Port, To};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::party::{MAX_BODY, SUBMISSIONS};
+use super::pool::{Heard, News, Roster};
+use super::wire::{Order, Outcome, TaskRef, ToParty, ToPool, Verdict};
+use crate::{TaskPolicy, WorkerKey};
+
+/// Names of tasks that there may be.
+const NAMES: usize = 1024;
+
+/// Bytes of such a name.
+const LONGEST_NAME: usize = 4096;
+
+/// Tasks that one worker may run at a time, of each name.
+const AT_ONCE: u16 = 1024;
+
+/// Words that may wait for one process: for each task that it submitted its end, for each that it runs three words; and for each progress as
+/// long as there is [room](ROOM).
+const WORDS: usize = 16 << 10;
+const ROOM: usize = 8 << 10;
+
+/// Then it looks again what there is to wait for.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// A task that waits or runs.
+#[derive(Debug)]
+struct Job<K> {
+    from: Peer<K>,
+    number: u64,
+    body: Bytes,
+}
+
+#[derive(Debug)]
+struct Named<K: WorkerKey> {
+    name: String,
+    tasks: Tasks<Peer<K>, Job<K>, Outcome>,
+}
+
+/// Takes in words and news, and carries out what the pools decide.
+#[derive(Debug)]
+pub(super) struct Server<K: WorkerKey> {
+    port: Port<K>,
+    policy: TaskPolicy,
+    roster: Roster<K>,
+    epoch: Instant,
+    names: HashMap<String, usize>,
+    pools: Vec<Named<K>>,
+    /// What waits to be sent to each process.
+    parties: HashMap<Peer<K>, mpsc::Sender<ToParty>>,
+    /// What each process has submitted, by its number for it.
+    submissions: HashMap<Peer<K>, HashMap<u64, (usize, TaskId)>>,
+    sending: JoinSet<()>,
+}
+
+impl<K: WorkerKey> Server<K> {
+    /// Without names, from now on.
+    pub(super) fn new(port: Port<K>, policy: TaskPolicy, roster: Roster<K>) -> Self {
+        Self {
+            port,
+            policy,
+            roster,
+            epoch: Instant::now(),
+            names: HashMap::new(),
+            pools: Vec::new(),
+            parties: HashMap::new(),
+            submissions: HashMap::new(),
+            sending: JoinSet::new(),
+        }
+    }
+
+    /// Goes on until the pool is dropped.
+    pub(super) async fn run(
+        &mut self,
+        letters: &mut Letters<ToPool, K>,
+        news: &mut mpsc::UnboundedReceiver<News<K>>,
+    ) {
+        // The runtime's clock is the one that counts: a test may stop it.
+        self.epoch = Instant::now();
+        loop {
+            self.settle();
+            while self.sending.try_join_next().is_some() {}
+            let next = self.pools.iter().filter_map(|named| named.tasks.poll_timeout()).min();
+            let next = next.and_then(|at| self.epoch.checked_add(at));
+            tokio::select! {
+                Some(letter) = letters.recv() => self.hear(letter),
+                Some(news) = news.recv() => {
+                    // What somebody said before it went was delivered before that. Not as a matter of this task's budget: it may be used up.
+                    let rest = tokio::task::unconstrained(letters.delivered()).await;
+                    rest.into_iter().for_each(|letter| self.hear(letter));
+                    match news {
+                        News::Well(worker, well) => self.judge(worker, well),
+                        News::Gone(worker, heard) => self.lose(worker, heard),
+                        News::Over => return,
+                    }
+                }
+                () = sleep_until(next) => self.pass_time(),
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn pass_time(&mut self) {
+        let now = self.now();
+        self.pools.iter_mut().for_each(|named| named.tasks.handle_timeout(now));
+    }
+
+    fn hear(&mut self, letter: Letter<ToPool, K>) {
+        let from = letter.from;
+        // Nobody would tell of the end of others.
+        if let Peer::Worker(worker) = from
+            && !self.roster.lock().contains_key(&worker)
+        {
+            return tracing::debug!(%from, "a word about tasks of one who is not attached to the pool");
+        }
+        // For how long tasks take.
+        self.pass_time();
+        match letter.message {
+            ToPool::Submit(order) => self.submit(from, order),
+            ToPool::Revoke(number) => {
+                let submitted = self.submissions.get(&from).and_then(|of| of.get(&number));
+                if let Some(&(index, task)) = submitted
+                    && let Some(named) = self.pools.get_mut(index)
+                {
+                    named.tasks.cancel(task);
+                }
+            }
+            ToPool::Serve(name, at_once) => self.admit(from, name, at_once),
+            ToPool::Retire(name) => {
+                if let Some(named) = self.names.get(&name).and_then(|index| self.pools.get_mut(*index)) {
+                    named.tasks.withdraw(from);
+                }
+            }
+            ToPool::Taken(task) => self.with(task, |tasks, task| tasks.handle_taken(from, task)),
+            ToPool::Refused(task) => self.with(task, |tasks, task| tasks.handle_refused(from, task)),
+            ToPool::Progress(task, body) => self.report(from, task, body),
+            ToPool::Finished(task, outcome) => {
+                let bytes = outcome.as_ref().map_or_else(String::len, Bytes::len);
+                let outcome =
+                    if bytes > MAX_BODY { Err("its outcome was too large".to_owned()) } else { outcome };
+                self.with(task, |tasks, task| tasks.handle_finished(from, task, outcome));
+            }
+        }
+    }
+
+    fn with(&mut self, task: TaskRef, input: impl FnOnce(&mut Tasks<Peer<K>, Job<K>, Outcome>, TaskId)) {
+        if let Some(named) = index(task.pool).and_then(|index| self.pools.get_mut(index)) {
+            input(&mut named.tasks, task.task());
+        }
+    }
+
+    fn submit(&mut self, from: Peer<K>, order: Order) {
+        let Order { number, name, body, within, key } = order;
+        let now = self.now();
+        let request = key.map_or_else(Request::new, |key| Request::new().key(key)).at(now);
+        let deadline = within.and_then(|within| now.checked_add(within));
+        let of = self.submissions.get(&from);
+        // Whoever keeps to what was agreed has looked himself.
+        let is_allowed =
+            body.len() <= MAX_BODY && of.is_none_or(|of| of.len() < SUBMISSIONS && !of.contains_key(&number));
+        let index = if is_allowed { self.pool_of(name) } else { None };
+        let submitted = index.and_then(|index| {
+            let named = self.pools.get_mut(index)?;
+            let task = named.tasks.submit(request, deadline, Job { from, number, body }).ok()?;
+            Some((index, task))
+        });
+        match submitted {
+            Some(task) => drop(self.submissions.entry(from).or_default().insert(number, task)),
+            None => drop(self.tell(from, ToParty::Ended(number, Verdict::Full))),
+        }
+    }
+
+    /// The pool of a name; `None` if there are too many names.
+    fn pool_of(&mut self, name: String) -> Option<usize> {
+        if let Some(index) = self.names.get(&name) {
+            return Some(*index);
+        }
+        if self.pools.len() >= NAMES || name.len() > LONGEST_NAME {
+            let start: String = name.chars().take(64).collect();
+            tracing::warn!(start, "there are too many names of tasks, or this one is too long");
+            return None;
+        }
+        // It was resolved when the pool was built.
+        let strategy = self.policy.resolve().ok()?;
+        let tasks = Tasks::new(strategy, self.policy.queue).patience(self.policy.patience);
+        self.names.insert(name.clone(), self.pools.len());
+        self.pools.push(Named { name, tasks });
+        // Its patience begins now.
+        self.pass_time();
+        Some(self.pools.len() - 1)
+    }
+
+    fn admit(&mut self, from: Peer<K>, name: String, at_once: u16) {
+        let Some(named) = self.pool_of(name).and_then(|index| self.pools.get_mut(index)) else { return };
+        let at_once = at_once.clamp(1, AT_ONCE);
+        let limits = Limits::new().window(at_once).capacity(at_once.into());
+        let standing = match from {
+            Peer::Worker(worker) => self.roster.lock().get(&worker).copied(),
+            Peer::Primary => None,
+        };
+        let limits = standing.map_or(limits, |standing| limits.identity(standing.slot.into()));
+        named.tasks.admit(from, limits);
+        named.tasks.set_healthy(from, standing.is_none_or(|standing| standing.is_well));
+    }
+
+    fn report(&mut self, from: Peer<K>, task: TaskRef, body: Bytes) {
+        let named =
+            index(task.pool).and_then(|index| self.pools.get(index)).filter(|_| body.len() <= MAX_BODY);
+        let Some(job) = named.and_then(|named| named.tasks.running(from, task.task())) else { return };
+        let (to, number) = (job.from, job.number);
+        if self.party(to).capacity() > ROOM {
+            self.tell(to, ToParty::Progress(number, body));
+        }
+    }
+
+    fn judge(&mut self, worker: K, well: bool) {
+        self.pass_time();
+        self.pools.iter_mut().for_each(|named| named.tasks.set_healthy(Peer::Worker(worker), well));
+    }
+
+    /// Nobody waits for what this worker has submitted, and nobody runs what it was given.
+    fn lose(&mut self, worker: K, heard: Heard) {
+        self.pass_time();
+        self.roster.lock().remove(&worker);
+        let gone = Peer::Worker(worker);
+        for (index, task) in self.submissions.remove(&gone).into_iter().flat_map(HashMap::into_values) {
+            if let Some(named) = self.pools.get_mut(index) {
+                named.tasks.cancel(task);
+            }
+        }
+        for named in &mut self.pools {
+            match heard {
+                Heard::ToTheEnd => named.tasks.handle_gone(gone),
+                Heard::Perhaps => named.tasks.handle_cut_off(gone),
+            }
+        }
+        self.parties.remove(&gone);
+    }
+
+    /// Carries out what the pools have decided.
+    fn settle(&mut self) {
+        for index in 0..self.pools.len() {
+            while let Some(action) = self.pools.get_mut(index).and_then(|named| named.tasks.poll()) {
+                self.apply(index, action);
+            }
+        }
+    }
+
+    fn apply(&mut self, index: usize, action: Action<Peer<K>, Job<K>, Outcome>) {
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        match action {
+            Action::Give { to, task } => {
+                let Some(named) = self.pools.get(index) else { return };
+                let Some(body) = named.tasks.item(task).map(|job| job.body.clone()) else { return };
+                let word = ToParty::Give(TaskRef::new(number, task), named.name.clone(), body);
+                if !self.tell(to, word)
+                    && let Some(named) = self.pools.get_mut(index)
+                {
+                    named.tasks.handle_refused(to, task);
+                }
+            }
+            Action::Recall { from, task } => {
+                self.tell(from, ToParty::Recall(TaskRef::new(number, task)));
+            }
+            Action::Cancel { on, task } => {
+                self.tell(on, ToParty::Cancel(TaskRef::new(number, task)));
+            }
+            Action::End { item: job, end, .. } => {
+                let of = self.submissions.get_mut(&job.from);
+                // Nobody is told who is gone.
+                if of.is_some_and(|of| of.remove(&job.number).is_some()) {
+                    self.tell(job.from, ToParty::Ended(job.number, end.into()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Queues a word for a process. Returns whether there was room for it: there is, for whoever keeps to what was agreed.
+    fn tell(&mut self, to: Peer<K>, word: ToParty) -> bool {
+        let told = self.party(to).try_send(word).is_ok();
+        if !told {
+            tracing::warn!(%to, "a word about tasks was lost: it does not read, or is gone");
+        }
+        told
+    }
+
+    fn party(&mut self, to: Peer<K>) -> &mpsc::Sender<ToParty> {
+        let (port, sending) = (&self.port, &mut self.sending);
+        self.parties.entry(to).or_insert_with(|| {
+            let (words, queue) = mpsc::channel(WORDS);
+            sending.spawn(send(port.clone(), to, queue));
+            words
+        })
+    }
+}
+
+/// Sends words to a process, in order, as it has room for them.
+async fn send<K: WorkerKey>(port: Port<K>, to: Peer<K>, mut queue: mpsc::Receiver<ToParty>) {
+    while let Some(word) = queue.recv().await {
+        if let Err(error) = port.send(To::from(to), &word).await {
+            // It is gone, and that will be told.
+            return tracing::debug!(%to, %error, "nothing more is told about tasks");
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        // A worker says how long its tasks may take, and the runtime's timers don't go as far as times do.
+        Some(at) => tokio::time::sleep_until(at.min(Instant::now() + LONGEST)).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn index(pool: u32) -> Option<usize> {
+    usize::try_from(pool).ok()
+}
