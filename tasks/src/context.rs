@@ -26,7 +26,8 @@ impl TaskContext {
         self.link.report(ToPool::Progress(self.task, body))
     }
 
-    /// Whether nobody waits for the task any more: it was cancelled, or its deadline is over. What it returns is thrown away then.
+    /// Whether nobody waits for the task any more: it was cancelled, its deadline is over, or the primary is gone. What it returns is
+    /// thrown away then.
     ///
     /// A blocking handler looks from time to time, and returns.
     pub fn is_cancelled(&self) -> bool {

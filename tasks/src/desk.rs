@@ -11,7 +11,8 @@ use crate::{AlreadyRuns, TaskContext, Tasks, WorkerKey};
 
 /// Where a process submits tasks and runs them, by its port. Cheap to clone.
 ///
-/// A process has one: another on the same port would take what is meant for the first. It costs nothing until it is used.
+/// A process has one: another on the same port would take what is meant for the first. It costs nothing until it is used. In the primary
+/// it is the [pool's](crate::Pool::desk); in a worker it [watches](Self::watch) the connection.
 #[derive(Debug)]
 pub struct Desk<K> {
     inner: Arc<Inner<K>>,
@@ -22,6 +23,15 @@ struct Inner<K> {
     port: Port<K>,
     /// From when somebody wants it on.
     party: OnceLock<Arc<Party>>,
+}
+
+/// Closes the desk when it is dropped.
+struct Closing<K: WorkerKey>(Desk<K>);
+
+impl<K: WorkerKey> Drop for Closing<K> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl<K> Clone for Desk<K> {
@@ -102,8 +112,17 @@ impl<K: WorkerKey> Desk<K> {
         run_blocking(self.party(), at_once, handler, leaving).await
     }
 
-    /// Nobody answers any more, and nobody gives: what was submitted here ends with [`PrimaryGone`](crate::TaskError::PrimaryGone), and for
-    /// what is run here nobody waits.
+    /// The future that serves the port, after whose end this is [closed](Self::close). So it is if it is dropped.
+    pub fn watch<F: Future>(&self, serving: F) -> impl Future<Output = F::Output> + use<K, F> {
+        let closing = Closing(self.clone());
+        async move {
+            let _closing = closing;
+            serving.await
+        }
+    }
+
+    /// The connection to the primary has ended: what was submitted here ends with [`PrimaryGone`](crate::TaskError::PrimaryGone), for what is
+    /// run here nobody waits, and no more comes.
     pub fn close(&self) {
         self.inner.party.get_or_init(|| Arc::new(Party::silent())).give_up();
     }

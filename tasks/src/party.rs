@@ -142,7 +142,7 @@ impl Link {
         }
     }
 
-    /// Has tasks of this name come here from now on; `None` if they do already.
+    /// Has tasks of this name come here from now on, until nobody gives any more; `None` if they do already.
     pub(super) fn serve(&self, name: &'static str, at_once: u16) -> Option<mpsc::UnboundedReceiver<Given>> {
         let mut state = self.state.lock();
         if state.runners.contains_key(name) {
@@ -150,8 +150,10 @@ impl Link {
         }
         // Bounded by what this process lets the pool give it.
         let (runner, given) = mpsc::unbounded_channel();
-        state.runners.insert(name, runner);
-        self.say(ToPool::Serve(name.to_owned(), at_once));
+        if !state.is_over {
+            state.runners.insert(name, runner);
+            self.say(ToPool::Serve(name.to_owned(), at_once));
+        }
         Some(given)
     }
 
@@ -234,10 +236,14 @@ impl Link {
         }
     }
 
-    /// The primary is gone: nobody will answer.
+    /// The primary is gone: nobody will answer, nobody gives, and for what runs here nobody waits.
     fn give_up(&self) {
         let mut state = self.state.lock();
         state.is_over = true;
+        state.runners.clear();
+        for wish in state.tasks.values() {
+            wish.send_replace(Wish::Stop);
+        }
         for (_, open) in state.submissions.drain() {
             let _ = open.end.send(Err(TaskError::PrimaryGone));
         }

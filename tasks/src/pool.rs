@@ -20,7 +20,8 @@ pub trait WorkerKey: switch::Key + Hash {}
 
 impl<K: switch::Key + Hash> WorkerKey for K {}
 
-/// Spreads tasks over the workers of a switch, by its [server](PoolServer). Dropping it ends that.
+/// Spreads tasks over the workers of a switch, by its [server](PoolServer). Dropping it ends that; workers learn of it by the end of their
+/// connections.
 #[derive(Debug)]
 pub struct Pool<K: WorkerKey> {
     switch: Switch<K>,

@@ -41,7 +41,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs tasks by an asynchronous handler until `leaving` resolves and what has begun is done.
+/// Runs tasks by an asynchronous handler until `leaving` resolves, or nobody gives any more, and what has begun is done.
 pub(super) async fn run<C, F, Fut>(
     party: &Party,
     at_once: u16,
@@ -135,7 +135,10 @@ where
             biased;
             () = &mut leaving => break,
             Some(_) = running.join_next() => {}
-            Some(given) = service.given.recv() => accept(link, given, &begin, &mut running).await,
+            given = service.given.recv() => match given {
+                Some(given) => accept(link, given, &begin, &mut running).await,
+                None => break,
+            },
         }
     }
     drop(service);

@@ -72,12 +72,13 @@ impl Worker {
         let data = cluster_ipc::tokio::Channel::new(Channel::new(Socket::from_fd(data)))?;
         let state = shared::follow(id, Socket::from_fd(state))?;
         let (messages, serving) = Messages::new(messages::worker_end(Socket::from_fd(messages))?);
+        let desk = Desk::new(messages.clone());
+        let serving = desk.watch(serving);
         let talking = async move {
             let error = serving.await;
             tracing::debug!(%error, "no messages any more");
         };
         tokio::spawn(talking.instrument(span(id)));
-        let desk = Desk::new(messages.clone());
         let wires = Wires { control: Some(control), state, messages, desk, pool: None };
         let inner = Inner::new(id, gate, board, intake, wires, most);
         let inner = Arc::new(Inner { deadlines: greeting.deadlines, ..inner });

@@ -16,7 +16,7 @@ impl Worker {
     /// those that have begun are done.
     ///
     /// Each runs in a task of its own on this runtime: what computes for long belongs into
-    /// [`run_blocking_tasks`](Self::run_blocking_tasks). When nobody waits for it any more (it was cancelled, or its deadline is over) it is
+    /// [`run_blocking_tasks`](Self::run_blocking_tasks). When nobody waits for it any more (it was cancelled, its deadline is over, or the primary is gone) it is
     /// dropped at its next await. `Err` is the reason that it failed for; a panic is another. Neither is tried again.
     ///
     /// If the future is dropped, no more tasks come; those that have begun are dropped at their next await, and have failed.
