@@ -1,15 +1,25 @@
-//! Tasks: work that is submitted in one process, and run by some worker, at most once.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it works
 //!
 //! ```text
 //!   submitter                    primary                         worker
-//!   Tasks::submit ──Submit──▶ Pool ─ cluster_balancer::tasks ──Give──▶ run_tasks
+//!   Tasks::submit ──Submit──▶ Pool ─ cluster_balancer::tasks ──Give──▶ Desk::run
 //!                                 ◀───────────────────────────Taken── before the handler begins
 //!   TaskHandle ◀──Progress──      ◀────────────────────────Progress── TaskContext::progress
 //!              ◀──Ended─────      ◀────────────────────────Finished── when it has returned
 //! ```
 //!
-//! `pool` is the primary's part, around the core of that name; `party` is any process's end of the wire, `submit` and `run` are
-//! what users do with it. All goes by way of a [switch](cluster_ipc::switch), in order.
+//! | part | what it is |
+//! |------|------------|
+//! | [`Pool`], [`PoolServer`] | the primary's part: the workers, and what spreads tasks over them as a [`TaskPolicy`] says |
+//! | [`Desk`] | any process's part: what it submits, and what it runs |
+//! | [`Tasks`], [`Submission`], [`TaskHandle`], [`Progress`] | submitting, and what becomes of it |
+//! | [`TaskContext`] | what a handler knows of its task |
+//! | [`TaskError`] | why there is no reply, and [whether it may have begun](TaskError::may_have_begun) |
+//!
+//! All goes by way of a [switch](cluster_ipc::switch), in order. A worker whose connection has ended has been heard to its end; where that can't
+//! be said, what it had is lost, and nobody else gets it.
 
 #![forbid(unsafe_code)]
 
