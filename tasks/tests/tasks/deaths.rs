@@ -1,13 +1,18 @@
 //! Who dies, with what it had begun and what it had not; and with what it had submitted.
 
 use std::future::pending;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use cluster_ipc::session::Config;
 use cluster_ipc::switch::{Letter, Port, Switch, To};
 use cluster_ipc::tokio::Endpoint;
 use cluster_tasks::{Begun, Pool, TaskError, TaskHandle, TaskPolicy};
+use tokio::sync::oneshot;
 
-use crate::team::{Rare, Team, Work, begun, end, within};
+use crate::team::{Rare, Team, Work, begun, connect, end, within};
 use crate::words::{Task, ToPool, Words};
 
 #[tokio::test]
@@ -49,6 +54,41 @@ async fn the_last_word_of_one_who_dies_counts() {
     words.say(ToPool::Taken(given)).await;
     words.member.die().await;
     assert_eq!(end(task).await, Err(TaskError::Lost), "it may have run");
+}
+
+/// Nothing goes out any more from where the handler runs: it blocks the only thread at its first step.
+#[tokio::test]
+async fn that_a_task_begins_is_known_before_it_does() {
+    let team = Team::new(TaskPolicy::new());
+    let (attached, end_of_worker) = team.attach(0, 0);
+    let wire = UnixStream::from(end_of_worker.try_clone().unwrap());
+    let (begins, begun) = oneshot::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let worker = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (_port, desk) = connect(end_of_worker);
+            let once = Mutex::new(Some((begins, released)));
+            let work = move |_: Work, _| {
+                let (begins, released) = once.lock().unwrap().take().unwrap();
+                async move {
+                    begins.send(()).unwrap();
+                    // Until the test drops the other end.
+                    let _ = released.recv();
+                    Ok(0)
+                }
+            };
+            desk.run(1, work, pending()).await.unwrap();
+        });
+    });
+    let task = team.tasks().submit(&Work::Small).start();
+    within(begun).await.unwrap();
+    wire.shutdown(Shutdown::Both).unwrap();
+    within(attached).await.unwrap();
+    let _other = team.worker(1, 1);
+    assert_eq!(end(task).await, Err(TaskError::Lost));
+    drop(release);
+    worker.join().unwrap();
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -90,17 +91,18 @@ impl Team {
 
     /// One that runs nothing yet.
     pub(crate) fn join(&self, key: u32, slot: u32) -> Member {
-        let now = tokio::time::Instant::now().into_std();
-        let (ours, theirs) = Socket::pair().unwrap();
-        let ours = Connection::parent(ours, Config::new(), &[], Vec::new(), now);
-        let attached = tokio::spawn(self.pool.attach(key, slot, Endpoint::new(ours).unwrap()));
-        let theirs = theirs.into_fd();
+        let (attached, theirs) = self.attach(key, slot);
         let wire = UnixStream::from(theirs.try_clone().unwrap());
-        let theirs = Connection::child(Socket::from_fd(theirs), Config::new(), &[], now);
-        let (port, serving) = Port::new(Endpoint::new(theirs).unwrap());
-        let desk = Desk::new(port.clone());
-        tokio::spawn(desk.watch(serving));
+        let (port, desk) = connect(theirs);
         Member { port, desk, attached, wire }
+    }
+
+    /// The primary's part of it, and the worker's end of the connection.
+    pub(crate) fn attach(&self, key: u32, slot: u32) -> (JoinHandle<Error>, OwnedFd) {
+        let (ours, theirs) = Socket::pair().unwrap();
+        let ours = Connection::parent(ours, Config::new(), &[], Vec::new(), now());
+        let attached = tokio::spawn(self.pool.attach(key, slot, Endpoint::new(ours).unwrap()));
+        (attached, theirs.into_fd())
     }
 
     /// One that runs [`Work`]. Its slot is the last figure of its key.
@@ -114,6 +116,20 @@ impl Team {
         });
         Worker { member, running, news }
     }
+}
+
+/// The worker's part.
+pub(crate) fn connect(end: OwnedFd) -> (Port<u32>, Desk<u32>) {
+    let connection = Connection::child(Socket::from_fd(end), Config::new(), &[], now());
+    let (port, serving) = Port::new(Endpoint::new(connection).unwrap());
+    let desk = Desk::new(port.clone());
+    tokio::spawn(desk.watch(serving));
+    (port, desk)
+}
+
+/// A test may stop the runtime's clock.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Who is connected.
