@@ -70,6 +70,7 @@ pub(crate) fn run(app: &str) {
             "historian" => crate::history::historian(worker).await,
             "tasker" => crate::tasks::tasker(worker).await,
             "divided" => crate::tasks::divided(worker).await,
+            "forsaken" => crate::tasks::forsaken(worker).await,
             "counting" => crate::state::counting(worker).await,
             "testator" => crate::state::testator(worker).await,
             "unready-early" => crate::suspects::unready_early(worker).await,

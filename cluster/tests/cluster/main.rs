@@ -195,6 +195,7 @@ fn main() {
         ("tasks_at_once", tasks::no_worker_runs_more_than_it_said),
         ("tasks_of_a_worker", tasks::a_worker_may_submit),
         ("tasks_not_run", tasks::what_can_t_be_run_is_told),
+        ("tasks_without_a_primary", tasks::what_a_worker_waits_for_and_runs_ends_with_the_primary),
         ("tasks_in_a_roll", tasks::replacing_all_workers_loses_no_task),
         ("tasks_inline", tasks::one_process_may_be_all_of_it),
         ("the_primarys_pause_blames_nobody", health::the_primarys_own_pause_blames_nobody),

@@ -106,6 +106,16 @@ pub(crate) async fn divided(worker: Worker) {
     run.await.unwrap();
 }
 
+/// App: waits for something that nobody runs, and writes down how that ends, and that it runs nothing any more.
+pub(crate) async fn forsaken(worker: Worker) {
+    worker.ready().await;
+    let waiting = async { note(&worker.tasks().submit(&Unknown).await.unwrap_err().to_string()) };
+    let running = worker.run_tasks(AT_ONCE, |task: Wait, context| wait(worker.clone(), task, context));
+    let (ran, ()) = tokio::join!(running, waiting);
+    ran.unwrap();
+    note("it runs nothing");
+}
+
 fn compute(task: Compute, context: TaskContext) -> Result<u64, String> {
     match task {
         Compute::Square(number) => {
@@ -440,6 +450,20 @@ pub(crate) fn what_can_t_be_run_is_told() {
     assert_eq!(end(&running, waits), Ok(1));
     running.stop();
     running.block_on(async { assert_eq!(tasks.submit(&Unknown).await, Err(TaskError::PrimaryGone)) });
+}
+
+pub(crate) fn what_a_worker_waits_for_and_runs_ends_with_the_primary() {
+    let ledger = Ledger::new("forsaken");
+    // Nobody else is to end it before.
+    let mut running = Running::start(workers("forsaken", 1, &ledger).orphan_timeout(2 * DEADLINE));
+    running.wait_serving();
+    let mut endless = tasks(&running).submit(&Wait::Forever).start();
+    begun(&running, &mut endless);
+    running.primary.take().unwrap().abort();
+    ledger.wait_for("the primary is gone", 1);
+    ledger.wait_for("cancelled", 1);
+    ledger.wait_for("it runs nothing", 1);
+    assert_eq!(end(&running, endless), Err(TaskError::PrimaryGone));
 }
 
 pub(crate) fn replacing_all_workers_loses_no_task() {
