@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use cluster_ipc::codec::Raw;
 use cluster_ipc::events::{Call, Event};
-use cluster_ipc::session::{Config, Failure};
+use cluster_ipc::session::{Config, Failure, Window};
 use cluster_ipc::switch::{Letter, Peer, Port, Switch, To};
 use cluster_ipc::tokio::Endpoint;
 use cluster_ipc::{Arrival, Connection, Error};
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 /// For what has to happen, however busy the machine is.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Note(u32);
@@ -220,10 +220,12 @@ async fn a_broadcast_reaches_all_but_its_sender() {
 #[tokio::test]
 async fn who_takes_nothing_holds_up_nobody_and_is_told_of() {
     let team = Team::of(2);
-    // It is there, and nobody serves it.
-    let (here, _there) = Endpoint::pair(Config::new()).unwrap();
+    // It is there, and nobody serves it, not even its handshake.
+    let window = Window { bytes: 1 << 18, messages: 1000, descriptors: 16 };
+    let config = Config::new().window(window).handshake_timeout(20 * DEADLINE);
+    let (here, _there) = Endpoint::pair(config).unwrap();
     tokio::spawn(team.switch.attach(9, here));
-    let blob = Blob(vec![7; 1 << 20]);
+    let blob = Blob(vec![7; 1 << 16]);
     let mut sending = tokio::task::JoinSet::new();
     // Some are with it as far as its window goes, 64 wait; the next is refused.
     for _ in 0..80 {
