@@ -119,7 +119,9 @@ pub(crate) fn without_descriptors_the_group_is_killed() {
 pub(crate) fn everybody_is_killed_at_once() {
     for rounds in [0, 1, 2] {
         with_bystander(|| {
-            let mut shell = Shell::run("setsid sh -c 'sleep 1000 & echo >&3; wait' & sleep 1000; :");
+            // It doesn't wait for those it has started, who are killed before it: it would end by itself.
+            let script = "setsid sh -c 'sleep 1000 & echo >&3; wait' & sleep 1000 & read word";
+            let mut shell = Shell::run(script);
             shell.hears();
             eventually("all of them to run", || (sleeps(&shell) == 2).then_some(()));
             let mut tree = Tree::of(&shell.child).unwrap();
