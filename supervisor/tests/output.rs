@@ -189,7 +189,7 @@ fn a_grandchild_that_floods_the_pipe_delays_nothing_and_ends_by_itself() {
     let (capture, lines) = capture(CaptureLimits::new());
     let (alive, held) = std::io::pipe().unwrap();
     // The flooding `yes` holds the pipe that tells us of its end as its stdin.
-    let mut child = start_with(&capture, 1, "exec 3<&0; yes flood <&3 & echo started; exit 3", held);
+    let mut child = start_with(&capture, 1, "exec 3<&0; echo started; yes flood <&3 & exit 3", held);
     child.wait();
     let tail = capture.finish(1).unwrap();
     assert!(!tail.is_empty());
