@@ -271,15 +271,17 @@ fn a_commit_does_not_ask_those_who_watch_other_keys() {
         many.watch(Watch::new(if key % 2 == 0 { KeyRange::key(name) } else { KeyRange::prefix(name) }));
     }
     let time = |it: &mut Watched| {
-        let commands = 20_000;
         let begin = Instant::now();
-        for number in 0..commands {
+        for number in 0..1_000 {
             it.does(Put::new(format!("elsewhere/{}", number % 100), ""));
         }
         begin.elapsed()
     };
-    let (few, many) = (time(&mut few), time(&mut many));
-    assert!(many < 10 * few + Duration::from_millis(200), "{many:?} with 50,000 watchers, {few:?} without");
+    // In turn, and the shortest of each: what others do on this machine is in most of them.
+    let times: Vec<_> = (0..20).map(|_| (time(&mut few), time(&mut many))).collect();
+    let (few, many) =
+        (times.iter().map(|it| it.0).min().unwrap(), times.iter().map(|it| it.1).min().unwrap());
+    assert!(many < 10 * few + Duration::from_millis(10), "{many:?} with 50,000 watchers, {few:?} without");
 }
 
 #[test]
