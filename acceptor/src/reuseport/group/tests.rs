@@ -14,7 +14,7 @@ use rustix::io::{FdFlags, fcntl_getfd};
 use super::*;
 
 const BACKLOG: i32 = 1024;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What was accepted, by slot.
 type Accepted = BTreeMap<u32, Vec<TcpStream>>;
