@@ -90,10 +90,11 @@ pub(crate) fn run(app: &str) {
 async fn http(worker: Worker) {
     let listener = worker.listen("127.0.0.1:0").await.unwrap();
     let id = format!("{} {}", worker.id(), std::process::id());
+    let leaves = worker.clone();
     let app = axum::Router::new()
         .route("/", get(move || std::future::ready(id.clone())))
         .route("/spin", get(spin))
-        .route("/slow", get(slow))
+        .route("/slow", get(move || slow(leaves)))
         .route(
             "/upgrade",
             get(|| std::future::ready((StatusCode::SWITCHING_PROTOCOLS, [(CONNECTION, "upgrade")]))),
@@ -205,8 +206,10 @@ async fn spin() -> &'static str {
     }
 }
 
-async fn slow() -> &'static str {
-    tokio::time::sleep(Duration::from_millis(500)).await;
+/// A request that is under way when its worker is told to leave, whenever that is.
+pub(crate) async fn slow(worker: Worker) -> &'static str {
+    worker.leaving().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     "slow"
 }
 

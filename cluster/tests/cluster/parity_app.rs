@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use axum::routing::get;
 use cluster::supervisor::{Backoff, Policy};
@@ -55,16 +54,10 @@ async fn serve(worker: Worker) {
     let address: std::net::SocketAddr = listen.parse().unwrap();
     let listener = worker.listen_on(Listen::tcp(address)).await.unwrap();
     let id = format!("{} {:?}", worker.id(), listener.mode());
-    let (leaves, exits) = (worker.clone(), worker.clone());
+    let (slow, leaves, exits) = (worker.clone(), worker.clone(), worker.clone());
     let app = axum::Router::new()
         .route("/", get(move || std::future::ready(id.clone())))
-        .route(
-            "/slow",
-            get(|| async {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                "slow"
-            }),
-        )
+        .route("/slow", get(move || apps::slow(slow)))
         .route(
             "/leave",
             get(move || async move {
