@@ -183,6 +183,7 @@ pub(crate) async fn patient(worker: Worker) {
 
 /// Locks what it holds.
 async fn deadlock() {
+    note("locked");
     let lock = std::sync::Mutex::new(());
     let _held = lock.lock().unwrap();
     drop(lock.lock());
@@ -196,11 +197,16 @@ fn open_many() -> &'static str {
     ""
 }
 
+/// Writes down what comes next, for a test that wants to know.
+fn note(what: &str) {
+    if let Ok(ledger) = std::env::var(LEDGER) {
+        std::fs::write(ledger, what).unwrap();
+    }
+}
+
 /// A handler that never yields.
 async fn spin() -> &'static str {
-    if let Ok(ledger) = std::env::var(LEDGER) {
-        std::fs::write(ledger, "spinning").unwrap();
-    }
+    note("spinning");
     loop {
         std::hint::spin_loop();
     }

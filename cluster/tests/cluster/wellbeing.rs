@@ -10,6 +10,7 @@ use cluster::supervisor::{Event as Life, ExitCause};
 use cluster::{Builder, Event, WorkerId};
 use rustix::process::Signal;
 
+use crate::apps::LEDGER;
 use crate::support::client::{self, Connection};
 use crate::support::{eventually, process};
 use crate::{Running, builder};
@@ -218,11 +219,14 @@ pub(crate) fn gauges_and_readiness_steer() {
 /// Each is replaced now, and the event says what it looked like. Nobody's request fails but the one that hangs it.
 pub(crate) fn a_hang_is_told_by_what_it_looks_like() {
     for (path, looks) in [("/spin", "spin"), ("/deadlock", "lock"), ("", "stopped")] {
-        let mut running = Running::start(patients(2, checks()));
+        let ledger = std::env::temp_dir().join(format!("cluster-stuck-{looks}-{}", std::process::id()));
+        let mut running = Running::start(patients(2, checks()).env(LEDGER, &ledger));
         let address = running.wait_serving()[0];
         let mut stuck = Connection::open(address).unwrap();
         if path.is_empty() {
-            process::signal(running.status().workers[0].pid.unwrap(), Signal::STOP);
+            let pid = running.status().workers[0].pid.unwrap();
+            process::signal(pid, Signal::STOP);
+            eventually("it to stand still", || process::is_stopped(pid).then_some(()));
         } else {
             stuck.send("GET", path, false).unwrap();
         }
@@ -231,6 +235,9 @@ pub(crate) fn a_hang_is_told_by_what_it_looks_like() {
         let others = std::thread::spawn(move || {
             let mut answered = 0;
             while !told.load(Ordering::SeqCst) {
+            // From then on it takes no connection that it would not answer.
+            eventually("it to be stuck", || ledger.exists().then_some(()));
+            std::fs::remove_file(&ledger).unwrap();
                 assert_eq!(client::get(address, "/").unwrap().status, 200);
                 answered += 1;
             }

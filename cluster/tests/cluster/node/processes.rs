@@ -247,17 +247,25 @@ pub(crate) fn disconnect_unshared() {
 pub(crate) fn kill_infinite_loop() {
     let quickly = |builder: cluster::Builder| builder.graceful_timeout(Duration::from_millis(100));
     let mut stage = Stage::open(quickly(builder("puppet").workers(2)));
-    for slot in 0..2 {
-        let messages = stage.messages.clone().timeout(Duration::from_millis(50));
-        let asked = messages.request(To::Slot(slot), &Do::Spin);
-        assert!(stage.running.block_on(asked).is_err(), "it never answers");
-    }
+    let asked = [0, 1].map(|slot| {
+        let messages = stage.messages.clone();
+        let spin = async move { messages.request(cluster::To::Slot(slot), &Do::Spin).await };
+        let asked = stage.running.runtime.spawn(spin);
+        // From then on it hears nothing.
+        let pid = handle(&stage, slot).pid().unwrap();
+        let before = process::ticks(pid);
+        eventually("it to spin", || (process::ticks(pid) >= before + 10).then_some(()));
+        asked
+    });
     let departure = leave(&stage, 0);
     assert_eq!(departure, Departure::Overdue { exit: Exit::Signal(Signal::KILL.as_raw()) });
     let other = handle(&stage, 1);
     assert!(stage.running.block_on(other.kill(Signal::KILL.as_raw())).unwrap());
     let departure = stage.running.block_on(other.departed()).unwrap();
     assert_eq!(departure, Departure::Killed { exit: Exit::Signal(Signal::KILL.as_raw()) });
+    for asked in asked {
+        stage.running.block_on(asked).unwrap().expect_err("it never answers");
+    }
     stage.running.stop();
 }
 
