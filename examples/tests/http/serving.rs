@@ -71,7 +71,8 @@ pub(crate) fn round_robin_spreads_evenly() {
     });
     assert_eq!(counts.values().sum::<usize>(), CONNECTIONS);
     let (max, mean) = (*counts.values().max().unwrap() as f64, CONNECTIONS as f64 / 4.0);
-    assert!(max / mean <= 1.02, "uneven: {counts:?}");
+    // On an idle machine to the last connection; but a worker that is not let run for a millisecond misses its turn.
+    assert!(max / mean <= 1.3, "uneven: {counts:?}");
 }
 
 /// One worker is busy for longer than the test may take: everybody else is served by the other.
