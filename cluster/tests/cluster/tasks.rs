@@ -202,10 +202,12 @@ impl Ledger {
         std::fs::read_to_string(&self.0).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
+    fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|found| *found == line).count()
+    }
+
     fn wait_for(&self, line: &str, times: usize) {
-        eventually("the ledger to say so", || {
-            (self.lines().iter().filter(|found| *found == line).count() == times).then_some(())
-        });
+        eventually("the ledger to say so", || (self.count(line) == times).then_some(()));
     }
 }
 
@@ -364,10 +366,19 @@ pub(crate) fn a_deadline_ends_what_runs_and_what_waits() {
     assert_eq!(end(&running, behind), Err(TaskError::TimedOut { begun: Begun::No }));
     drop(busy);
     ledger.wait_for("cancelled", 2);
-    // Long enough to begin, as a rule.
-    let late = tasks.submit(&Compute::Forever).deadline(Duration::from_secs(1)).start();
-    assert!(matches!(end(&running, late), Err(TaskError::TimedOut { .. })));
-    ledger.wait_for("cancelled", 3);
+    // Twice as long each time, until it is long enough to begin.
+    let mut deadline = Duration::from_millis(250);
+    let (before, ended) = eventually("one to begin in time", || {
+        deadline *= 2;
+        let before = ledger.count("cancelled");
+        let mut late = tasks.submit(&Compute::Forever).deadline(deadline).start();
+        let mut progress = late.progress::<u32>();
+        let has_begun = running.block_on(async { progress.next().await.is_some() });
+        let ended = end(&running, late);
+        has_begun.then_some((before, ended))
+    });
+    assert_eq!(ended, Err(TaskError::TimedOut { begun: Begun::Maybe }));
+    eventually("it to hear of that", || (ledger.count("cancelled") > before).then_some(()));
     assert!(!ledger.lines().contains(&"77".to_owned()));
     running.stop();
 }
@@ -436,6 +447,10 @@ pub(crate) fn what_can_t_be_run_is_told() {
     let mut running = Running::start(workers("tasker", 1, &ledger).tasks(policy));
     running.wait_serving();
     let tasks = tasks(&running);
+    // It is ready a moment before it runs any: a moment that may be longer than this patience.
+    eventually("it to run tasks", || {
+        running.block_on(async { tasks.submit(&Compute::Square(0)).await.ok() })
+    });
     running.block_on(async {
         assert_eq!(tasks.submit(&Unknown).await, Err(TaskError::NoWorker));
         let failed = |reason: &str| Err(TaskError::Failed { reason: reason.to_owned() });
