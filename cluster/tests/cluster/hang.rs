@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cluster::Mode;
+use cluster::health::Heartbeat;
 use rustix::process::Signal;
 
 use crate::support::{DEADLINE, eventually, process};
@@ -25,7 +26,10 @@ fn ask(address: SocketAddr, id: usize) -> String {
 fn hang_under_load(mode: Mode) {
     let ledger = std::env::temp_dir().join(format!("cluster-ledger-{mode}-{}", std::process::id()));
     std::fs::write(&ledger, "").unwrap();
-    let mut running = Running::start(builder("record").env(apps::LEDGER, &ledger).workers(4).mode(mode));
+    // However long it takes until it is let go on, it is not replaced.
+    let heartbeat = Heartbeat::new().dead_at_least(10 * DEADLINE);
+    let builder = builder("record").env(apps::LEDGER, &ledger).workers(4).mode(mode).heartbeat(heartbeat);
+    let mut running = Running::start(builder);
     let address = running.wait_serving()[0];
     let victim = running.status().workers[2].clone();
     let (next_id, over) = (AtomicUsize::new(0), AtomicBool::new(false));

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use cluster::health::Heartbeat;
 use cluster::state::tokio::{SharedState, StateError};
 use cluster::state::witness::{
     Came, Journal, Level, Log, Merging, Record, Seen, Since, What, Who, judge, read_journal,
@@ -16,7 +17,7 @@ use cluster::supervisor::Event as Life;
 use cluster::{Event, Worker, WorkerId};
 use rustix::process::Signal;
 
-use crate::support::{eventually, process};
+use crate::support::{DEADLINE, eventually, process};
 use crate::{Running, builder, state};
 
 /// Where each worker's journal lies.
@@ -201,7 +202,10 @@ pub(crate) fn a_history_is_linearizable_though_workers_are_killed_and_stopped() 
     let folder = std::env::temp_dir().join(format!("cluster-journals-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let builder = builder("historian").env(JOURNALS, &folder).workers(4);
-    let mut running = Running::start(builder.policy(state::policy()).max_restarts(10_000));
+    // Nobody dies but by our hand, so that all deaths are known.
+    let heartbeat = Heartbeat::new().dead_at_least(10 * DEADLINE);
+    let mut running =
+        Running::start(builder.policy(state::policy()).max_restarts(10_000).heartbeat(heartbeat));
     let own = running.handle.state();
     let log = Arc::new(Mutex::new(Log::new()));
     let notices = Arc::clone(&log);

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use cluster::Mode;
 use cluster::balancer::strategy::Rendezvous;
+use cluster::health::Heartbeat;
 use cluster::supervisor::{Backoff, Policy};
 use rustix::process::Signal;
 
@@ -92,7 +93,10 @@ pub(crate) fn a_worker_that_stops_listening_gets_no_connections() {
 
 /// They lie in the socket of a worker that is stopped, since they are this worker's by their key; it takes one of them and closes its listener.
 pub(crate) fn connections_handed_to_a_listener_that_just_closed_go_elsewhere() {
-    let mut running = Running::start(builder("fickle").workers(2).strategy_with(Rendezvous::new()));
+    // Nobody else gets them because it is silent.
+    let heartbeat = Heartbeat::new().interval(DEADLINE).dead_at_least(10 * DEADLINE);
+    let builder = builder("fickle").workers(2).strategy_with(Rendezvous::new()).heartbeat(heartbeat);
+    let mut running = Running::start(builder);
     let address = running.wait_serving()[0];
     let pid = running.status().workers[0].pid.unwrap();
     process::signal(pid, Signal::STOP);
