@@ -8,6 +8,7 @@ use cluster::supervisor::{Event as Life, Exit, ExitCause};
 use cluster::{Event, WorkerId};
 use rustix::process::Signal;
 
+use crate::rolls::patient;
 use crate::support::client::Connection;
 use crate::support::{DEADLINE, eventually, process};
 use crate::{Running, builder};
@@ -55,7 +56,7 @@ pub(crate) fn wait_exited(running: &mut Running, worker: WorkerId) {
 }
 
 pub(crate) fn a_worker_that_leaves_under_keep_alive_load_loses_no_request() {
-    let mut running = Running::start(builder("http").workers(2));
+    let mut running = Running::start(patient("http").workers(2));
     let address = running.wait_serving()[0];
     let mut oldest_first = vec![WorkerId::new(0, 1), WorkerId::new(1, 1)];
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -132,7 +133,8 @@ fn under_way(running: &Running, address: std::net::SocketAddr, path: &str) -> Co
 
 /// Connections that lie in the kernel's queue and on the way when the cluster is asked to stop.
 pub(crate) fn what_has_connected_is_served_when_the_cluster_stops() {
-    let mut running = Running::start(builder("http").workers(1));
+    // They are handed out for as long as idle connections are kept.
+    let mut running = Running::start(patient("http").workers(1));
     let address = running.wait_serving()[0];
     // The only worker doesn't take any.
     let pid = running.status().workers[0].pid.unwrap();

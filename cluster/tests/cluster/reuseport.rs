@@ -149,7 +149,8 @@ pub(crate) fn a_stopped_worker_keeps_nobody_waiting() {
 
 /// At the end, connections in the queue of any socket are served.
 pub(crate) fn what_has_connected_is_served_at_the_end() {
-    let mut running = Running::start(reuseport(QUICK));
+    // They are handed out for as long as idle connections are kept.
+    let mut running = Running::start(reuseport(QUICK).linger(DEADLINE));
     let address = running.wait_serving()[0];
     let pids: Vec<u32> = ready(&running).iter().map(|(_, pid)| *pid).collect();
     pids.iter().for_each(|pid| process::signal(*pid, Signal::STOP));

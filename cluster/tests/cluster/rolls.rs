@@ -86,7 +86,7 @@ fn roll_under_load(running: &Running, address: SocketAddr) -> Vec<RollReport> {
 }
 
 /// Patient: what counts is what is lost, not what a busy machine makes of a client that was not let run for a second.
-fn patient(app: &str) -> Builder {
+pub(crate) fn patient(app: &str) -> Builder {
     let policy = Policy::new().stop(StopSequence::new().drain(LONG));
     builder(app).workers(3).policy(policy).linger(LONG)
 }

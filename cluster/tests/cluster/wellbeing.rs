@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::apps::LEDGER;
 use crate::support::client::{self, Connection};
-use crate::support::{eventually, process};
+use crate::support::{DEADLINE, eventually, process};
 use crate::{Running, builder};
 
 const MEBIBYTE: f64 = 1_048_576.0;
@@ -52,7 +52,8 @@ fn limit_of(cause: &Cause) -> &Quantity {
     }
 }
 
-/// Asks one worker to do something to itself, while clients ask all of them: nobody's request fails until it is replaced.
+/// Asks one worker to do something to itself, while clients ask all of them: nobody's request fails until it is replaced. Workers linger, since
+/// a busy machine may not let a client run for a second, between its connection and its request.
 fn is_replaced_without_loss(
     running: &mut Running,
     path: &str,
@@ -90,7 +91,7 @@ fn is_replaced_without_loss(
 
 pub(crate) fn a_leak_is_recycled() {
     let limit = Limit::over(100.0 * MEBIBYTE).recycle().again_after(AGAIN);
-    let mut running = Running::start(patients(2, checks().limit(Quantity::Memory, limit)));
+    let mut running = Running::start(patients(2, checks().limit(Quantity::Memory, limit)).linger(DEADLINE));
     let (_, cause, line) = is_replaced_without_loss(&mut running, "/eat", VerdictKind::Recycle);
     assert_eq!(limit_of(&cause), &Quantity::Memory);
     assert!(
@@ -136,7 +137,7 @@ pub(crate) fn a_leak_is_found_at_the_next_sample() {
 
 pub(crate) fn a_leak_of_descriptors_is_recycled() {
     let limit = Limit::over(150.0).recycle().again_after(AGAIN);
-    let mut running = Running::start(patients(2, checks().limit(Quantity::Files, limit)));
+    let mut running = Running::start(patients(2, checks().limit(Quantity::Files, limit)).linger(DEADLINE));
     let (_, cause, line) = is_replaced_without_loss(&mut running, "/open", VerdictKind::Recycle);
     assert_eq!(limit_of(&cause), &Quantity::Files);
     assert!(line.contains("open descriptors at "), "{line}");
@@ -144,7 +145,7 @@ pub(crate) fn a_leak_of_descriptors_is_recycled() {
 }
 
 pub(crate) fn a_worker_that_has_served_enough_is_recycled() {
-    let mut running = Running::start(patients(2, checks().max_requests(500)));
+    let mut running = Running::start(patients(2, checks().max_requests(500)).linger(DEADLINE));
     let (_, cause, _) = is_replaced_without_loss(&mut running, "/", VerdictKind::Recycle);
     assert!(matches!(cause, Cause::Requests { .. }), "{cause}");
     running.stop();
@@ -265,7 +266,7 @@ pub(crate) fn a_hang_is_told_by_what_it_looks_like() {
 /// All are too large at once, and one after the other is replaced.
 pub(crate) fn recycles_never_coincide() {
     let limit = Limit::over(1.0).recycle().again_after(Duration::from_millis(100));
-    let mut running = Running::start(patients(3, checks().limit(Quantity::Memory, limit)));
+    let mut running = Running::start(patients(3, checks().limit(Quantity::Memory, limit)).linger(DEADLINE));
     let address = running.wait_serving()[0];
     let mut on_trial = 0;
     let mut replaced = 0;
