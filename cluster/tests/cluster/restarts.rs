@@ -56,11 +56,17 @@ pub(crate) fn a_worker_that_ends_before_its_turn_is_not_replaced() {
         Event::Lifecycle { event: cluster::supervisor::Event::Replacing { slot: 0, .. }, .. } => Some(()),
         _ => None,
     });
-    let second = running.runtime.spawn(async move { handle.restart(1).await });
-    // An order after it is carried out after it.
-    running.status();
+    let mut second = Box::pin(handle.restart(1));
+    running.block_on(async {
+        tokio::select! {
+            biased;
+            ended = &mut second => panic!("its turn has not come: {ended:?}"),
+            // An order after it is carried out after it.
+            status = running.handle.status() => drop(status.unwrap()),
+        }
+    });
     process::signal(pid, Signal::KILL);
-    let error = running.block_on(second).unwrap().unwrap_err();
+    let error = running.block_on(second).unwrap_err();
     assert_eq!(error.to_string(), "the worker of slot 1 was not replaced: it ended before that");
     running.block_on(running.handle.shutdown()).unwrap();
     let error = running.block_on(first).unwrap().unwrap_err();

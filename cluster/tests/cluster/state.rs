@@ -113,6 +113,7 @@ pub(crate) fn what_a_worker_holds_ends_with_it() {
     running.wait_serving();
     let state = running.handle.state();
     let pid = running.status().workers[1].pid.unwrap();
+    eventually("the other one to hold something, too", || state.get("alive/0.1"));
     running.block_on(async {
         let watch = Watch::new(KeyRange::prefix("alive/1.1")).start(Start::Present);
         let mut watching = state.watch(watch).unwrap();

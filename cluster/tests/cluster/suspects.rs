@@ -13,6 +13,9 @@ use crate::support::{eventually, process};
 use crate::wellbeing::{checks, patients};
 use crate::{QUICK, Running, builder};
 
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(600);
+
 fn states(running: &Running) -> Vec<String> {
     running.status().workers.into_iter().map(|worker| worker.state).collect()
 }
@@ -101,7 +104,8 @@ pub(crate) async fn successors_unready(worker: Worker) {
 
 /// A roll to workers that take no work fails, and the others go on.
 pub(crate) fn a_roll_to_workers_that_take_no_work_fails() {
-    let roll = Roll::same().bake(Duration::from_secs(1));
+    // It fails as soon as they say so, however long it takes them.
+    let roll = Roll::same().bake(LONG);
     let mut running = Running::start(builder("successors-unready").workers(2).rolling(roll));
     answers(&mut running, 2);
     let report = running.block_on(running.handle.reload()).unwrap();
@@ -173,9 +177,10 @@ pub(crate) fn a_worker_in_a_debugger_is_left_alone() {
     } else {
         println!("skipped: no process may be traced here");
     }
+    // As long as it is held it doesn't go on for that; but when it is let go, at once.
+    process::signal(pid, Signal::CONT);
     drop(debugger.stdin.take());
     debugger.wait().unwrap();
-    process::signal(pid, Signal::CONT);
     eventually("it to be ready again", || (states(&running) == ["ready"]).then_some(()));
     assert_eq!(running.status().workers[0].pid, Some(pid), "the same");
     running.stop();
