@@ -249,7 +249,7 @@ pub(crate) fn kill_infinite_loop() {
     let mut stage = Stage::open(quickly(builder("puppet").workers(2)));
     let asked = [0, 1].map(|slot| {
         let messages = stage.messages.clone();
-        let spin = async move { messages.request(cluster::To::Slot(slot), &Do::Spin).await };
+        let spin = async move { messages.request(To::Slot(slot), &Do::Spin).await };
         let asked = stage.running.runtime.spawn(spin);
         // From then on it hears nothing.
         let pid = handle(&stage, slot).pid().unwrap();
