@@ -175,7 +175,7 @@ pub(crate) fn behaviour() -> String {
 
 fn deployed(program: &Program, bake: Duration) -> Builder {
     let policy = Policy::new()
-        .start_timeout(Duration::from_secs(2))
+        .start_timeout(Duration::from_secs(5))
         .backoff(cluster::supervisor::Backoff::new().base(QUICK));
     let rolling = Roll::same().canaries(1, bake);
     builder("behave").exec(&program.path).workers(3).policy(policy).rolling(rolling)

@@ -152,22 +152,27 @@ pub(crate) fn a_worker_that_has_served_enough_is_recycled() {
 }
 
 pub(crate) fn a_hog_is_noticed() {
-    let limit = Limit::over(0.2).lasting(Duration::from_millis(200));
+    // As much as it gets on a busy machine, too. The others may use that much for a moment, when they start.
+    let limit = Limit::over(0.05).lasting(Duration::from_millis(200));
     let mut running = Running::start(patients(
         2,
         checks().limit(Quantity::Cpu, limit).cpu_window(Duration::from_millis(500)),
     ));
     let address = running.wait_serving()[0];
-    let hog = client::get(address, "/burn").unwrap();
-    let (id, cause, line) = wait_for_verdict(&mut running, VerdictKind::Noticed);
-    assert!(hog.body.starts_with(&id.to_string()), "{} was asked, {line}", hog.body);
+    let hog = client::get(address, "/burn").unwrap().body;
+    let (id, cause, line) = running.wait_for("the hog to be noticed", |event| match event {
+        Event::Health { id, kind: VerdictKind::Noticed, cause, .. } => {
+            hog.starts_with(&format!("{id} ")).then(|| (*id, cause.clone(), event.to_string()))
+        }
+        _ => None,
+    });
     assert_eq!(limit_of(&cause), &Quantity::Cpu);
-    assert!(line.contains("CPU use at ") && line.contains("% of a core, over 20 % of a core for "), "{line}");
+    assert!(line.contains("CPU use at ") && line.contains("% of a core, over 5 % of a core for "), "{line}");
     // It goes on.
     eventually("figures in the status", || {
         let status = running.status();
         let worker = status.workers.iter().find(|worker| worker.slot == id.slot())?;
-        (worker.cpu_permille? > 200 && worker.memory_bytes? > 0 && worker.open_files? > 0).then_some(())
+        (worker.cpu_permille? > 50 && worker.memory_bytes? > 0 && worker.open_files? > 0).then_some(())
     });
     running.stop();
 }
@@ -230,15 +235,15 @@ pub(crate) fn a_hang_is_told_by_what_it_looks_like() {
             eventually("it to stand still", || process::is_stopped(pid).then_some(()));
         } else {
             stuck.send("GET", path, false).unwrap();
+            // From then on it takes no connection that it would not answer.
+            eventually("it to be stuck", || ledger.exists().then_some(()));
+            std::fs::remove_file(&ledger).unwrap();
         }
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let others = std::thread::spawn(move || {
             let mut answered = 0;
             while !told.load(Ordering::SeqCst) {
-            // From then on it takes no connection that it would not answer.
-            eventually("it to be stuck", || ledger.exists().then_some(()));
-            std::fs::remove_file(&ledger).unwrap();
                 assert_eq!(client::get(address, "/").unwrap().status, 200);
                 answered += 1;
             }
@@ -278,6 +283,8 @@ pub(crate) fn recycles_never_coincide() {
                 on_trial -= 1;
                 replaced += 1;
             }
+            // A busy machine made a successor suspect.
+            Event::Lifecycle { event: Life::ReplaceFailed { .. }, .. } => on_trial -= 1,
             _ => {}
         }
         assert!(on_trial <= 1, "one at a time");
