@@ -160,19 +160,24 @@ pub(crate) fn connections_of_a_stopped_then_killed_worker_are_served_by_another(
     let server = Server::start(command);
     let victim = server.ready()[0];
     let before = stop_worker(&server, victim);
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..40)
-            .map(|_| scope.spawn(|| client::get(server.address, "/").expect("answered by another worker")))
-            .collect();
-        eventually("connections to be handed to the stopped worker", || {
-            (handed_to(&server, victim.0) > before).then_some(())
-        });
-        process::signal(victim.1, Signal::KILL);
-        for client in clients {
-            let answer = client.join().unwrap();
+    let over = AtomicBool::new(false);
+    // Until it was its turn: it is passed over for a while if it was when it had just been stopped.
+    let ask = || {
+        while !over.load(Ordering::SeqCst) {
+            let answer = client::get(server.address, "/").expect("answered by another worker");
             assert_eq!(answer.status, 200);
             assert!(!answer.body.contains(&format!("pid {}\n", victim.1)));
         }
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        eventually("connections to be handed to the stopped worker", || {
+            let broken = clients.iter().any(|client| client.is_finished());
+            (broken || handed_to(&server, victim.0) > before).then_some(())
+        });
+        process::signal(victim.1, Signal::KILL);
+        over.store(true, Ordering::SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
     });
     let recalled = eventually("the recalls in the log", || {
         let recalled =

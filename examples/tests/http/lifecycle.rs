@@ -13,10 +13,10 @@ use crate::server::{Server, add_args, binary, command};
 use crate::support::client::Connection;
 use crate::support::{eventually, process};
 
-/// A request that takes a second and has reached its worker.
+/// A request that has reached its worker, and takes longer than it takes to find that out.
 fn request_under_way(server: &Server) -> Connection {
     let mut connection = Connection::open(server.address).unwrap();
-    connection.send("GET", "/sleep?ms=1000", false).unwrap();
+    connection.send("GET", "/sleep?ms=3000", false).unwrap();
     // This one, and the one that asks.
     eventually("the request to have arrived", || (server.active() == 2).then_some(()));
     connection
