@@ -70,11 +70,15 @@ fn started(lines: &Receiver<(WorkerId, Stream, String)>) -> u32 {
     line.2.parse().expect("a pid")
 }
 
-fn wait_for_sweep(running: &mut Running, worker: WorkerId) -> (usize, usize) {
-    running.wait_for("whom it left behind to be killed", |event| match event {
+/// Waits until one whom the worker left behind was killed.
+fn wait_for_sweep(running: &mut Running, worker: WorkerId, left_behind: u32) {
+    let (killed, left) = running.wait_for("whom it left behind to be killed", |event| match event {
         Event::LeftBehind { id, killed, left } if *id == worker => Some((*killed, *left)),
         _ => None,
-    })
+    });
+    // Whoever takes two seconds to die, on a busy machine, counts as left: it dies all the same.
+    assert_eq!(killed + left, 1);
+    eventually("it to be gone", || (!process::is_alive(left_behind)).then_some(()));
 }
 
 pub(crate) fn whom_a_worker_leaves_behind_is_killed() {
@@ -83,14 +87,12 @@ pub(crate) fn whom_a_worker_leaves_behind_is_killed() {
     let pid = running.wait_ready(FIRST);
     let left_behind = started(&lines);
     process::signal(pid, Signal::KILL);
-    assert_eq!(wait_for_sweep(&mut running, FIRST), (1, 0));
-    assert!(!process::is_alive(left_behind));
+    wait_for_sweep(&mut running, FIRST, left_behind);
     // So it is when all ends.
     let left_behind = started(&lines);
     running.block_on(running.handle.shutdown()).unwrap();
-    assert_eq!(wait_for_sweep(&mut running, WorkerId::new(0, 2)), (1, 0));
+    wait_for_sweep(&mut running, WorkerId::new(0, 2), left_behind);
     running.outcome().unwrap();
-    assert!(!process::is_alive(left_behind));
 }
 
 pub(crate) fn whom_a_worker_leaves_behind_may_live_on() {
@@ -119,7 +121,8 @@ pub(crate) fn a_stubborn_family_is_killed_at_its_deadline() {
     });
     assert_eq!(cause, ExitCause::StopTimeout);
     running.outcome().unwrap();
-    assert!(!process::is_alive(pid) && !process::is_alive(below));
+    assert!(!process::is_alive(pid));
+    eventually("the other one to be gone", || (!process::is_alive(below)).then_some(()));
 }
 
 pub(crate) fn orphans_that_come_to_the_primary_are_reaped() {
