@@ -151,7 +151,8 @@ pub(crate) fn what_has_connected_is_served_when_the_cluster_stops() {
 }
 
 pub(crate) fn an_upgrade_stays_one_while_the_worker_leaves() {
-    let mut running = Running::start(builder("http").workers(1));
+    // Its connection is idle when the worker is asked to leave.
+    let mut running = Running::start(builder("http").workers(1).linger(DEADLINE));
     let address = running.wait_serving()[0];
     let mut connection = under_way(&running, address, "/");
     assert!(!connection.receive().unwrap().closes);
