@@ -17,14 +17,17 @@ mod standard {
 
     use cluster_supervisor::os::{Capture, CaptureLimits, Prefixed, Stream};
 
-    use crate::processes::eventually;
+    use crate::processes::{DEADLINE, eventually};
 
     /// In whose environment this is, it is the process that captures.
     const ROLE: &str = "CLUSTER_OUTPUT_STANDARD";
 
+    /// Its value where nobody reads its stdout.
+    const BLOCKED: &str = "blocked";
+
     pub(crate) fn main() {
-        if std::env::var_os(ROLE).is_some() {
-            return capturing();
+        if let Ok(role) = std::env::var(ROLE) {
+            return capturing(role == BLOCKED);
         }
         check("lines go to the stream they came from", each_stream_goes_to_our_own);
         check("a broken stdout stops neither child nor stderr", a_broken_stdout);
@@ -38,9 +41,12 @@ mod standard {
     }
 
     /// Captures a child that writes more than a pipe and the queue hold, and says on stderr that it has ended.
-    fn capturing() {
+    fn capturing(is_blocked: bool) {
         let sink = Prefixed::new(|source: u32, stream| format!("[{source} {stream}] "));
-        let capture = Capture::start(CaptureLimits::new(), sink).unwrap();
+        // Where somebody reads, nothing is dropped because a busy machine does not let the sink run for a moment.
+        let limits = CaptureLimits::new();
+        let limits = if is_blocked { limits } else { limits.patience(Duration::MAX) };
+        let capture = Capture::start(limits, sink).unwrap();
         let (stdout, child_stdout) = std::io::pipe().unwrap();
         let (stderr, child_stderr) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
@@ -55,13 +61,13 @@ mod standard {
         let line = format!("ended {status}, {}\n", tail.to_string().contains("err: last\n"));
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         // With a blocked stdout the sink never ends; this process does.
-        let _ = capture.close(Duration::from_secs(2));
+        let _ = capture.close(if is_blocked { Duration::from_secs(2) } else { DEADLINE });
     }
 
-    fn start(stdout: impl Into<Stdio>) -> (Capturing, PipeReader) {
+    fn start(role: &str, stdout: impl Into<Stdio>) -> (Capturing, PipeReader) {
         let (stderr, child_stderr) = std::io::pipe().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(ROLE, "1").stdin(Stdio::null()).stdout(stdout).stderr(child_stderr);
+        command.env(ROLE, role).stdin(Stdio::null()).stdout(stdout).stderr(child_stderr);
         (Capturing(command.spawn().unwrap()), stderr)
     }
 
@@ -90,7 +96,7 @@ mod standard {
 
     fn each_stream_goes_to_our_own() {
         let (stdout, theirs) = std::io::pipe().unwrap();
-        let (child, stderr) = start(theirs);
+        let (child, stderr) = start("read", theirs);
         let out = std::thread::spawn(|| read(stdout));
         let err = read(stderr);
         child.wait();
@@ -104,7 +110,7 @@ mod standard {
     fn a_broken_stdout() {
         let (stdout, theirs) = std::io::pipe().unwrap();
         drop(stdout);
-        let (child, stderr) = start(theirs);
+        let (child, stderr) = start("broken", theirs);
         let err = read(stderr);
         child.wait();
         assert!(err.contains("[3 err] last\n"), "{err}");
@@ -113,7 +119,7 @@ mod standard {
 
     fn a_blocked_stdout() {
         let (_stdout, theirs) = std::io::pipe().unwrap();
-        let (child, stderr) = start(theirs);
+        let (child, stderr) = start(BLOCKED, theirs);
         let err = read(stderr);
         child.wait();
         assert!(err.contains("ended exit status: 0, true\n"), "{err}");
@@ -123,7 +129,7 @@ mod standard {
         let (stderr, child_stderr) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" >&-"]).arg(std::env::current_exe().unwrap());
-        command.env(ROLE, "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(child_stderr);
+        command.env(ROLE, "closed").stdin(Stdio::null()).stdout(Stdio::null()).stderr(child_stderr);
         let child = Capturing(command.spawn().unwrap());
         drop(command);
         let err = read(stderr);
