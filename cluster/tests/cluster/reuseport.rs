@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cluster::health::Heartbeat;
 use cluster::supervisor::{Backoff, Policy};
 use cluster::{Builder, Mode};
 use rustix::process::Signal;
@@ -121,7 +122,9 @@ pub(crate) fn retiring_workers_lose_no_connection() {
 
 /// It is steered around, and what waits on its socket is given to others while it still hangs.
 pub(crate) fn a_stopped_worker_keeps_nobody_waiting() {
-    let mut running = Running::start(reuseport(QUICK));
+    // However long this takes, it is not replaced.
+    let heartbeat = Heartbeat::new().dead_at_least(10 * DEADLINE);
+    let mut running = Running::start(reuseport(QUICK).heartbeat(heartbeat));
     let address = running.wait_serving()[0];
     let (id, pid) = ready(&running)[1];
     process::signal(pid, Signal::STOP);

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::client::{self, Connection};
 use crate::support::{eventually, process};
-use crate::wellbeing::{checks, patients};
+use crate::wellbeing::{checks, hasty_checks, patients};
 use crate::{QUICK, Running, builder};
 
 /// Longer than any test takes.
@@ -140,7 +140,7 @@ pub(crate) fn a_gauge_that_is_said_once_lasts() {
 
 /// With checks that begin with a start, readiness is the end of it.
 pub(crate) fn a_hang_is_found_after_a_start() {
-    let mut running = Running::start(patients(1, checks().starts()));
+    let mut running = Running::start(patients(1, hasty_checks().starts()));
     running.wait_serving();
     process::signal(running.status().workers[0].pid.unwrap(), Signal::STOP);
     wait_for_kind(&mut running, VerdictKind::Unhealthy);
@@ -150,7 +150,7 @@ pub(crate) fn a_hang_is_found_after_a_start() {
 /// Whom a debugger holds is left alone, stays suspect, and recovers when it is let go.
 #[expect(clippy::print_stdout, reason = "it says what it skips")]
 pub(crate) fn a_worker_in_a_debugger_is_left_alone() {
-    let mut running = Running::start(patients(1, checks()));
+    let mut running = Running::start(patients(1, hasty_checks()));
     running.wait_serving();
     let pid = running.status().workers[0].pid.unwrap();
     // PTRACE_SEIZE, as a debugger does, until its input ends.
@@ -206,7 +206,7 @@ pub(crate) fn a_reason_ends_with_its_verdict() {
     let limit = Limit::over(1000.0).recycle();
     let checks: Checks = checks().limit(Quantity::gauge("queue"), limit);
     let stop = StopSequence::new().drain(QUICK).terminate(QUICK);
-    let policy = Policy::new().start_timeout(Duration::from_secs(3)).stop(stop);
+    let policy = Policy::new().start_timeout(Duration::from_secs(6)).stop(stop);
     let builder: Builder = builder("successors-never-ready").workers(1).health(checks).policy(policy);
     let mut running = Running::start(builder);
     let address = running.wait_serving()[0];
