@@ -29,8 +29,15 @@ fn hello() -> Frame<std::os::fd::OwnedFd> {
     Frame::new(Kind::Message, 0, &b"hello"[..])
 }
 
+/// Whether the thread of this name waits in the kernel. One that was woken, and is not let run on a busy machine, doesn't.
+fn is_asleep(thread: &str) -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let mut stats = threads.filter_map(|it| std::fs::read_to_string(it.ok()?.path().join("stat")).ok());
+    stats.any(|stat| stat.contains(&format!("({thread}) S ")))
+}
+
 /// So often the runtime, of one thread, went to sleep, once it is asleep.
-fn sleeps(runtime: &Handle) -> u64 {
+fn sleeps(runtime: &Handle, thread: &str) -> u64 {
     let metrics = runtime.metrics();
     let mut before = metrics.worker_park_count(0);
     let mut same = 0;
@@ -39,20 +46,24 @@ fn sleeps(runtime: &Handle) -> u64 {
         assert!(Instant::now() < deadline, "the runtime never rests");
         thread::sleep(Duration::from_millis(5));
         let now = metrics.worker_park_count(0);
-        same = if now == before { same + 1 } else { 0 };
+        same = if now == before && is_asleep(thread) { same + 1 } else { 0 };
         before = now;
     }
     before
 }
 
-/// Runs a runtime on a thread of its own. `begin` ends once all was sent; what it returns is kept while `read` reads at the other end.
-fn sleeps_while_read<T, F>(begin: impl FnOnce() -> F + Send + 'static, mut read: impl FnMut()) -> u64
+/// Runs a runtime on a thread of its own, of this name. `begin` ends once all was sent; what it returns is kept while `read` reads at the other end.
+fn sleeps_while_read<T, F>(
+    name: &str,
+    begin: impl FnOnce() -> F + Send + 'static,
+    mut read: impl FnMut(),
+) -> u64
 where
     F: Future<Output = T>,
 {
     let (told, runs) = mpsc::channel();
     let (over, ends) = tokio::sync::oneshot::channel::<()>();
-    let thread = thread::spawn(move || {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let kept = begin().await;
@@ -61,12 +72,13 @@ where
             drop(kept);
         });
     });
+    let thread = thread.unwrap();
     let runtime = runs.recv_timeout(DEADLINE).expect("all was sent");
-    let before = sleeps(&runtime);
+    let before = sleeps(&runtime, name);
     for _ in 0..COUNT {
         read();
     }
-    let slept = sleeps(&runtime) - before;
+    let slept = sleeps(&runtime, name) - before;
     over.send(()).unwrap();
     thread.join().unwrap();
     slept
@@ -85,7 +97,8 @@ fn a_channel_is_not_woken_by_reads_of_its_peer() {
         vec![reading]
     };
     let mut got = 0;
-    let slept = sleeps_while_read(begin, || got += u32::from(there.poll_frame().unwrap().is_some()));
+    let slept =
+        sleeps_while_read("channel", begin, || got += u32::from(there.poll_frame().unwrap().is_some()));
     assert_eq!(got, COUNT);
     assert_eq!(slept, 0, "nothing happened to it");
 }
@@ -109,7 +122,7 @@ fn an_endpoint_is_not_woken_by_reads_of_its_peer() {
         (sender, receiver)
     };
     let mut got = 0;
-    let slept = sleeps_while_read(begin, || got += u32::from(there.read(now) == Read::Some));
+    let slept = sleeps_while_read("endpoint", begin, || got += u32::from(there.read(now) == Read::Some));
     assert!(got > 0, "it was sent something");
     assert_eq!(slept, 0, "nothing happened to it");
 }
