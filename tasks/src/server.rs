@@ -95,9 +95,8 @@ impl<K: WorkerKey> Server<K> {
             tokio::select! {
                 Some(letter) = letters.recv() => self.hear(letter),
                 Some(news) = news.recv() => {
-                    // What somebody said before it went was delivered before that. Not as a matter of this task's budget: it may be used up.
-                    let rest = tokio::task::unconstrained(letters.delivered()).await;
-                    rest.into_iter().for_each(|letter| self.hear(letter));
+                    // What somebody said before it went was delivered before that.
+                    letters.take_waiting().into_iter().for_each(|letter| self.hear(letter));
                     match news {
                         News::Well(worker, well) => self.judge(worker, well),
                         News::Gone(worker, heard) => self.lose(worker, heard),

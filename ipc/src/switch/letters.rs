@@ -12,10 +12,10 @@ use super::mailbox::{Mailbox, Sealed};
 use super::{Key, Letter};
 use crate::events::Event;
 
-/// Letters of one name, in the order in which they come. It ends when another handler takes the name over.
+/// Letters of one name, in the order in which they come: a [`Stream`] too. It ends when another handler takes the name over.
 ///
-/// 256 may wait here; then this process takes no more letters, of whatever name, until one is taken. Dropped, its letters wait for another
-/// handler, those that it had not taken too, as those do that nobody handles.
+/// When as many wait here as may (256), this process reads nothing more from whoever sends the next, of whatever name, until
+/// one is taken. Dropped, its letters wait for another handler, those that it had not taken too, as those do that nobody handles.
 #[derive(Debug)]
 #[must_use]
 pub struct Letters<E, K> {
@@ -37,22 +37,21 @@ impl<E: Event, K: Key> Letters<E, K> {
         Self { name: E::NAME, queue, mailbox, message: PhantomData }
     }
 
-    /// Waits for all that have been delivered already, and no others: those that a process sent before something else that is known.
-    pub async fn delivered(&mut self) -> Vec<Letter<E, K>> {
-        let mut letters = Vec::new();
-        for _ in 0..self.queue.len() {
-            let Some(letter) = self.queue.recv().await else { break };
-            match letter.read() {
-                Ok(letter) => letters.push(letter),
-                Err(_) => self.mailbox.lose(),
-            }
-        }
-        letters
-    }
-
-    /// Waits for the next. What can't be read as an `E` is passed over and counted as [lost](super::Port::lost). Cancel-safe.
+    /// Waits for the next; `None` when another handler has taken the name over. What can't be read as an `E` is passed over and counted as
+    /// [lost](super::Port::lost). Cancel-safe.
     pub async fn recv(&mut self) -> Option<Letter<E, K>> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Takes all that wait here now, in order, without waiting for more: no more than 256.
+    ///
+    /// Whoever knows that something happened after a letter was brought here, such as the end of the process that sent it (the future of
+    /// [`Switch::attach`](super::Switch::attach) ends after all that came from it), finds that letter among these.
+    pub fn take_waiting(&mut self) -> Vec<Letter<E, K>> {
+        // Not what comes meanwhile: that could go on for ever.
+        let waiting = self.queue.len();
+        let letters = std::iter::from_fn(|| self.queue.try_recv().ok()).take(waiting);
+        letters.filter_map(|letter| letter.read().inspect_err(|_| self.mailbox.lose()).ok()).collect()
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Letter<E, K>>> {
