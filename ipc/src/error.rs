@@ -109,10 +109,21 @@ pub enum Error {
         /// Who was meant.
         to: String,
     },
-    /// Whom it is for takes nothing, and too much waits for it already.
-    #[error("{to} does not take its messages: too many wait for it")]
+    /// Whom it is for takes nothing, and as much waits for it already as may: letters, bytes, or descriptors. It did not get it.
+    #[error(
+        "could not send to {to}: it takes nothing, and as much as may waits for it; send again later, or less at a time"
+    )]
     NotTaken {
         /// Who was meant.
+        to: String,
+    },
+    /// It has answered, and its answer was dropped on the way: this process does not read the answers that it asked for, and as many
+    /// bytes of them wait as may.
+    #[error(
+        "could not bring the answer of {to} here: as many bytes of answers as may wait to be read already; ask for less at a time"
+    )]
+    AnswerNotTaken {
+        /// Who was asked.
         to: String,
     },
     /// Whom it was for ended before it answered, or took it. Whether it has acted on it can't be known.

@@ -37,6 +37,8 @@ pub(super) enum Refusal {
     NotTaken,
     /// It ended before it answered.
     Gone,
+    /// It answered, and who asked does not read what waits for it.
+    AnswerNotTaken,
 }
 
 impl Refusal {
@@ -46,6 +48,7 @@ impl Refusal {
             Self::Unreachable => Error::Unreachable { to },
             Self::NotTaken => Error::NotTaken { to },
             Self::Gone => Error::Gone { to },
+            Self::AnswerNotTaken => Error::AnswerNotTaken { to },
         }
     }
 }
@@ -79,6 +82,17 @@ pub(super) fn open<W: DeserializeOwned>(sealed: &Bytes) -> Result<(W, SystemTime
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_say_who_did_not_get_what_and_what_to_do() {
+        let text = |refusal: Refusal| refusal.of(&To::Worker(7_u32)).to_string();
+        let not_taken = text(Refusal::NotTaken);
+        assert!(not_taken.starts_with("could not send to worker 7: "), "{not_taken}");
+        assert!(not_taken.ends_with("send again later, or less at a time"), "{not_taken}");
+        let not_read = text(Refusal::AnswerNotTaken);
+        assert!(not_read.starts_with("could not bring the answer of worker 7 here: "), "{not_read}");
+        assert!(not_read.ends_with("ask for less at a time"), "{not_read}");
+    }
 
     #[test]
     fn what_is_sealed_is_opened_and_garbage_is_not() {

@@ -8,10 +8,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::budget::{Budget, Cost};
 use super::envelope::{Errand, Refusal, open, seal};
 use super::mailbox::{Mailbox, Sealed};
 use super::routes::{Node, Routes, settled};
-use super::{Key, Peer, Port, Reached, To};
+use super::{Key, Limits, Peer, Port, Reached, To};
 use crate::clock::wall;
 use crate::codec::Raw;
 use crate::session::Failure;
@@ -31,10 +32,16 @@ impl<K: Key> Default for Switch<K> {
 }
 
 impl<K: Key> Switch<K> {
-    /// Without workers.
+    /// Without workers, and with the [limits](Limits) that are the default.
     pub fn new() -> Self {
-        let exchange = Exchange { routes: Mutex::default(), mailbox: Arc::default() };
-        Self { exchange: Arc::new(exchange) }
+        Self::with_limits(Limits::new())
+    }
+
+    /// Without workers. What they can make this process keep is bounded by these limits.
+    pub fn with_limits(limits: Limits) -> Self {
+        let mailbox = Arc::new(Mailbox::new(&limits));
+        let calls = Budget::new(limits.calls);
+        Self { exchange: Arc::new(Exchange { routes: Mutex::default(), mailbox, calls, limits }) }
     }
 
     /// The primary's own port.
@@ -46,9 +53,15 @@ impl<K: Key> Switch<K> {
     /// was brought to the handlers or on its way to others. Dropping the future takes the worker off as well.
     pub fn attach(&self, key: K, endpoint: Endpoint) -> impl Future<Output = Error> + Send + use<K> {
         let (sender, receiver) = endpoint.split::<[u8], Bytes, Raw>();
-        let (node, outbox) = Node::new(&sender);
+        let limits = &self.exchange.limits;
+        let (node, outbox) = Node::new(&sender, limits);
         self.exchange.lock().insert(key, node);
-        let attached = Attached { key, exchange: Arc::clone(&self.exchange) };
+        let attached = Attached {
+            key,
+            exchange: Arc::clone(&self.exchange),
+            calls: Budget::new(limits.calls),
+            answers: limits.unread(),
+        };
         async move {
             let (mut read, mut pump) = (pin!(attached.read(receiver)), pin!(outbox.pump(sender)));
             poll_fn(|cx| {
@@ -75,6 +88,9 @@ impl<K: Key> Switch<K> {
 pub(super) struct Exchange<K> {
     routes: Mutex<Routes<K>>,
     pub(super) mailbox: Arc<Mailbox<K>>,
+    /// Room for what the primary has asked and is not answered.
+    pub(super) calls: Budget,
+    limits: Limits,
 }
 
 impl<K: Key> Exchange<K> {
@@ -83,7 +99,7 @@ impl<K: Key> Exchange<K> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn find(&self, to: &To<K>) -> Result<Node, Refusal> {
+    pub(super) fn find(&self, to: &To<K>) -> Result<Node<K>, Refusal> {
         self.lock().find(to).cloned().ok_or(Refusal::Unreachable)
     }
 
@@ -117,6 +133,10 @@ impl<K: Key> Exchange<K> {
 struct Attached<K: Key> {
     key: K,
     exchange: Arc<Exchange<K>>,
+    /// Room for what it has asked and is not answered.
+    calls: Budget,
+    /// Room for answers that it does not read.
+    answers: Budget,
 }
 
 impl<K: Key> Drop for Attached<K> {
@@ -139,7 +159,9 @@ impl<K: Key> Attached<K> {
                     }
                     Err(_) => self.exchange.mailbox.lose(),
                 },
-                Ok(Some(Arrival::Request(parcel, responder))) => self.run(parcel, responder, &mut running),
+                Ok(Some(Arrival::Request(parcel, responder))) => {
+                    self.run(parcel, responder, &mut running).await;
+                }
                 Ok(Some(Arrival::Gap { .. })) | Err(Error::Missed { .. }) => {}
                 Ok(None) => return Error::PeerGone,
                 Err(error) => return error,
@@ -152,7 +174,10 @@ impl<K: Key> Attached<K> {
     }
 
     /// Begins what the worker wants to have done. Letters are queued before this returns, so that they stay in order.
-    fn run(&self, parcel: Parcel<Bytes>, responder: Responder<Raw>, running: &mut JoinSet<()>) {
+    ///
+    /// It waits while the calls that the worker has open take up their room: a port waits for that itself, so that only what comes from
+    /// one that doesn't is held up here.
+    async fn run(&self, parcel: Parcel<Bytes>, responder: Responder<Raw>, running: &mut JoinSet<()>) {
         let Parcel { value, descriptors } = parcel;
         let from = Peer::Worker(self.key);
         match open::<Errand<K>>(&value) {
@@ -180,21 +205,38 @@ impl<K: Key> Attached<K> {
                 });
             }
             Ok((Errand::Call(To::Primary), sent_at, body)) => {
-                let mailbox = Arc::clone(&self.exchange.mailbox);
+                let share = self.calls.take(Cost::of(&body, &descriptors)).await;
+                let (mailbox, answers) = (Arc::clone(&self.exchange.mailbox), self.answers.clone());
                 let call = self.sealed(sent_at, body, descriptors);
                 running.spawn(async move {
-                    match responder.unless_cancelled(mailbox.call(call)).await {
-                        Some(Ok(reply)) => answer(responder, None, &reply).await,
+                    let answered = responder.unless_cancelled(mailbox.call(call)).await;
+                    drop(share);
+                    match answered {
+                        Some(Ok(reply)) => pass_answer(&answers, responder, &reply).await,
                         Some(Err(failure)) => responder.failure(failure),
                         None => {}
                     }
                 });
             }
             Ok((Errand::Call(to), sent_at, body)) => {
-                let node = self.exchange.find(&to);
+                let share = self.calls.take(Cost::of(&body, &descriptors)).await;
+                let (node, answers) = (self.exchange.find(&to), self.answers.clone());
                 running.spawn(async move {
                     match (node, seal(&from, sent_at, &body)) {
-                        (Ok(node), Ok(sealed)) => pass_call(&node, &sealed, descriptors, responder).await,
+                        (Ok(node), Ok(sealed)) => {
+                            let asked = node.ask(from, &sealed, descriptors, None);
+                            let answered = responder.unless_cancelled(asked).await;
+                            drop(share);
+                            match answered {
+                                Some(Ok(reply)) => pass_answer(&answers, responder, &reply).await,
+                                Some(Err(Error::Failed(failure))) => responder.failure(failure),
+                                Some(Err(Error::PeerGone | Error::Closed)) => {
+                                    answer(responder, Some(Refusal::Gone), &[]).await;
+                                }
+                                Some(Err(error)) => responder.fail(error.to_string()),
+                                None => {}
+                            }
+                        }
                         (Err(refusal), _) => answer(responder, Some(refusal), &[]).await,
                         (_, Err(error)) => responder.fail(error.to_string()),
                     }
@@ -205,26 +247,12 @@ impl<K: Key> Attached<K> {
     }
 }
 
-/// Asks another worker on behalf of one, for as long as that one waits.
-async fn pass_call(
-    node: &Node,
-    sealed: &Bytes,
-    descriptors: Vec<std::os::fd::OwnedFd>,
-    responder: Responder<Raw>,
-) {
-    // Who asked has the deadline, and cancels.
-    let client = node.sender.client::<Bytes>().timeout(None);
-    let asked = async {
-        // Its connection has ended.
-        node.pass().await.map_err(|_| Error::PeerGone)?;
-        client.request_with(sealed, descriptors).await
-    };
-    match responder.unless_cancelled(asked).await {
-        Some(Ok((reply, _))) => answer(responder, None, &reply).await,
-        Some(Err(Error::Failed(failure))) => responder.failure(failure),
-        Some(Err(Error::PeerGone | Error::Closed)) => answer(responder, Some(Refusal::Gone), &[]).await,
-        Some(Err(error)) => responder.fail(error.to_string()),
-        None => {}
+/// Brings an answer to the worker that asked, if not too much of that waits for it already.
+async fn pass_answer(answers: &Budget, responder: Responder<Raw>, reply: &[u8]) {
+    match answers.try_take(Cost::of(reply, &[])) {
+        // Kept until the worker has room for it.
+        Some(_share) => answer(responder, None, reply).await,
+        None => answer(responder, Some(Refusal::AnswerNotTaken), &[]).await,
     }
 }
 

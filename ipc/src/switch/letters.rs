@@ -8,19 +8,19 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use tokio::sync::mpsc;
 
-use super::mailbox::{Mailbox, Sealed};
+use super::mailbox::{Mailbox, Waiting};
 use super::{Key, Letter};
 use crate::events::Event;
 
 /// Letters of one name, in the order in which they come: a [`Stream`] too. It ends when another handler takes the name over.
 ///
-/// When as many wait here as may (256), this process reads nothing more from whoever sends the next, of whatever name, until
+/// When as many wait here as [may](super::Limits::queue), this process reads nothing more from whoever sends the next, of whatever name, until
 /// one is taken. Dropped, its letters wait for another handler, those that it had not taken too, as those do that nobody handles.
 #[derive(Debug)]
 #[must_use]
 pub struct Letters<E, K> {
     name: &'static str,
-    queue: mpsc::Receiver<Sealed<K>>,
+    queue: mpsc::Receiver<Waiting<K>>,
     mailbox: Arc<Mailbox<K>>,
     message: PhantomData<fn() -> E>,
 }
@@ -43,7 +43,7 @@ impl<E: Event, K: Key> Letters<E, K> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Takes all that wait here now, in order, without waiting for more: no more than 256.
+    /// Takes all that wait here now, in order, without waiting for more: no more than [may wait](super::Limits::queue).
     ///
     /// Whoever knows that something happened after a letter was brought here, such as the end of the process that sent it (the future of
     /// [`Switch::attach`](super::Switch::attach) ends after all that came from it), finds that letter among these.

@@ -23,11 +23,12 @@
 //!
 //! * What one process sends to another one after the other arrives in that order.
 //! * Nobody can send in another's name: the primary says who a letter is from.
-//! * Bounded: a process that does not take what comes to it is not read any more, and who sends to it waits, or is
-//!   [told](crate::Error::NotTaken). It holds up nobody else.
+//! * Bounded in each place, in bytes, number and descriptors, by [`Limits`]: a process that does not take what comes to it is not read any
+//!   more, and who sends to it waits, or is [told](crate::Error::NotTaken). It holds up nobody else.
+//! * Fair: nobody has more than a share of the calls that another process has open, however many it asks.
 //! * A [`request`](Port::request) ends exactly once. That the one who was asked has died is an [error of its own](crate::Error::Gone): whether it acted on
 //!   the request can't be known.
-//! * Letters that nobody handles yet wait for their handler, the last 64 of them, and of these no more than 4 MiB and 256 descriptors.
+//! * Letters that nobody handles yet wait for their handler, the last ones of them, as [many](Limits::unhandled) as may.
 //!
 //! ```
 //! use cluster_ipc::events::{Call, Event};
@@ -63,9 +64,12 @@
 //! # Ok(()) }
 //! ```
 
+mod budget;
+mod callee;
 mod envelope;
 mod exchange;
 mod letters;
+mod limits;
 mod mailbox;
 mod port;
 mod routes;
@@ -79,6 +83,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::exchange::Switch;
 pub use self::letters::Letters;
+pub use self::limits::Limits;
 pub use self::port::{AnswersCall, Port};
 
 /// What workers are known by. It must not be given to another one later.

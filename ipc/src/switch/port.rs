@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::budget::{Budget, Cost};
 use super::envelope::{Errand, Refusal, open, seal};
 use super::exchange::Exchange;
 use super::mailbox::{Answerer, Mailbox, Pending, Sealed};
-use super::{Key, Letter, Letters, Peer, Reached, To};
+use super::routes::until;
+use super::{Key, Letter, Letters, Limits, Peer, Reached, To};
 use crate::clock::wall;
 use crate::codec::{Decode, Postcard, Raw};
 use crate::events::{Call, Event, answer, named};
@@ -25,6 +28,8 @@ use crate::{Arrival, DEFAULT_REQUEST_TIMEOUT, Error};
 pub struct Port<K> {
     way: Way<K>,
     mailbox: Arc<Mailbox<K>>,
+    /// Room for what is asked and not answered.
+    calls: Budget,
     timeout: Option<Duration>,
 }
 
@@ -48,25 +53,42 @@ impl<K> Clone for Way<K> {
 
 impl<K> Clone for Port<K> {
     fn clone(&self) -> Self {
-        Self { way: self.way.clone(), mailbox: Arc::clone(&self.mailbox), timeout: self.timeout }
+        Self {
+            way: self.way.clone(),
+            mailbox: Arc::clone(&self.mailbox),
+            calls: self.calls.clone(),
+            timeout: self.timeout,
+        }
     }
 }
 
 impl<K: Key> Port<K> {
-    /// A worker's port, over its connection to the primary. What comes is read by the future, which ends with the connection.
+    /// A worker's port, over its connection to the primary, with the [limits](Limits) that are the default. What comes is read by the future,
+    /// which ends with the connection; nothing comes in while it is not polled.
     pub fn new(endpoint: Endpoint) -> (Self, impl Future<Output = Error> + Send + use<K>) {
+        Self::with_limits(endpoint, Limits::new())
+    }
+
+    /// The same, with bounds of one's own for what the others can make this process keep. Calls wait here for their room by the same
+    /// limits as in the [switch](super::Switch::with_limits): one with less room there stops reading instead.
+    pub fn with_limits(
+        endpoint: Endpoint,
+        limits: Limits,
+    ) -> (Self, impl Future<Output = Error> + Send + use<K>) {
         let (sender, receiver) = endpoint.split::<[u8], Bytes, Raw>();
-        let mailbox = Arc::new(Mailbox::default());
-        let serving = read(receiver, Arc::clone(&mailbox));
-        (Self { way: Way::Worker(sender), mailbox, timeout: DEFAULT_REQUEST_TIMEOUT }, serving)
+        let mailbox = Arc::new(Mailbox::new(&limits));
+        let serving = read(receiver, Arc::clone(&mailbox), limits.asked());
+        let calls = Budget::new(limits.calls);
+        (Self { way: Way::Worker(sender), mailbox, calls, timeout: DEFAULT_REQUEST_TIMEOUT }, serving)
     }
 
     pub(super) fn of(exchange: Arc<Exchange<K>>) -> Self {
-        let mailbox = Arc::clone(&exchange.mailbox);
-        Self { way: Way::Primary(exchange), mailbox, timeout: DEFAULT_REQUEST_TIMEOUT }
+        let (mailbox, calls) = (Arc::clone(&exchange.mailbox), exchange.calls.clone());
+        Self { way: Way::Primary(exchange), mailbox, calls, timeout: DEFAULT_REQUEST_TIMEOUT }
     }
 
-    /// How long requests wait for an answer; `None`: until it comes or the one who was asked is gone. Default: 5 s.
+    /// How long requests wait for an answer, and a worker's letters for room at another one; `None`: until it comes, or whom it is for is gone.
+    /// Default: 5 s. Other clones keep theirs.
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
@@ -75,12 +97,13 @@ impl<K: Key> Port<K> {
 
     /// Sends a message, and waits until whom it is for has room for it.
     ///
-    /// To another worker it goes once; if the future is dropped, it may or may not have gone.
+    /// To another worker it goes once; if the future is dropped, or times out, it may or may not go.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when there is nobody of that name, [`Error::NotTaken`] when 64 letters wait for that worker already,
-    /// [`Error::Gone`] when it ended meanwhile; [`Error::PeerGone`] when the primary is gone; [`Error::Encode`], [`Error::TooLarge`].
+    /// [`Error::Unreachable`] when there is nobody of that name, [`Error::Gone`] when it ended meanwhile; from a worker to another one
+    /// [`Error::NotTaken`] when as much waits for that one already as [may](Limits::outbox), and [`Error::TimedOut`] when it had no room
+    /// in time; [`Error::PeerGone`] when the primary is gone; [`Error::Encode`], [`Error::TooLarge`].
     pub async fn send<E: Event>(&self, to: impl Into<To<K>>, message: &E) -> Result<(), Error> {
         self.send_with(to, message, Vec::new()).await
     }
@@ -120,12 +143,12 @@ impl<K: Key> Port<K> {
         }
     }
 
-    /// Sends a message to all workers but this one, and returns who can't be reached. It doesn't wait for those who are slow: who has 64 letters
-    /// waiting gets it not.
+    /// Sends a message to all workers but this one, and returns who was passed over. It doesn't wait for those who are slow: for whom as much
+    /// waits already as [may](Limits::outbox), does not get it.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// [`Error::PeerGone`] when the primary is gone, [`Error::TimedOut`]; [`Error::Encode`], [`Error::TooLarge`].
     pub async fn broadcast<E: Event>(&self, message: &E) -> Result<Reached<K>, Error> {
         let body = named(message)?;
         match &self.way {
@@ -157,56 +180,52 @@ impl<K: Key> Port<K> {
         }
     }
 
-    /// Asks, and waits for the reply, for at most 5 s or as [set](Self::timeout). Dropping the future cancels: the handler is dropped at its
-    /// next await.
+    /// Asks, and waits for the reply, for at most 5 s or as [set](Self::timeout). Waiting for [room](Limits::calls) is part of that time, where
+    /// this process has asked much already. Dropping the future cancels: the handler is dropped at its next await.
     ///
     /// # Errors
     ///
     /// [`Error::Failed`] when the handler answered with an error, or there is none; [`Error::TimedOut`]; [`Error::Unreachable`];
-    /// [`Error::Gone`] when the worker ended before it answered; [`Error::PeerGone`] when the primary is gone; [`Error::TooLarge`],
-    /// [`Error::Encode`], [`Error::Decode`].
+    /// [`Error::Gone`] when the worker ended before it answered; [`Error::AnswerNotTaken`] when it answered, and this process had too many
+    /// answers to read; [`Error::PeerGone`] when the primary is gone; [`Error::TooLarge`], [`Error::Encode`], [`Error::Decode`].
     pub async fn request<C: Call>(&self, to: impl Into<To<K>>, call: &C) -> Result<C::Reply, Error> {
         let (to, body, sent_at) = (to.into(), named(call)?, wall());
+        let cost = Cost::of(&body, &[]);
         let reply = match (&self.way, &to) {
             (Way::Worker(sender), _) => {
                 let sealed = seal(&Errand::Call(to), sent_at, &body)?;
-                let reply = sender.client::<Bytes>().timeout(self.timeout).request(&sealed).await?;
+                let (_share, rest) = match self.calls.try_take(cost) {
+                    Some(share) => (share, self.timeout),
+                    None => {
+                        let deadline = self.deadline();
+                        (until(deadline, self.calls.take(cost)).await?, deadline.map(rest_until))
+                    }
+                };
+                let reply = sender.client::<Bytes>().timeout(rest).request(&sealed).await?;
                 unless_refused(&reply, &to)?
             }
             (Way::Primary(_), To::Primary) => {
                 let call = Sealed { from: Peer::Primary, sent_at, body, descriptors: Vec::new() };
-                let answered = self.mailbox.call(call);
-                let answered = match self.timeout {
-                    Some(timeout) => {
-                        tokio::time::timeout(timeout, answered).await.map_err(|_| Error::TimedOut)?
-                    }
-                    None => answered.await,
-                };
+                let answered = until(self.deadline(), self.mailbox.call(call)).await?;
                 answered.map_err(Error::Failed)?.into()
             }
             (Way::Primary(exchange), _) => {
                 let node = exchange.find(&to).map_err(|refusal| refusal.of(&to))?;
                 let sealed = seal(&Peer::<K>::Primary, sent_at, &body)?;
-                let rest = match self.timeout {
-                    Some(timeout) => {
-                        let begun = tokio::time::Instant::now();
-                        let passed = tokio::time::timeout(timeout, node.pass()).await;
-                        passed.map_err(|_| Error::TimedOut)?.map_err(|_| Refusal::Gone.of(&to))?;
-                        Some(timeout.saturating_sub(begun.elapsed()))
-                    }
-                    None => {
-                        node.pass().await.map_err(|_| Refusal::Gone.of(&to))?;
-                        None
-                    }
-                };
-                let client = node.sender.client::<Bytes>().timeout(rest);
-                client.request(&sealed).await.map_err(|error| match error {
+                let deadline = self.deadline();
+                let _share = until(deadline, self.calls.take(cost)).await?;
+                let asked = node.ask(Peer::Primary, &sealed, Vec::new(), deadline);
+                asked.await.map_err(|error| match error {
                     Error::PeerGone | Error::Closed => Refusal::Gone.of(&to),
                     error => error,
                 })?
             }
         };
         Postcard::decode(reply)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
     /// Calls `handler` for each message of this type, one after the other, in a task of its own. It replaces an earlier handler of the same
@@ -275,6 +294,10 @@ where
     }
 }
 
+fn rest_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
 /// The answer behind its head, unless that says why there is none.
 fn unless_refused<K: Key>(reply: &Bytes, to: &To<K>) -> Result<Bytes, Error> {
     match open::<Option<Refusal>>(reply)? {
@@ -284,7 +307,7 @@ fn unless_refused<K: Key>(reply: &Bytes, to: &To<K>) -> Result<Bytes, Error> {
 }
 
 /// Brings what the primary passes on to the handlers, until the connection ends.
-async fn read<K: Key>(mut receiver: Receiver<Bytes, Raw>, mailbox: Arc<Mailbox<K>>) -> Error {
+async fn read<K: Key>(mut receiver: Receiver<Bytes, Raw>, mailbox: Arc<Mailbox<K>>, asked: Budget) -> Error {
     let sealed = |parcel: crate::Parcel<Bytes>| {
         let (from, sent_at, body) = open::<Peer<K>>(&parcel.value)?;
         Ok::<_, Error>(Sealed { from, sent_at, body, descriptors: parcel.descriptors })
@@ -301,8 +324,12 @@ async fn read<K: Key>(mut receiver: Receiver<Bytes, Raw>, mailbox: Arc<Mailbox<K
             Ok(Some(Arrival::Request(parcel, responder))) => match sealed(parcel) {
                 Ok(call) => {
                     let mailbox = Arc::clone(&mailbox);
+                    // The primary passes on no more than there is room for, unless its limits are others.
+                    let share = asked.take(call.cost()).await;
                     running.spawn(async move {
-                        match responder.unless_cancelled(mailbox.call(call)).await {
+                        let answered = responder.unless_cancelled(mailbox.call(call)).await;
+                        drop(share);
+                        match answered {
                             // The primary may be gone by now: the next turn will tell.
                             Some(Ok(reply)) => drop(responder.reply(&reply[..]).await),
                             Some(Err(failure)) => responder.failure(failure),

@@ -7,39 +7,49 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use super::budget::{Budget, Cost, Share};
+use super::callee::Callee;
 use super::envelope::Refusal;
-use super::{Key, To};
+use super::limits::capacity;
+use super::{Key, Limits, Peer, To};
 use crate::Error;
 use crate::codec::Raw;
 use crate::tokio::Sender;
 
-/// Letters that may wait until a worker has room for them.
-const WAITING: usize = 64;
-
 /// A letter to a worker.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+struct Outgoing {
     /// `None`: only to be told when all before it have gone.
-    pub(super) letter: Option<(Bytes, Vec<OwnedFd>)>,
+    letter: Option<(Bytes, Vec<OwnedFd>, Share)>,
     /// Told when the worker has room for it, or why it never will.
-    pub(super) done: oneshot::Sender<Result<(), Error>>,
+    done: oneshot::Sender<Result<(), Error>>,
 }
 
 /// One worker.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct Node<K> {
     outbox: mpsc::Sender<Outgoing>,
+    room: Budget,
     /// How many were put into the outbox and have not gone.
     waiting: Arc<AtomicUsize>,
+    pub(super) callee: Arc<Callee<K>>,
     pub(super) sender: Sender<[u8], Raw>,
 }
 
-impl Node {
-    pub(super) fn new(sender: &Sender<[u8], Raw>) -> (Self, Outbox) {
-        let (outbox, queue) = mpsc::channel(WAITING);
+impl<K: Key> Node<K> {
+    pub(super) fn new(sender: &Sender<[u8], Raw>, limits: &Limits) -> (Self, Outbox) {
+        let (outbox, queue) = mpsc::channel(capacity(limits.outbox));
         let waiting = Arc::default();
-        (Self { outbox, waiting: Arc::clone(&waiting), sender: sender.clone() }, Outbox { queue, waiting })
+        let node = Self {
+            outbox,
+            room: Budget::new(limits.outbox),
+            waiting: Arc::clone(&waiting),
+            callee: Arc::new(Callee::new(limits)),
+            sender: sender.clone(),
+        };
+        (node, Outbox { queue, waiting })
     }
 
     /// Queues a letter unless too many wait. What is returned tells when the worker has room for it.
@@ -48,12 +58,13 @@ impl Node {
         sealed: Bytes,
         descriptors: Vec<OwnedFd>,
     ) -> Result<oneshot::Receiver<Result<(), Error>>, Refusal> {
-        let (done, posted) = oneshot::channel();
         let place = self.outbox.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => Refusal::NotTaken,
             mpsc::error::TrySendError::Closed(()) => Refusal::Unreachable,
         })?;
-        self.put(place, Outgoing { letter: Some((sealed, descriptors)), done });
+        let share = self.room.try_take(Cost::of(&sealed, &descriptors)).ok_or(Refusal::NotTaken)?;
+        let (done, posted) = oneshot::channel();
+        self.put(place, Outgoing { letter: Some((sealed, descriptors, share)), done });
         Ok(posted)
     }
 
@@ -64,7 +75,8 @@ impl Node {
 
     /// The same, waiting until it may be queued and the worker has room.
     pub(super) async fn post(&self, sealed: Bytes, descriptors: Vec<OwnedFd>) -> Result<(), Refusal> {
-        self.queue(Some((sealed, descriptors))).await
+        let share = self.room.take(Cost::of(&sealed, &descriptors)).await;
+        self.queue(Some((sealed, descriptors, share))).await
     }
 
     /// Waits until all letters that were queued before have gone, so that a call comes after them.
@@ -75,11 +87,36 @@ impl Node {
         self.queue(None).await
     }
 
-    async fn queue(&self, letter: Option<(Bytes, Vec<OwnedFd>)>) -> Result<(), Refusal> {
+    /// Asks the worker, after all letters that were queued for it before, and when it has few enough calls of this caller.
+    pub(super) async fn ask(
+        &self,
+        caller: Peer<K>,
+        sealed: &Bytes,
+        descriptors: Vec<OwnedFd>,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Error> {
+        let cost = Cost::of(sealed, &descriptors);
+        let _open = until(deadline, self.callee.open(caller, cost)).await?;
+        // Its connection has ended.
+        until(deadline, self.pass()).await?.map_err(|_| Error::PeerGone)?;
+        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let client = self.sender.client::<Bytes>().timeout(rest);
+        client.request_with(sealed, descriptors).await.map(|(reply, _)| reply)
+    }
+
+    async fn queue(&self, letter: Option<(Bytes, Vec<OwnedFd>, Share)>) -> Result<(), Refusal> {
         let (done, posted) = oneshot::channel();
         let place = self.outbox.reserve().await.map_err(|_| Refusal::Unreachable)?;
         self.put(place, Outgoing { letter, done });
         settled(posted.await)
+    }
+}
+
+/// Waits for something, if there is a deadline until then.
+pub(super) async fn until<F: Future>(deadline: Option<Instant>, future: F) -> Result<F::Output, Error> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, future).await.map_err(|_| Error::TimedOut),
+        None => Ok(future.await),
     }
 }
 
@@ -95,7 +132,7 @@ impl Outbox {
     pub(super) async fn pump(mut self, sender: Sender<[u8], Raw>) {
         while let Some(Outgoing { letter, done }) = self.queue.recv().await {
             let posted = match letter {
-                Some((sealed, descriptors)) => sender.send_with(&sealed[..], descriptors).await,
+                Some((sealed, descriptors, _share)) => sender.send_with(&sealed[..], descriptors).await,
                 None => Ok(()),
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -118,7 +155,7 @@ pub(super) fn settled(done: Result<Result<(), Error>, oneshot::error::RecvError>
 /// All workers that are connected, and who has which slot.
 #[derive(Debug)]
 pub(super) struct Routes<K> {
-    nodes: BTreeMap<K, Node>,
+    nodes: BTreeMap<K, Node<K>>,
     slots: BTreeMap<u32, K>,
 }
 
@@ -129,7 +166,7 @@ impl<K> Default for Routes<K> {
 }
 
 impl<K: Key> Routes<K> {
-    pub(super) fn insert(&mut self, key: K, node: Node) {
+    pub(super) fn insert(&mut self, key: K, node: Node<K>) {
         self.nodes.insert(key, node);
     }
 
@@ -150,7 +187,7 @@ impl<K: Key> Routes<K> {
     }
 
     /// The worker that this means now. The primary is none.
-    pub(super) fn find(&self, to: &To<K>) -> Option<&Node> {
+    pub(super) fn find(&self, to: &To<K>) -> Option<&Node<K>> {
         let key = match to {
             To::Primary => return None,
             To::Worker(key) => *key,
@@ -163,7 +200,7 @@ impl<K: Key> Routes<K> {
         self.nodes.values().map(|node| node.sender.clone()).collect()
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (K, &Node)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (K, &Node<K>)> {
         self.nodes.iter().map(|(key, node)| (*key, node))
     }
 }

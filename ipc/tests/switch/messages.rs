@@ -1,10 +1,4 @@
-//! Messages among many, all in one process: the switch knows no difference.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    reason = "a test may panic, and looks at the clock"
-)]
+//! Who gets what, from whom, and what becomes of it.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -15,86 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use cluster_ipc::codec::Raw;
-use cluster_ipc::events::{Call, Event};
 use cluster_ipc::session::{Config, Failure, Window};
-use cluster_ipc::switch::{Letter, Peer, Port, Switch, To};
+use cluster_ipc::switch::{Letter, Peer, Port, To};
 use cluster_ipc::tokio::Endpoint;
 use cluster_ipc::{Arrival, Connection, Error};
-use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
 
-/// For what has to happen, however busy the machine is.
-const DEADLINE: Duration = Duration::from_secs(120);
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Note(u32);
-impl Event for Note {
-    const NAME: &'static str = "note";
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Blob(Vec<u8>);
-impl Event for Blob {
-    const NAME: &'static str = "blob";
-}
-
-#[derive(Serialize, Deserialize)]
-struct Double(u32);
-impl Event for Double {
-    const NAME: &'static str = "double";
-}
-impl Call for Double {
-    type Reply = u32;
-}
-
-/// A primary and its workers.
-struct Team {
-    switch: Switch<u32>,
-    primary: Port<u32>,
-    workers: Vec<Worker>,
-}
-
-struct Worker {
-    port: Port<u32>,
-    serving: JoinHandle<Error>,
-    attached: JoinHandle<Error>,
-}
-
-impl Team {
-    fn of(workers: u32) -> Self {
-        let switch = Switch::new();
-        let primary = switch.port();
-        let workers = (0..workers).map(|key| Worker::join(&switch, key)).collect();
-        Self { switch, primary, workers }
-    }
-
-    fn port(&self, worker: usize) -> &Port<u32> {
-        &self.workers[worker].port
-    }
-}
-
-impl Worker {
-    fn join(switch: &Switch<u32>, key: u32) -> Self {
-        let (here, there) = Endpoint::pair(Config::new()).unwrap();
-        let attached = tokio::spawn(switch.attach(key, here));
-        switch.assign(key, key);
-        let (port, serving) = Port::new(there);
-        Self { port, serving: tokio::spawn(serving), attached }
-    }
-
-    /// As if its process had died.
-    async fn die(self) {
-        self.serving.abort();
-        drop(self.port);
-        let _ = self.serving.await;
-        let error = within(self.attached).await.unwrap();
-        assert!(matches!(error, Error::PeerGone), "{error}");
-    }
-}
-
-async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.expect("it happens in time")
-}
+use crate::team::{Blob, DEADLINE, Double, Note, Running, Team, Worker, until, within};
 
 #[tokio::test]
 async fn letters_say_who_sent_them_and_when() {
@@ -220,23 +140,28 @@ async fn a_broadcast_reaches_all_but_its_sender() {
 #[tokio::test]
 async fn who_takes_nothing_holds_up_nobody_and_is_told_of() {
     let team = Team::of(2);
-    // It is there, and nobody serves it, not even its handshake.
-    let window = Window { bytes: 1 << 18, messages: 1000, descriptors: 16 };
+    // It is there, and nobody serves it.
+    let window = Window { bytes: 1 << 20, messages: 4, descriptors: 4 };
     let config = Config::new().window(window).handshake_timeout(20 * DEADLINE);
     let (here, _there) = Endpoint::pair(config).unwrap();
     tokio::spawn(team.switch.attach(9, here));
-    let blob = Blob(vec![7; 1 << 16]);
-    let mut sending = tokio::task::JoinSet::new();
-    // Some are with it as far as its window goes, 64 wait; the next is refused.
-    for _ in 0..80 {
-        let (port, blob) = (team.port(0).clone().timeout(None), Blob(blob.0.clone()));
-        sending.spawn(async move { port.send(To::Worker(9), &blob).await });
+    // As many are with it as its window takes, one is next, and 64 wait; the others are refused.
+    for _ in 0..4 {
+        within(team.primary.send(To::Worker(9), &Note(0))).await.unwrap();
     }
-    loop {
-        match within(sending.join_next()).await.unwrap().unwrap() {
-            Err(Error::NotTaken { to }) => break assert_eq!(to, "worker 9"),
-            other => other.unwrap(),
+    for (letters, refused) in [(80, 80 - 65), (2, 1)] {
+        let mut sending = tokio::task::JoinSet::new();
+        for _ in 0..letters {
+            let port = team.port(0).clone().timeout(None);
+            sending.spawn(async move { port.send(To::Worker(9), &Note(0)).await });
         }
+        for _ in 0..refused {
+            match within(sending.join_next()).await.unwrap().unwrap() {
+                Err(Error::NotTaken { to }) => assert_eq!(to, "worker 9"),
+                other => panic!("{other:?}"),
+            }
+        }
+        sending.detach_all();
     }
     let mut stream = team.port(1).stream::<Note>();
     within(team.port(0).send(To::Worker(1), &Note(1))).await.unwrap();
@@ -290,24 +215,6 @@ async fn calls_wait_for_their_handler_until_it_is_settled_that_there_is_none() {
     assert!(matches!(within(asked).await.unwrap(), Err(Error::Failed(Failure::Unhandled))));
     let asked = within(team.primary.request(To::Worker(0), &Double(4))).await;
     assert!(matches!(asked, Err(Error::Failed(Failure::Unhandled))));
-}
-
-/// Counts itself out when dropped.
-struct Running(Arc<AtomicU32>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-async fn until(count: &AtomicU32, wanted: u32) {
-    within(async {
-        while count.load(Ordering::SeqCst) != wanted {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
