@@ -16,7 +16,6 @@ mod action;
 mod status;
 mod task;
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
@@ -41,6 +40,7 @@ use crate::{Dispatcher, Limits, Overloaded, Request, Strategy, Ticket};
 /// * What a member had and did not take goes elsewhere, before whatever was submitted later.
 /// * No member has more tasks than its [capacity](Limits::capacity), those included that were cancelled and that it
 ///   has not let go.
+/// * No more is kept than [agreed](Self::max_weight), in number and in weight.
 ///
 /// For that a member says that it took a task *before* it begins, and whatever it said is told to the pool before
 /// [`handle_gone`](Self::handle_gone); where that can't be promised, [`handle_cut_off`](Self::handle_cut_off) is told instead.
@@ -76,6 +76,10 @@ pub struct Tasks<K, T, R> {
     unpolled: VecDeque<(K, Ticket)>,
     next: u64,
     totals: TaskTotals,
+    weigh: fn(&T) -> u64,
+    max_weight: u64,
+    /// Of all in `tasks`.
+    weight: u64,
 }
 
 impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
@@ -93,6 +97,9 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
             unpolled: VecDeque::new(),
             next: 1,
             totals: TaskTotals::default(),
+            weigh: |_| 0,
+            max_weight: u64::MAX,
+            weight: 0,
         }
     }
 
@@ -105,13 +112,23 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         Self { dispatcher: self.dispatcher.wait_at_most(time), patience: Some(time), ..self }
     }
 
+    /// The same, in which all tasks together weigh at most so much: their bytes, for instance. One that is heavier than that alone is accepted
+    /// when there is no other.
+    ///
+    /// A task weighs until nobody has it any more: one that was cancelled, until its member lets it go.
+    #[must_use]
+    pub fn max_weight(self, most: u64, weigh: fn(&T) -> u64) -> Self {
+        Self { weigh, max_weight: most, ..self }
+    }
+
     // Verbs: what the user wants.
 
     /// Accepts a task. The request says when, and whom it may be for; the deadline is a time like that one.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`], with the task in it, when too many wait already; and for a class that is none.
+    /// [`Overloaded`], with the task in it, when too many wait already, or all weigh [too much](Self::max_weight); and for a class that is
+    /// none.
     pub fn submit(
         &mut self,
         request: Request,
@@ -119,6 +136,10 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         item: T,
     ) -> Result<TaskId, Overloaded<T>> {
         self.handle_timeout(request.time());
+        let weight = (self.weigh)(&item);
+        if self.weight > 0 && self.weight.saturating_add(weight) > self.max_weight {
+            return Err(Overloaded::too_heavy(item, self.dispatcher.waiting(), self.weight, self.max_weight));
+        }
         let id = TaskId::new(self.next);
         let arrival = match self.dispatcher.offer_for(request, id) {
             Ok(arrival) => arrival,
@@ -126,7 +147,8 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         };
         self.next += 1;
         self.totals.submitted += 1;
-        self.tasks.insert(id, Task { arrival, deadline, place: Place::Waiting, item: Some(item) });
+        self.weight = self.weight.saturating_add(weight);
+        self.tasks.insert(id, Task { arrival, deadline, place: Place::Waiting, item: Some(item), weight });
         self.deadlines.extend(deadline.map(|at| (at, id)));
         // Its deadline may be over.
         self.expire();
@@ -196,12 +218,13 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
     pub fn handle_finished(&mut self, member: K, task: TaskId, outcome: R) {
         // Whoever has finished it has taken it.
         self.handle_taken(member, task);
-        let Entry::Occupied(entry) = self.tasks.entry(task) else { return };
-        let Place::Running { on, since } = entry.get().place else { return };
+        let Some(Place::Running { on, since }) = self.tasks.get(&task).map(|known| known.place) else {
+            return;
+        };
         if on != member {
             return;
         }
-        let known = entry.remove();
+        let Some(known) = self.remove(task) else { return };
         let running = self.members.entry(member).or_default();
         running.running.remove(&task);
         running.finished += 1;
@@ -226,7 +249,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         let Some(known) = self.members.remove(&member) else { return };
         self.look_who_is_there();
         for id in known.running {
-            let Some(task) = self.tasks.remove(&id) else { continue };
+            let Some(task) = self.remove(id) else { continue };
             if let Some(item) = task.item {
                 self.end(id, item, task.deadline, End::Lost);
             }
@@ -306,6 +329,19 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         self.dispatcher.waiting()
     }
 
+    /// What all tasks [weigh](Self::max_weight) that have not left the pool.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Whether the pool does nothing that a new one would not do: no member is present, nobody has a task, and nothing is left to
+    /// [poll](Self::poll). What is known of members that were withdrawn is of no use to anybody.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+            && self.actions.is_empty()
+            && !self.members.values().any(|member| member.is_present)
+    }
+
     /// All members, withdrawn ones included.
     pub fn members(&self) -> impl Iterator<Item = K> {
         self.dispatcher.members()
@@ -316,6 +352,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         TasksStatus {
             dispatcher: self.dispatcher.status(),
             left: self.tasks.values().filter(|task| task.item.is_none()).count(),
+            weight: self.weight,
             totals: self.totals,
         }
     }
@@ -331,7 +368,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         while self.impatient_at().is_some_and(|at| at <= self.now)
             && let Some(task) = self.dispatcher.poll_expired()
         {
-            if let Some(known) = self.tasks.remove(&task)
+            if let Some(known) = self.remove(task)
                 && let Some(item) = known.item
             {
                 self.end(task, item, known.deadline, End::NoMember);
@@ -361,7 +398,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         let end = match place.member() {
             None => {
                 self.dispatcher.retract(arrival);
-                self.tasks.remove(&id);
+                self.remove(id);
                 end(Begun::No)
             }
             Some(on) => {
@@ -387,13 +424,20 @@ impl<K: Copy + Eq + Hash + fmt::Debug, T, R> Tasks<K, T, R> {
         self.actions.push_back(Action::End { task, item, end });
     }
 
+    /// Nobody has the task any more.
+    fn remove(&mut self, task: TaskId) -> Option<Task<K, T>> {
+        let known = self.tasks.remove(&task)?;
+        self.weight = self.weight.saturating_sub(known.weight);
+        Some(known)
+    }
+
     /// The dispatcher has the task again. One that has ended nobody is to get any more.
     fn come_back(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.place = Place::Waiting;
         if task.item.is_none() {
             self.dispatcher.retract(task.arrival);
-            self.tasks.remove(&id);
+            self.remove(id);
         }
     }
 

@@ -11,6 +11,8 @@ pub struct TasksStatus<K> {
     pub dispatcher: DispatcherStatus<K>,
     /// Tasks that have ended for who submitted them, and that a member still has.
     pub left: usize,
+    /// What all tasks [weigh](crate::tasks::Tasks::max_weight) that have not left the pool.
+    pub weight: u64,
     /// What has happened so far.
     pub totals: TaskTotals,
 }

@@ -14,6 +14,7 @@ pub(super) struct Task<K, T> {
     pub(super) place: Place<K>,
     /// `None` once it has ended.
     pub(super) item: Option<T>,
+    pub(super) weight: u64,
 }
 
 /// Where a task is.

@@ -34,6 +34,11 @@ fn every_task_ends_once_and_runs_at_most_once_whoever_lags_refuses_or_dies() {
     }
 }
 
+/// Some weigh nothing, some more than may be kept.
+fn weigh(item: &u64) -> u64 {
+    item % 100
+}
+
 struct Run {
     rng: Rng,
     tasks: Tasks<Key, u64, u64>,
@@ -44,6 +49,7 @@ struct Run {
     ended: BTreeMap<TaskId, End<u64>>,
     submitted: BTreeMap<TaskId, u64>,
     queue_limit: usize,
+    max_weight: Option<u64>,
     /// Given since the last time that nothing was left to poll.
     given: Vec<(TaskId, Key)>,
     /// Nothing happened since then but one operation.
@@ -63,6 +69,8 @@ impl Run {
         let patience = rng.bool().then(|| Duration::from_secs(rng.u64(1..20)));
         let tasks = Tasks::new(strategy, queue_limit);
         let tasks = patience.into_iter().fold(tasks, Tasks::patience);
+        let max_weight = rng.bool().then(|| rng.u64(..400));
+        let tasks = max_weight.into_iter().fold(tasks, |tasks, most| tasks.max_weight(most, weigh));
         let naive = Naive { patience, nobody_since: Some(Duration::ZERO), ..Naive::default() };
         Self {
             rng,
@@ -73,6 +81,7 @@ impl Run {
             ended: BTreeMap::new(),
             submitted: BTreeMap::new(),
             queue_limit,
+            max_weight,
             given: Vec::new(),
             undisturbed: true,
             next_key: 0,
@@ -168,13 +177,33 @@ impl Run {
             Ok(id) => {
                 assert!(self.submitted.last_key_value().is_none_or(|(last, _)| *last < id), "ids rise");
                 self.submitted.insert(id, item);
-                self.naive.submit(id, deadline);
+                let weight = if self.max_weight.is_some() { weigh(&item) } else { 0 };
+                assert!(!self.is_too_heavy(weight), "more is kept than may be");
+                self.naive.submit(id, deadline, weight);
             }
             Err(full) => {
+                match full.weight() {
+                    Some(figures) => {
+                        assert_eq!(Some(figures.1), self.max_weight);
+                        assert_eq!(figures.0, self.naive.weight());
+                        assert!(self.is_too_heavy(weigh(&item)), "there is room for its weight");
+                    }
+                    None => {
+                        assert!(
+                            self.naive.waiting().count() >= self.queue_limit,
+                            "there is room in the queue"
+                        );
+                    }
+                }
                 assert_eq!(full.into_inner(), item, "it is given back");
-                assert!(self.naive.waiting().count() >= self.queue_limit, "there is room in the queue");
             }
         }
+    }
+
+    /// Beside what is kept already. One alone never is.
+    fn is_too_heavy(&self, weight: u64) -> bool {
+        let kept = self.naive.weight();
+        kept > 0 && self.max_weight.is_some_and(|most| kept + weight > most)
     }
 
     /// Also of those that have ended.
@@ -307,6 +336,10 @@ impl Run {
     fn check(&self) {
         let status = self.tasks.status();
         assert_eq!(status.left, self.naive.tasks.values().filter(|task| task.ended).count());
+        assert_eq!((status.weight, self.tasks.weight()), (self.naive.weight(), self.naive.weight()));
+        let has_work = !self.naive.tasks.is_empty() || !self.naive.ends.is_empty();
+        let is_served = self.naive.members.values().any(|member| member.present);
+        assert!(!self.tasks.is_idle() || !has_work && !is_served, "it has something to do");
         assert_eq!(status.totals.submitted, self.submitted.len() as u64);
         assert_eq!(self.tasks.poll_timeout(), self.naive.poll_timeout());
         let mut members: Vec<Key> = self.tasks.members().collect();
@@ -349,6 +382,8 @@ impl Run {
         let ends = totals.done + totals.cancelled + totals.timed_out + totals.lost + totals.no_member;
         assert_eq!((ends, totals.submitted), (self.ended.len() as u64, self.ended.len() as u64));
         assert_eq!((self.tasks.waiting(), self.tasks.status().left, self.tasks.poll_timeout()), (0, 0, None));
+        assert_eq!(self.tasks.weight(), 0, "nothing is left that weighs anything");
+        assert!(self.tasks.is_idle(), "nothing is left to do");
     }
 
     fn any_member(&mut self) -> Option<Key> {

@@ -20,6 +20,7 @@ pub(crate) struct Task {
     pub(crate) deadline: Option<Duration>,
     pub(crate) place: Place,
     pub(crate) ended: bool,
+    pub(crate) weight: u64,
     /// By members that have not been admitted since.
     pub(crate) refused_by: BTreeSet<Key>,
 }
@@ -44,16 +45,21 @@ pub(crate) struct Naive {
 }
 
 impl Naive {
-    pub(crate) fn submit(&mut self, id: TaskId, deadline: Option<Duration>) {
+    pub(crate) fn submit(&mut self, id: TaskId, deadline: Option<Duration>, weight: u64) {
         let task = Task {
             since: self.now,
             deadline,
             place: Place::Waiting,
             ended: false,
+            weight,
             refused_by: BTreeSet::new(),
         };
         assert!(self.tasks.insert(id, task).is_none(), "an id is used twice");
         self.expire();
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.tasks.values().map(|task| task.weight).sum()
     }
 
     pub(crate) fn held_by(&self, key: Key) -> usize {

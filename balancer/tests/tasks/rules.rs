@@ -136,6 +136,48 @@ fn beyond_the_queue_a_task_is_given_back() {
 }
 
 #[test]
+fn beyond_its_weight_a_task_is_given_back_until_a_member_lets_one_go() {
+    let mut pool = pool(10).max_weight(5, |item| item.len() as u64);
+    pool.admit(1, at_most(1));
+    let first = submit(&mut pool, "much too heavy");
+    assert_eq!(pool.weight(), 14, "alone it may be");
+    let refused = pool.submit(Request::new(), None, "b").expect_err("it is too heavy");
+    assert_eq!(refused.to_string(), "it is too heavy beside what is kept already: 14 of 5");
+    assert_eq!((refused.weight(), refused.into_inner()), (Some((14, 5)), "b"));
+    assert_eq!(actions(&mut pool).len(), 1);
+    pool.handle_taken(1, first);
+    pool.cancel(first);
+    assert_eq!(actions(&mut pool).len(), 2, "it has ended");
+    pool.submit(Request::new(), None, "b").expect_err("the member has it yet");
+    pool.handle_finished(1, first, 1);
+    assert_eq!(pool.weight(), 0);
+    submit(&mut pool, "four");
+    submit(&mut pool, "b");
+    pool.submit(Request::new(), None, "b").expect_err("it is full to the brim");
+    submit(&mut pool, "");
+    assert_eq!((pool.weight(), pool.status().weight), (5, 5));
+}
+
+#[test]
+fn a_pool_is_idle_when_nobody_serves_and_nobody_has_anything() {
+    let mut pool = pool(10);
+    assert!(pool.is_idle());
+    pool.admit(1, at_most(1));
+    assert!(!pool.is_idle(), "somebody serves");
+    let task = submit(&mut pool, "a");
+    assert_eq!(actions(&mut pool).len(), 1);
+    pool.handle_taken(1, task);
+    pool.withdraw(1);
+    pool.cancel(task);
+    assert_eq!(actions(&mut pool).len(), 2);
+    assert!(!pool.is_idle(), "the member has it yet");
+    pool.handle_finished(1, task, 1);
+    assert!(pool.is_idle());
+    submit(&mut pool, "b");
+    assert!(!pool.is_idle(), "it waits");
+}
+
+#[test]
 fn who_is_withdrawn_or_unwell_is_asked_for_what_it_has_not_taken() {
     for withdrawn in [true, false] {
         let mut pool = pool(10);
