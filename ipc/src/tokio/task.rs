@@ -139,7 +139,6 @@ impl Future for Task {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.keep_time(cx);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         state.task = Some(cx.waker().clone());
@@ -159,7 +158,7 @@ impl Future for Task {
             cx.waker().wake_by_ref();
         }
         drop(state);
-        // A deadline may be nearer than when this turn began.
+        // Deadlines are judged last: what came in time counts, also where this process was away and reads it late.
         if self.keep_time(cx) {
             // It may have left something to write.
             cx.waker().wake_by_ref();
