@@ -62,8 +62,6 @@ mod wire;
 #[cfg(feature = "tokio")]
 pub mod worker;
 
-#[cfg(feature = "test-util")]
-pub use self::acceptor::Turning;
 pub use self::acceptor::{AcceptStatus, Acceptor, Command, Peek, Settings, WhenFull, WorkerKey};
 pub use self::address::Address;
 pub use self::claims::Claims;
@@ -71,3 +69,5 @@ pub use self::error::Error;
 pub use self::listen::{Listen, Mode, UnknownMode};
 pub use self::listeners::{Answer, Granted, Listeners, Orphan};
 pub use self::socket::ListeningSocket;
+#[cfg(feature = "test-util")]
+pub use self::{acceptor::Turning, listeners::apart::Dialer};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use cluster::testing::TestCluster;
 use cluster::{Builder, Cluster, Letter, Message, Request, To, Worker};
 use cluster_acceptor::worker::{Gate, Intake, Listener};
-use cluster_acceptor::{Acceptor, Address, Command, Listen, Listeners, Settings, Turning};
+use cluster_acceptor::{Acceptor, Address, Command, Dialer, Listen, Listeners, Settings, Turning};
 use cluster_balancer::{Classes, LeastLoaded};
 use cluster_ipc::board::{PrimaryBoard, WorkerBoard};
 use cluster_ipc::tokio::Channel;
@@ -39,7 +39,8 @@ fn client() -> Address {
 
 /// An acceptor, and one worker that takes all it is given.
 struct Way {
-    listeners: Listeners,
+    _listeners: Listeners,
+    dialer: Dialer,
     _acceptor: Acceptor<u32>,
     turning: Turning<u32>,
     listener: Listener,
@@ -50,7 +51,7 @@ impl Way {
         let now = Instant::now();
         let (acceptor, turning) =
             Acceptor::turned(Settings::new(LeastLoaded::new()).window(WINDOW), now).unwrap();
-        let mut listeners = Listeners::apart();
+        let (mut listeners, dialer) = Listeners::apart();
         let answer = listeners.listen(&Listen::tcp(([127, 0, 0, 1], 80)), 0, 0).unwrap();
         let (board, memory) = PrimaryBoard::create().unwrap();
         let (channel, workers_channel) = cluster_ipc::Channel::pair().unwrap();
@@ -70,13 +71,13 @@ impl Way {
         let intake = Arc::new(Intake::new(board, Arc::new(Gate::new()), None));
         let listener = Listener::new(Arc::clone(&intake), answer.granted, None).unwrap();
         tokio::spawn(intake.receive(Channel::new(workers_channel).unwrap()));
-        Self { listeners, _acceptor: acceptor, turning, listener }
+        Self { _listeners: listeners, dialer, _acceptor: acceptor, turning, listener }
     }
 
     /// Hands over so many connections; how long the acceptor took for it.
     fn hand_over(&mut self, runtime: &Runtime, connections: usize) -> Duration {
         let clients: Vec<OwnedFd> =
-            (0..connections).map(|_| self.listeners.connect(None, &client()).unwrap()).collect();
+            (0..connections).map(|_| self.dialer.connect(None, &client()).unwrap()).collect();
         let begun = Instant::now();
         self.turning.turn(begun).unwrap();
         let taken = begun.elapsed();
@@ -104,12 +105,12 @@ fn hand_over(c: &mut Criterion) {
             b.iter_custom(|rounds| (0..rounds).map(|_| way.hand_over(&runtime, connections)).sum());
         });
         group.bench_function(BenchmarkId::new("accept alone", connections), |b| {
-            let mut listeners = Listeners::apart();
+            let (mut listeners, dialer) = Listeners::apart();
             let listen = Listen::tcp(([127, 0, 0, 1], 80));
             let socket = listeners.listen(&listen, 0, 0).unwrap().accept.unwrap();
             b.iter_custom(|rounds| {
                 let round = |_| {
-                    let connect = |_| listeners.connect(None, &client()).unwrap();
+                    let connect = |_| dialer.connect(None, &client()).unwrap();
                     let clients: Vec<_> = (0..connections).map(connect).collect();
                     let begun = Instant::now();
                     let accepted: Vec<_> =
@@ -157,15 +158,17 @@ fn status(c: &mut Criterion) {
     let limit = cluster_supervisor::os::raise_open_files();
     let mut group = c.benchmark_group("status");
     for count in [4, 64, 1000] {
-        // Both ends of four wires are in this process.
-        let needed = 12 * count as u64 + 100;
+        // Both ends of four wires are in this process, with copies of one, and what tells of the worker's end.
+        let needed = 17 * count as u64 + 100;
         if cluster_supervisor::os::OpenFiles::current().soft() < needed {
             eprintln!("status of {count} workers: left out, it needs {needed} open files");
             continue;
         }
         let (cluster, _workers) = runtime.block_on(workers(Cluster::builder().workers(count)));
-        group.bench_function(BenchmarkId::new("snapshot", count), |b| b.iter(|| black_box(cluster.status())));
-        let snapshot = cluster.status();
+        let handle = cluster.handle();
+        let status = || runtime.block_on(handle.status()).unwrap();
+        group.bench_function(BenchmarkId::new("snapshot", count), |b| b.iter(|| black_box(status())));
+        let snapshot = status();
         group.bench_function(BenchmarkId::new("as JSON", count), |b| {
             b.iter(|| black_box(serde_json::to_vec(&snapshot).unwrap()));
         });
@@ -182,7 +185,7 @@ fn events(c: &mut Criterion) {
     let (cluster, workers) = runtime.block_on(workers(Cluster::builder().workers(1)));
     let mut group = c.benchmark_group("event");
     for subscribers in [1, 16, 256] {
-        let mut listening: Vec<_> = (0..subscribers).map(|_| cluster.events()).collect();
+        let mut listening: Vec<_> = (0..subscribers).map(|_| cluster.handle().events()).collect();
         let mut ready = true;
         group.bench_function(BenchmarkId::new("subscribers", subscribers), |b| {
             b.iter(|| {
@@ -218,7 +221,7 @@ async fn yield_a_little() {
 fn messages(c: &mut Criterion) {
     let runtime = runtime();
     let (cluster, workers) = runtime.block_on(workers(Cluster::builder().workers(2)));
-    cluster.messages().answer(async |letter: Letter<Echo>| Ok::<_, String>(letter.message.0));
+    cluster.handle().messages().answer(async |letter: Letter<Echo>| Ok::<_, String>(letter.message.0));
     let asks = workers.iter().find(|worker| worker.slot() == 0).unwrap().messages();
     let mut group = c.benchmark_group("request");
     for size in [64, 4096] {

@@ -13,12 +13,10 @@ use cluster_supervisor::{Backoff, Budget, Policy, Roll, StopSequence};
 use crate::reporting::{Periodic, Reporting, Sink};
 use crate::scheduling::Asked;
 use crate::tasks::TaskPolicy;
+use crate::wire::Greeting;
 use crate::{
     ClusterStatus, Key, Mode, Output, Peek, Primary, Result, Role, Scheduling, Settings, WhenFull, Worker,
 };
-
-/// Connections accepted in one go, and handed over in one message.
-const ACCEPT_BATCH: usize = 64;
 
 /// Settings of a cluster; all have defaults.
 ///
@@ -64,16 +62,16 @@ pub struct Builder {
     pub(crate) mode: Mode,
     /// The code says who decides where connections go: the environment doesn't.
     scheduled: bool,
-    pub(crate) key: Key,
-    pub(crate) peek: Peek,
+    key: Key,
+    peek: Peek,
     pub(crate) policy: Policy,
     pub(crate) checks: Checks,
     pub(crate) sample_every: Duration,
     /// What the strategy wants to know of the workers.
     pub(crate) gauge: Option<Gauge>,
     pub(crate) limits: Limits,
-    pub(crate) window: u16,
-    pub(crate) batch: usize,
+    /// The acceptor's own default if `None`.
+    window: Option<u16>,
     pub(crate) linger: Duration,
     pub(crate) long_lived: Option<Duration>,
     pub(crate) orphan_timeout: Duration,
@@ -142,8 +140,7 @@ impl Builder {
             checks: Checks::new(),
             sample_every: Duration::from_secs(1),
             gauge: None,
-            window: 32,
-            batch: ACCEPT_BATCH,
+            window: None,
             linger: Duration::from_secs(1),
             long_lived: None,
             orphan_timeout: Duration::from_secs(2),
@@ -383,7 +380,7 @@ impl Builder {
     /// How many connections may be on their way to one worker that it has not taken; default 32, at most 256. When every
     /// worker has so many, the rest wait in the kernel's queue.
     pub fn window(mut self, connections: u16) -> Self {
-        self.window = connections.clamp(1, cluster_ipc::board::TICKETS as u16);
+        self.window = Some(connections);
         self
     }
 
@@ -554,6 +551,34 @@ impl Builder {
     /// An unknown strategy, or one in the [environment](Scheduling).
     pub fn primary(self) -> Result<Primary> {
         Primary::new(self.scheduled()?)
+    }
+
+    /// What the acceptor is started with; takes what only it needs.
+    pub(crate) fn acceptor(&mut self) -> Result<cluster_acceptor::Settings> {
+        let strategy = std::mem::replace(&mut self.strategy, Choice::Named(String::new()));
+        let settings = cluster_acceptor::Settings::boxed(strategy.resolve()?)
+            .max_connections(self.limits.cluster)
+            .when_full(self.limits.when_full)
+            .key(self.key.clone())
+            .peek(self.peek);
+        Ok(match self.window {
+            Some(connections) => settings.window(connections),
+            None => settings,
+        })
+    }
+
+    /// What each worker is greeted with, but for its name and what its settings say.
+    pub(crate) fn greeting(&self, open_files: u64) -> Greeting {
+        Greeting {
+            slot: 0,
+            generation: 0,
+            heartbeat: self.checks.heartbeat_expected().beats_every(),
+            deadlines: self.deadlines(),
+            orphan_timeout: self.orphan_timeout,
+            open_files,
+            connections: None,
+            descriptors: Vec::new(),
+        }
     }
 
     /// How long a worker takes to leave.

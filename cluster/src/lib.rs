@@ -158,6 +158,7 @@ compile_error!("cluster needs Linux (5.10 or later)");
 #[cfg(feature = "axum")]
 mod axum;
 mod builder;
+mod clock;
 mod departure;
 mod error;
 mod event;

@@ -1,7 +1,5 @@
 //! Messages between workers, and between them and the primary.
 
-use std::time::Instant;
-
 use cluster_ipc::session::Config;
 use cluster_ipc::tokio::Endpoint;
 use cluster_ipc::{Connection, Socket, switch};
@@ -9,6 +7,7 @@ use cluster_supervisor::{Supervisor, WorkerId, WorkerState, WorkerView};
 use std::os::fd::OwnedFd;
 
 use crate::Result;
+use crate::clock::now;
 
 /// What a process sends messages with and has handlers for them on: [`Worker::messages`](crate::Worker::messages),
 /// [`Handle::messages`](crate::Handle::messages).
@@ -104,27 +103,13 @@ fn config() -> Config {
     Config::new().max_requests(REQUESTS)
 }
 
-/// The primary's end of a connection to a worker, whose process is watched too.
-pub(crate) fn primary_end(socket: Socket, pidfd: OwnedFd) -> Result<Endpoint> {
-    Ok(Endpoint::new(parent(socket).with_process(pidfd))?)
-}
-
-/// The same for a worker in this process.
-#[cfg(feature = "test-util")]
-pub(crate) fn primary_end_here(socket: Socket) -> Result<Endpoint> {
-    Ok(Endpoint::new(parent(socket))?)
-}
-
-fn parent(socket: Socket) -> Connection {
-    Connection::parent(socket, config(), &[], Vec::new(), now())
+/// The primary's end of a connection to a worker, whose end is watched too, by what becomes readable then.
+pub(crate) fn primary_end(socket: Socket, end: OwnedFd) -> Result<Endpoint> {
+    let connection = Connection::parent(socket, config(), &[], Vec::new(), now());
+    Ok(Endpoint::new(connection.with_process(end))?)
 }
 
 /// The worker's end.
 pub(crate) fn worker_end(socket: Socket) -> Result<Endpoint> {
     Ok(Endpoint::new(Connection::child(socket, config(), &[], now()))?)
-}
-
-/// As the endpoint's task counts it: tests may stop that clock.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cluster_supervisor::os::{ChildSpec, Executable, Stdio, User};
+
+use crate::{Error, Result};
 
 /// What workers are started with, as far as it can be changed while the cluster runs: by [`Handle::setup`](crate::Handle::setup).
 ///
@@ -72,8 +75,9 @@ impl Descriptors {
     }
 
     /// A duplicate of each, in the order of the names.
-    pub(crate) fn duplicate(&self) -> std::io::Result<Vec<OwnedFd>> {
-        self.0.values().map(|descriptor| descriptor.try_clone()).collect()
+    pub(crate) fn duplicate(&self) -> Result<Vec<OwnedFd>> {
+        let duplicates: io::Result<_> = self.0.values().map(|descriptor| descriptor.try_clone()).collect();
+        duplicates.map_err(Error::os("duplicate a descriptor for a worker"))
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
     use super::*;
 
     fn pipe_end() -> Arc<OwnedFd> {
-        Arc::new(std::io::pipe().unwrap().0.into())
+        Arc::new(io::pipe().unwrap().0.into())
     }
 
     #[test]

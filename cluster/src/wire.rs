@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use cluster_acceptor::Granted;
 use cluster_acceptor::worker::Deadlines;
+use cluster_supervisor::WorkerId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::status::ClusterStatus;
-use crate::{Error, Listen};
+use crate::{Error, Listen, Settings};
 
 /// Names of gauges of one worker that are listened to.
 pub(crate) const GAUGES: usize = 64;
@@ -21,7 +22,7 @@ pub(crate) const LONGEST_NAME: usize = 64;
 /// The application's part of the Welcome. Five descriptors come with it: the data channel, the
 /// board, the lifeline (a pipe that ends when the primary does), the socket of the shared state, and that of the messages.
 /// Those of the settings follow.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Greeting {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
@@ -37,6 +38,14 @@ pub(crate) struct Greeting {
     pub(crate) connections: Option<u32>,
     /// The names of the descriptors that come after those.
     pub(crate) descriptors: Vec<String>,
+}
+
+impl Greeting {
+    /// The same for this worker, with what the settings say of it and hand to it.
+    pub(crate) fn to(&self, id: WorkerId, settings: &Settings) -> Self {
+        let (connections, descriptors) = (settings.max_connections_per_worker, settings.descriptors.names());
+        Self { slot: id.slot(), generation: id.generation(), connections, descriptors, ..self.clone() }
+    }
 }
 
 /// A message from a worker.

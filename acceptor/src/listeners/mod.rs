@@ -52,7 +52,7 @@ pub struct Listeners {
     mode: Mode,
     /// See [`apart`](Self::apart).
     #[cfg(feature = "test-util")]
-    apart: bool,
+    apart: Option<apart::Dialer>,
 }
 
 #[derive(Debug)]
@@ -97,9 +97,9 @@ enum Kept {
     PerSlot(PerSlot),
     /// Nobody: there are no connections.
     Datagrams(Datagrams),
-    /// The acceptor, which has it; this is its name.
+    /// The acceptor, which has it; this is where it is to be found.
     #[cfg(feature = "test-util")]
-    Apart(String),
+    Apart { _place: std::sync::Arc<apart::Place> },
 }
 
 impl Kept {
@@ -110,7 +110,7 @@ impl Kept {
             Self::PerSlot(_) => Mode::ReusePort,
             Self::Datagrams(sockets) => sockets.mode(),
             #[cfg(feature = "test-util")]
-            Self::Apart(_) => Mode::Handoff,
+            Self::Apart { .. } => Mode::Handoff,
         }
     }
 }
@@ -153,7 +153,7 @@ impl Listeners {
             inherited: Inherited::default(),
             mode,
             #[cfg(feature = "test-util")]
-            apart: false,
+            apart: None,
         }
     }
 
@@ -187,7 +187,7 @@ impl Listeners {
             Kept::PerSlot(sockets) => Some(sockets.copy(slot)?),
             Kept::Datagrams(sockets) => Some(sockets.copy(slot)?),
             #[cfg(feature = "test-util")]
-            Kept::Apart(_) => None,
+            Kept::Apart { .. } => None,
         };
         let mode = bound.kept.mode();
         let granted = Granted { listener: bound.number, address: bound.address.clone(), mode };
@@ -263,9 +263,9 @@ impl Listeners {
         let number = self.number()?;
         let bound = |address, kept, file| Bound { number, address, kept, _file: file, held: Held::default() };
         #[cfg(feature = "test-util")]
-        if self.apart {
-            let (socket, address, name) = apart::bind(&listen.at, number)?;
-            return Ok((bound(address, Kept::Apart(name), None), Some(socket.into())));
+        if let Some(dialer) = &self.apart {
+            let (socket, address, place) = dialer.bind(&listen.at, number)?;
+            return Ok((bound(address, Kept::Apart { _place: place }, None), Some(socket.into())));
         }
         let mode = match (listen.mode.unwrap_or(self.mode), &listen.at) {
             (mode, At::Udp(address)) => {

@@ -7,8 +7,9 @@ use std::time::Instant;
 use cluster_acceptor::Command;
 use cluster_health::Probe;
 use cluster_ipc::{Frame, Kind};
-use cluster_supervisor::{Action, Event as Life, ExitCause, SlotView, WorkerId, WorkerState};
+use cluster_supervisor::{Action, Event as Life, ExitCause, SlotView, StopSignal, WorkerId, WorkerState};
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use super::Core;
 use super::link::Link;
@@ -16,7 +17,7 @@ use crate::event::Event;
 use crate::messages;
 use crate::record::{about, record};
 use crate::wire::{self, ToWorker};
-use crate::{Departure, Result};
+use crate::{Departure, Error, Result};
 
 impl Core {
     /// Carries out decisions until there are none.
@@ -78,7 +79,11 @@ impl Core {
             }
             Action::AskStop(id) => self.ask_stop(id),
             Action::Signal(id, signal) => {
-                if let Some(Err(error)) = self.links.get_mut(&id).map(|link| link.signal(signal)) {
+                let signal = match signal {
+                    StopSignal::Term => Signal::TERM,
+                    StopSignal::Kill => Signal::KILL,
+                };
+                if let Some(Err(error)) = self.links.get_mut(&id).map(|link| link.body.signal(signal)) {
                     let error = format!("it could not be signalled: {}", chain(&error));
                     self.announce(Event::Error { id, error: error.into() });
                 }
@@ -94,8 +99,7 @@ impl Core {
         let held = || self.supervisor.slots().any(|slot| is_held(&slot)).then_some(WorkerState::Held);
         let state = self.supervisor.worker(id).map(|view| view.state()).or_else(held);
         let link = self.links.get(&id);
-        let (pid, connected) =
-            (link.map(|link| link.child.pid()), link.is_some_and(|link| !link.disconnected));
+        let (pid, connected) = (link.map(Link::pid), link.is_some_and(|link| !link.disconnected));
         self.registry.update(id, pid, state.unwrap_or(WorkerState::Stopped), connected);
     }
 
@@ -117,8 +121,11 @@ impl Core {
 
     fn bear(&mut self, id: WorkerId, now: Instant) -> Result<Link> {
         let release = self.supervisor.release_of(id).unwrap_or_default();
-        let newborn = self.cradle.bear(id, release, &self.forks)?;
-        let (pid, board) = (newborn.child.pid(), Arc::clone(&newborn.board));
+        // All that a worker may be started with are held until nobody may be.
+        let pinned = self.releases.get(release).ok_or(Error::Ended)?;
+        let settings = self.forks.settings(id.slot(), pinned);
+        let newborn = self.cradle.bear(id, &pinned.executable, &settings)?;
+        let (pid, board) = (newborn.body.pid(), Arc::clone(&newborn.wires.board));
         let (link, data) =
             Link::new(id, newborn, &self.shared, &self.switch, &self.tasks, self.reports.clone(), now)?;
         let (slot, generation) = (id.slot(), id.generation());
@@ -132,7 +139,7 @@ impl Core {
         match wire::encode(&ToWorker::Drain) {
             Ok(bytes) => link.send(Frame::new(Kind::Message, 0, bytes)),
             Err(error) => {
-                about!(error, id, link.child.pid(), %error, "worker {id} could not be asked to stop");
+                about!(error, id, link.pid(), %error, "worker {id} could not be asked to stop");
             }
         }
     }
@@ -150,7 +157,7 @@ impl Core {
     /// Publishes what happened to a worker, and lets go of one that is dead.
     fn handle_life(&mut self, event: Life, now: Instant) {
         let id = event.worker();
-        let pid = id.and_then(|id| self.links.get(&id)).map(|link| link.child.pid());
+        let pid = id.and_then(|id| self.links.get(&id)).map(Link::pid);
         self.look_at_life(&event);
         let ready = matches!(event, Life::Ready { .. });
         let exited = matches!(event, Life::Exited { .. });
@@ -225,9 +232,11 @@ impl Core {
     /// Sees to it that nobody is left of a worker that has ended, while others go on.
     fn bury(&mut self, id: WorkerId) {
         let Some(link) = self.links.remove(&id) else { return };
-        self.unreaped.insert(id, link.child.pid());
-        let remains = link.into_remains(self.config.kill_descendants);
-        tokio::spawn(remains.sweep(id, self.reports.clone()));
+        let pid = link.pid();
+        if let Some(remains) = link.body.into_remains(self.config.kill_descendants) {
+            self.unreaped.insert(id, pid);
+            tokio::spawn(remains.sweep(id, self.reports.clone()));
+        }
     }
 
     /// Why this worker could not be started, unless another one could not be since.
@@ -252,7 +261,7 @@ impl Core {
 
     /// The process that a worker has, or had if it has ended and is not reaped yet.
     pub(super) fn pid(&self, id: WorkerId) -> Option<u32> {
-        let link = self.links.get(&id).map(|link| link.child.pid());
+        let link = self.links.get(&id).map(Link::pid);
         link.or_else(|| self.unreaped.get(&id).copied())
     }
 }

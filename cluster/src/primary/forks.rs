@@ -69,7 +69,7 @@ impl Core {
 
     pub(super) fn handle_setup(&mut self, changes: &Settings) -> Result<Arc<Settings>> {
         let current = self.supervisor.release();
-        let release = self.cradle.releases.change(current, changes)?;
+        let release = self.releases.change(current, changes)?;
         self.supervisor.set_release(release);
         if self.supervisor.current_roll().is_some() {
             let before = self.waiting.changed.take().map(|(_, before)| before).unwrap_or_default();
@@ -81,7 +81,7 @@ impl Core {
 
     /// Makes known what workers are started with from now on.
     pub(super) fn announce_setup(&self, release: Release) -> Arc<Settings> {
-        let settings = self.cradle.releases.get(release);
+        let settings = self.releases.get(release);
         let settings = settings.map_or_else(Arc::default, |pinned| Arc::clone(&pinned.settings));
         self.registry.roster().set_settings(Arc::clone(&settings));
         self.announce(Event::Setup(Arc::clone(&settings)));
@@ -93,7 +93,7 @@ impl Core {
         let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput);
         let signal = signal.map_err(Error::os("send that signal: there is none of this number"))?;
         let Some(link) = self.links.get_mut(&id) else { return Ok(false) };
-        let is_there = link.kill(signal)?;
+        let is_there = link.body.signal(signal)?;
         if is_there {
             self.registry.note_kill(id, number);
         }

@@ -10,20 +10,17 @@ use cluster_health::Quantity;
 use cluster_ipc::board::PrimaryBoard;
 use cluster_ipc::tokio::{Channel, Readable};
 use cluster_ipc::{Error, Frame, Kind};
-use cluster_supervisor::os::{Autopsy, Child, Death, Tree};
-use cluster_supervisor::{Counted, Exit, StopSignal, WorkerId};
-use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
+use cluster_supervisor::{Counted, WorkerId};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::birth::Newborn;
-use super::remains::{Remains, Swept};
+use super::remains::Swept;
 use super::shared::Shared;
+use super::system::{Body, Newborn, Wires};
 use super::vitals::Vitals;
-use crate::Result;
 use crate::messages::{self, Pool, Switch};
 use crate::record::about;
+use crate::{Error as ClusterError, Result};
 
 /// Frames that may wait for one worker's task: answers to at most [`UNANSWERED`] requests, and the wish that it drains.
 const OUTGOING: usize = 64;
@@ -61,11 +58,7 @@ pub(super) enum Report {
 #[derive(Debug)]
 pub(super) struct Link {
     id: WorkerId,
-    pub(super) child: Child,
-    tree: Tree,
-    autopsy: Autopsy,
-    /// The strongest signal that we have sent.
-    sent: Option<StopSignal>,
+    pub(super) body: Box<dyn Body>,
     pub(super) board: Arc<PrimaryBoard>,
     pub(super) started: Instant,
     /// How many connections it can hold, once it said so.
@@ -128,18 +121,22 @@ impl Link {
         reports: mpsc::Sender<Report>,
         now: Instant,
     ) -> Result<(Self, cluster_ipc::Channel)> {
-        let Newborn { child, autopsy, tree, control, data, state, messages, board } = newborn;
-        let watched = || -> Result<_> {
-            let vitals = Vitals::of(id, child.pid(), child.try_clone_pidfd()?);
-            let pidfd = Readable::new(child.try_clone_pidfd()?)?;
-            let state = shared.serve(id, child.pid(), state)?;
-            let endpoint = messages::primary_end(messages, child.try_clone_pidfd()?)?;
-            Ok((pidfd, Channel::new(control.max_frame(MAX_FRAME))?, vitals, state, endpoint))
+        let Newborn { body, end, sampler, wires } = newborn;
+        let Wires { control, data, state, messages, board } = wires;
+        let pid = body.pid();
+        let heard = || -> Result<_> {
+            let other =
+                end.try_clone().map_err(ClusterError::os("duplicate what tells of a worker's end"))?;
+            let endpoint = messages::primary_end(messages, other)?;
+            let state = shared.serve(id, pid, state)?;
+            Ok((Readable::new(end)?, Channel::new(control.max_frame(MAX_FRAME))?, state, endpoint))
         };
-        let (pidfd, control, vitals, state, endpoint) = match watched() {
-            Ok(watched) => watched,
+        let (end, control, state, endpoint) = match heard() {
+            Ok(heard) => heard,
             Err(error) => {
-                child.kill_and_reap()?;
+                if let Some(remains) = body.into_remains(false) {
+                    remains.child.kill_and_reap()?;
+                }
                 return Err(error);
             }
         };
@@ -149,14 +146,10 @@ impl Link {
             switch.assign(id.slot(), id);
         }
         let messages = Task::new(&letters);
-        let task =
-            Task::new(&tokio::spawn(attend((id, child.pid()), control, pidfd, queue, letters, reports)));
+        let task = Task::new(&tokio::spawn(attend((id, pid), control, end, queue, letters, reports)));
         let link = Self {
             id,
-            child,
-            tree,
-            autopsy,
-            sent: None,
+            body,
             board,
             started: now,
             capacity: 1,
@@ -165,7 +158,7 @@ impl Link {
             silent: false,
             unwell: false,
             passed_over: false,
-            vitals,
+            vitals: Vitals::new(sampler),
             unready: false,
             disconnected: false,
             gauges: Vec::new(),
@@ -209,53 +202,16 @@ impl Link {
         !self.silent && !self.unready && !self.unwell
     }
 
-    /// Sends a signal to its process.
-    pub(super) fn signal(&mut self, signal: StopSignal) -> Result<()> {
-        self.sent = Some(signal);
-        // So that those below it are known when it has ended. Without it some may not be found, no more.
-        let _ = self.tree.look();
-        Ok(self.child.signal(signal)?)
-    }
-
-    /// Sends any signal to its process. Returns whether that is there still.
-    pub(super) fn kill(&mut self, signal: Signal) -> Result<bool> {
-        let stop =
-            [StopSignal::Term, StopSignal::Kill].into_iter().find(|stop| stop.number() == signal.as_raw());
-        self.sent = stop.or(self.sent);
-        // As above.
-        let _ = self.tree.look();
-        match pidfd_send_signal(&self.child, signal) {
-            Ok(()) => Ok(true),
-            Err(Errno::SRCH) => Ok(false),
-            Err(errno) => Err(crate::Error::os("send a signal to a worker")(errno)),
-        }
-    }
-
-    /// How it ended, without reaping it; `None` while a debugger holds it.
-    pub(super) fn examine(&self) -> Result<Option<Death>> {
-        Ok(self.autopsy.examine(&self.child, self.sent)?)
-    }
-
-    /// How it ended, if that can be had; otherwise that nobody knows, if somebody else has reaped it.
-    pub(super) fn try_reap(&mut self) -> Option<Exit> {
-        self.child.try_reap().unwrap_or(Some(Exit::Code(-1)))
-    }
-
-    /// Only its process.
-    pub(super) fn into_child(self) -> Child {
-        self.child
-    }
-
-    /// What is left of it now that it has ended.
-    pub(super) fn into_remains(self, kill_descendants: bool) -> Remains {
-        Remains { child: self.child, tree: kill_descendants.then_some(self.tree) }
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.body.pid()
     }
 
     /// Sends a frame, unless the worker reads so little that too many wait already.
     pub(super) fn send(&self, frame: Frame<OwnedFd>) {
         if self.outgoing.try_send(frame).is_err() {
             let id = self.id;
-            about!(warn, id, self.child.pid(), "a message to worker {id} was lost: it does not read");
+            about!(warn, id, self.pid(), "a message to worker {id} was lost: it does not read");
         }
     }
 }
@@ -265,7 +221,7 @@ impl Link {
 async fn attend(
     (id, pid): (WorkerId, u32),
     mut channel: Channel,
-    pidfd: Readable,
+    end: Readable,
     mut queue: mpsc::Receiver<Frame<OwnedFd>>,
     letters: JoinHandle<Error>,
     reports: mpsc::Sender<Report>,
@@ -290,7 +246,7 @@ async fn attend(
                     about!(warn, id, pid, %error, "a message to worker {id} was lost");
                 }
             }
-            _ = pidfd.readable() => break None,
+            _ = end.readable() => break None,
         }
     };
     match error {
@@ -309,9 +265,9 @@ async fn attend(
             if reports.send(Report::Disconnected(id, error)).await.is_err() {
                 return;
             }
-            if tokio::time::timeout(EXIT_GRACE, pidfd.readable()).await.is_err() {
+            if tokio::time::timeout(EXIT_GRACE, end.readable()).await.is_err() {
                 let _ = reports.send(Report::ChannelLost(id, lost)).await;
-                let _ = pidfd.readable().await;
+                let _ = end.readable().await;
             }
         }
     }

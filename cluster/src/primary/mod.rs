@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `turns` waits, `mod` takes inputs, `apply` turns the cores' decisions into effects, `answer` answers workers. Nothing else sees
-//! two cores at once.
+//! two cores at once. What they need of the system is in `system`: a test (`testing`) brings tasks in place of processes, and all
+//! else is this.
 
 mod answer;
 mod apply;
@@ -17,12 +18,14 @@ mod handle;
 mod link;
 mod orphans;
 mod parting;
+mod process;
 mod releases;
 mod remains;
 mod report;
 mod rolls;
 mod roster;
 mod shared;
+mod system;
 mod turns;
 mod vitals;
 mod wellbeing;
@@ -33,36 +36,41 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster_acceptor::{Acceptor, Command, Listeners, Settings};
+use cluster_acceptor::{Acceptor, Command, Listeners};
 use cluster_health::Monitor;
 use cluster_shared_state::tokio::Follower;
 use cluster_supervisor::os::{Death, Orphans};
-use cluster_supervisor::{Exit, Ledger, Supervisor, WorkerId, os};
+use cluster_supervisor::{Ledger, Supervisor, WorkerId};
 use cluster_tasks::PoolServer;
 use tokio::sync::{mpsc, oneshot};
 
-use self::birth::Cradle;
 use self::forks::Forks;
 use self::handle::Order;
 pub use self::handle::{Handle, RollReport};
-#[cfg(feature = "test-util")]
-pub(crate) use self::link::Task;
 use self::link::{Link, Report};
 use self::parting::Parting;
+use self::releases::Releases;
 use self::remains::Swept;
 use self::rolls::Waiting;
 use self::roster::{Registry, Roster};
-pub(crate) use self::shared::{Own, Shared, client};
+pub(crate) use self::shared::client;
+use self::shared::{Own, Shared};
+pub(crate) use self::system::{Cradle, System};
 use self::turns::Turns;
 pub use self::worker_events::WorkerEvents;
 pub use self::worker_handle::WorkerHandle;
+#[cfg(feature = "test-util")]
+pub(crate) use self::{
+    link::Task,
+    system::{Body, Newborn, Wires},
+};
 use crate::builder::Builder;
+use crate::clock::now;
 use crate::event::{Event, Events, Publisher};
 use crate::messages::{Pool, Switch};
 use crate::post_mortem::PostMortem;
 use crate::record::about;
 use crate::reporting::Reporting;
-use crate::signals::Signals;
 use crate::{Error, Result};
 
 /// Reports of workers that may wait for the loop; the rest waits in the workers' channels.
@@ -73,14 +81,6 @@ const ORDERS: usize = 64;
 
 /// How soon a child is asked again for its exit code whose pidfd said that it has exited.
 const REAP_AGAIN: Duration = Duration::from_millis(10);
-
-/// Descriptors that the primary keeps free of connections, beside those per worker: its own, and a
-/// worker being started.
-const SPARE_DESCRIPTORS: u64 = 16;
-
-/// Descriptors per worker: control channel, data channel, shared state, messages, four for its process, four to measure it, two for its output, with
-/// room for its successor.
-const DESCRIPTORS_PER_WORKER: u64 = 30;
 
 /// The primary, before it [runs](Self::run).
 #[derive(Debug)]
@@ -137,28 +137,22 @@ impl Primary {
     ///
     /// [`Error::GaveUp`] when every worker has used up its restart budget; or what prevented the start.
     pub async fn run(self) -> Result<()> {
-        let (reports, inbox) = mpsc::channel(REPORTS);
-        let shared = Shared::new(seed(), self.config.state, self.handle.own(), self.follower);
-        tokio::spawn(self.spreading.serve());
-        let roster = self.handle.roster();
-        let (mut core, acceptor_ended) =
-            Core::new(*self.config, self.events, reports, shared, self.switch, self.tasks, roster)?;
-        self.handle.messages().settle();
-        let children = core.watch_orphans()?;
-        let signals = core.signals()?;
-        core.start(Instant::now());
-        let mut turns = Turns { inbox, orders: self.orders, acceptor_ended, signals, children };
-        loop {
-            core.settle(Instant::now());
-            if core.finish_parting(Instant::now()) {
-                continue;
-            }
-            if core.is_done() {
-                core.cradle.close();
-                return core.outcome();
-            }
-            turns.wait(&mut core).await?;
-        }
+        self.begin(System::new)?.await
+    }
+
+    /// The same on a system that is made for it. No worker is started before what is returned is awaited.
+    pub(crate) fn begin(
+        mut self,
+        system: impl FnOnce(&mut Builder) -> Result<System>,
+    ) -> Result<impl Future<Output = Result<()>>> {
+        let system = system(&mut self.config)?;
+        let handle = self.handle();
+        let (core, turns) = Core::new(self, system)?;
+        Ok(async move {
+            // All handlers that are set before are there.
+            handle.messages().settle();
+            core.run(turns).await
+        })
     }
 }
 
@@ -174,7 +168,9 @@ struct Core {
     /// When the workers are measured next.
     next_sample: Option<Instant>,
     acceptor: Acceptor<WorkerId>,
-    cradle: Cradle,
+    cradle: Box<dyn Cradle>,
+    /// What workers are started from.
+    releases: Releases,
     shared: Shared,
     /// Passes on messages.
     switch: Switch,
@@ -211,39 +207,29 @@ struct Core {
 }
 
 impl Core {
-    fn new(
-        mut config: Builder,
-        events: Publisher,
-        reports: mpsc::Sender<Report>,
-        shared: Shared,
-        switch: Switch,
-        tasks: Pool,
-        roster: &Roster,
-    ) -> Result<(Self, oneshot::Receiver<()>)> {
-        let limit_before = os::raise_open_files()?;
-        let strategy = std::mem::replace(&mut config.strategy, crate::builder::Choice::Named(String::new()));
-        let settings = Settings::boxed(strategy.resolve()?)
-            .window(config.window)
-            .batch(config.batch)
-            .max_connections(config.limits.cluster)
-            .when_full(config.limits.when_full)
-            .key(config.key.clone())
-            .peek(config.peek)
-            .held(held(config.workers));
-        let (acceptor, ended) = Acceptor::start(settings)?;
+    fn new(primary: Primary, system: System) -> Result<(Self, Turns)> {
+        let Primary { mut config, events, handle, orders, follower, switch, tasks, spreading } = primary;
+        let System { cradle, acceptor, acceptor_ended, listeners, signals, orphans, seed } = system;
+        let (reports, inbox) = mpsc::channel(REPORTS);
+        let (orphans, children) = orphans.unzip();
+        let mut settings = std::mem::take(&mut config.settings);
+        settings.args.get_or_insert_with(|| std::env::args_os().skip(1).collect());
+        // Until the pool is dropped.
+        tokio::spawn(spreading.serve());
         let core = Self {
-            supervisor: Supervisor::new(config.policy.clone().stop(config.stop_sequence()), seed()),
-            monitor: Monitor::new(config.checks.clone().seed(seed())),
+            supervisor: Supervisor::new(config.policy.clone().stop(config.stop_sequence()), seed),
+            monitor: Monitor::new(config.checks.clone().seed(seed)),
             ledger: Ledger::new(),
-            started: Instant::now(),
+            started: now(),
             reporting: std::mem::take(&mut config.reporting),
             next_sample: None,
             acceptor,
-            cradle: Cradle::new(&mut config, limit_before.soft())?,
-            shared,
+            cradle,
+            releases: Releases::new(&settings)?,
+            shared: Shared::new(seed, config.state, handle.own(), follower),
             switch,
             tasks,
-            listeners: Listeners::new(config.mode),
+            listeners,
             links: BTreeMap::new(),
             reports,
             events,
@@ -253,32 +239,36 @@ impl Core {
             post_mortems: BTreeMap::new(),
             spawn_error: None,
             unreaped: BTreeMap::new(),
-            orphans: None,
+            orphans,
             waiting: Waiting::default(),
-            registry: Registry::new(roster.clone()),
+            registry: Registry::new(handle.roster().clone()),
             forks: Forks::default(),
             parting: Parting::default(),
             closing: None,
             resting: config.workers == 0,
-            config,
+            config: *config,
         };
-        Ok((core, ended))
+        Ok((core, Turns { inbox, orders, acceptor_ended, signals, children }))
     }
 
-    fn signals(&self) -> Result<Option<Signals>> {
-        self.config.signals.then(Signals::primary).transpose()
-    }
-
-    /// Returns what tells that a child has ended, where others than workers may.
-    fn watch_orphans(&mut self) -> Result<Option<tokio::signal::unix::Signal>> {
-        let Some((orphans, children)) = orphans::watch(self.config.subreaper)? else { return Ok(None) };
-        self.orphans = Some(orphans);
-        // Some may have ended before.
-        self.look_after_orphans(Instant::now());
-        Ok(Some(children))
+    async fn run(mut self, mut turns: Turns) -> Result<()> {
+        self.start(now());
+        loop {
+            self.settle(now());
+            if self.finish_parting(now()) {
+                continue;
+            }
+            if self.is_done() {
+                self.cradle.close();
+                return self.outcome();
+            }
+            turns.wait(&mut self).await?;
+        }
     }
 
     fn start(&mut self, now: Instant) {
+        // Some may have ended before.
+        self.look_after_orphans(now);
         self.announce_setup(self.supervisor.release());
         for _ in 0..self.config.workers {
             self.supervisor.start(now);
@@ -332,40 +322,25 @@ impl Core {
 
     fn handle_exited(&mut self, id: WorkerId, now: Instant) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let death = match link.examine() {
-            Ok(Some(death)) => death,
-            // Either somebody else has reaped it, or a debugger that holds it has to let go first.
-            Ok(None) => {
-                if let Some(exit) = link.try_reap() {
-                    return self.handle_death(id, Death::new(exit), now);
-                }
-                let reports = self.reports.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(REAP_AGAIN).await;
-                    // The primary may have ended meanwhile.
-                    let _ = reports.send(Report::Exited(id)).await;
-                });
-                return;
-            }
-            Err(error) => {
-                about!(error, id, link.child.pid(), %error, "the end of worker {id} can't be explained");
-                Death::new(link.try_reap().unwrap_or(Exit::Code(-1)))
-            }
-        };
-        self.handle_death(id, death, now);
+        if let Some(death) = link.body.examine() {
+            return self.handle_death(id, death, now);
+        }
+        let reports = self.reports.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REAP_AGAIN).await;
+            // The primary may have ended meanwhile.
+            let _ = reports.send(Report::Exited(id)).await;
+        });
     }
 
     fn handle_death(&mut self, id: WorkerId, death: Death, now: Instant) {
         // Somebody else may hold a copy of its end.
         self.handle_disconnected(id, &cluster_ipc::Error::PeerGone);
         self.shared.gone(id);
-        let figures = self.links.get(&id).map(|link| self.status_of(id, link, now));
         if let Some(link) = self.links.get(&id) {
+            let figures = self.status_of(id, link, now);
             self.ledger.end(id, &link.counted());
-        }
-        if let Some(figures) = figures {
-            let last_words = self.cradle.last_words(id);
-            let reason = self.links.get(&id).and_then(|link| link.reason.clone());
+            let (reason, last_words) = (link.reason.clone(), self.cradle.last_words(id));
             self.post_mortems.insert(id, PostMortem { death, reason, figures, last_words });
         }
         self.supervisor.handle_exit(id, death.exit(), now);
@@ -442,9 +417,8 @@ impl Core {
     fn look_after_orphans(&mut self, now: Instant) {
         let Some(orphans) = &mut self.orphans else { return };
         let (links, unreaped) = (&self.links, &self.unreaped);
-        let is_ours = |pid| {
-            links.values().any(|link| link.child.pid() == pid) || unreaped.values().any(|dead| *dead == pid)
-        };
+        let is_ours =
+            |pid| links.values().any(|link| link.pid() == pid) || unreaped.values().any(|dead| *dead == pid);
         match orphans.look(is_ours, now) {
             Ok(reaped) => {
                 for orphan in reaped {
@@ -466,27 +440,13 @@ impl Core {
 impl Drop for Core {
     /// Workers that live when the loop's future is dropped end by themselves, and somebody has to reap them.
     fn drop(&mut self) {
-        let children: Vec<_> = std::mem::take(&mut self.links).into_values().map(Link::into_child).collect();
+        let links = std::mem::take(&mut self.links).into_values();
+        let children: Vec<_> = links.filter_map(|link| link.body.into_remains(false)).collect();
         if children.is_empty() {
             return;
         }
-        let wait = move || children.into_iter().for_each(|child| drop(child.wait()));
+        let wait = move || children.into_iter().for_each(|remains| drop(remains.child.wait()));
         // Without a thread they are zombies until this process ends, no more.
         let _ = std::thread::Builder::new().name("cluster-reaper".to_owned()).spawn(wait);
     }
-}
-
-/// How many copies of untaken connections the acceptor may hold, so that there are always descriptors left to
-/// replace a worker.
-fn held(workers: usize) -> usize {
-    let limit = os::OpenFiles::current().soft();
-    let open = os::open_descriptors().unwrap_or(0);
-    let reserved = open + SPARE_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers as u64;
-    usize::try_from(limit.saturating_sub(reserved)).unwrap_or(usize::MAX).max(1)
-}
-
-/// At random: the jitter of the back-off, when workers are measured, the epoch of the shared state.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }

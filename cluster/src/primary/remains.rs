@@ -17,7 +17,7 @@ const CHASE: Duration = Duration::from_secs(2);
 
 /// A dead worker that has yet to be reaped: until then its process group can't be somebody else's.
 #[derive(Debug)]
-pub(super) struct Remains {
+pub(crate) struct Remains {
     pub(super) child: Child,
     /// `None` if its descendants are to live on.
     pub(super) tree: Option<Tree>,

@@ -45,7 +45,7 @@ impl Core {
         let empty = WorkerStatus::of_empty_slots(&status);
         let mut workers: Vec<_> = processes.chain(empty).collect();
         workers.sort_by_key(|worker| (worker.slot, worker.generation));
-        let executable = self.cradle.releases.get(status.release).map(|pinned| &pinned.executable);
+        let executable = self.releases.get(status.release).map(|pinned| &pinned.executable);
         ClusterStatus {
             primary_pid: std::process::id(),
             uptime_ms: millis(now.saturating_duration_since(self.started)),
@@ -71,7 +71,7 @@ impl Core {
         WorkerStatus {
             slot: id.slot(),
             generation: id.generation(),
-            pid: Some(link.child.pid()),
+            pid: Some(link.pid()),
             state: match state {
                 WorkerState::Ready if link.silent || link.passed_over => "suspect",
                 WorkerState::Ready if link.unready => "unready",

@@ -58,11 +58,9 @@ impl Core {
         }
         let current = self.supervisor.release();
         let release = match anew {
-            Anew::Yes => self
-                .cradle
-                .releases
-                .open_anew(current)?
-                .or_else(|| self.is_behind(current).then_some(current)),
+            Anew::Yes => {
+                self.releases.open_anew(current)?.or_else(|| self.is_behind(current).then_some(current))
+            }
             Anew::No => None,
         };
         let roll: Roll = self.config.rolling.clone();
@@ -154,9 +152,9 @@ impl Core {
 
     /// Lets go of executables that nobody will run any more.
     pub(super) fn forget_releases(&mut self) {
-        if self.cradle.releases.is_several() && self.supervisor.current_roll().is_none() {
+        if self.releases.is_several() && self.supervisor.current_roll().is_none() {
             let wanted: std::collections::BTreeSet<Release> = self.supervisor.releases();
-            self.cradle.releases.retain(&wanted);
+            self.releases.retain(&wanted);
         }
     }
 

@@ -1,15 +1,12 @@
 //! What one worker uses, as it was last measured.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use cluster_health::Sample;
-use cluster_health::os::{Rollup, Roots, Sampler};
-use cluster_supervisor::WorkerId;
+use cluster_health::os::{Rollup, Sampler};
 use tokio::task::JoinHandle;
 
 use crate::builder::Gauge;
-use crate::record::about;
 
 /// A worker's figures, off `/proc`.
 #[derive(Debug)]
@@ -27,19 +24,8 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
-    /// Of a child that has not been reaped.
-    pub(super) fn of(id: WorkerId, pid: u32, pidfd: OwnedFd) -> Self {
-        let sampler = Sampler::with_pidfd(&Roots::new(), pid, pidfd);
-        let sampler =
-            sampler.inspect_err(|error| about!(warn, id, pid, %error, "worker {id} can't be measured"));
-        Self {
-            sampler: sampler.ok(),
-            last: None,
-            resident: None,
-            open_files: None,
-            cpu_permille: None,
-            confirming: None,
-        }
+    pub(super) fn new(sampler: Option<Sampler>) -> Self {
+        Self { sampler, last: None, resident: None, open_files: None, cpu_permille: None, confirming: None }
     }
 
     pub(super) fn sample(&mut self, now: Instant) -> Option<Sample> {

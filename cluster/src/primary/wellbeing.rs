@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster_acceptor::Command;
-use cluster_health::os::Report;
 use cluster_health::{Cause, Quantity, Standing, Verdict, VerdictKind};
 use cluster_supervisor::WorkerId;
 
@@ -15,12 +14,6 @@ use crate::wire::{GAUGES, LONGEST_NAME};
 
 /// How long its memory may take to be measured closely: the kernel waits for the process while that maps memory itself.
 const CONFIRMATION: Duration = Duration::from_secs(2);
-
-/// What a sick process looks like, for people. The thread that only waits for the primary's end says nothing about it.
-fn look(link: &link::Link) -> Option<Arc<str>> {
-    let report = Report::of(link.child.pid()).ok()?.without_threads(crate::worker::GUARD);
-    Some(Arc::from(report.sample(link.vitals.last()).to_string()))
-}
 
 impl Core {
     /// Looks who has beaten, and how late that was.
@@ -214,7 +207,7 @@ impl Core {
                 self.readmit(id);
             }
             // Whoever stands at a breakpoint beats no heart and is not hung.
-            VerdictKind::Unhealthy if is_silence && link.child.is_traced() => {
+            VerdictKind::Unhealthy if is_silence && link.body.is_traced() => {
                 // It stays suspect, for when the debugger lets go.
                 self.monitor.excuse(id, now);
                 return self.announce(Event::Traced { id });
@@ -227,7 +220,9 @@ impl Core {
                 }
             }
             VerdictKind::Unhealthy => {
-                report = look(link);
+                // What it looks like, for people.
+                report =
+                    link.body.report().map(|report| Arc::from(report.sample(link.vitals.last()).to_string()));
                 link.reason = Some(Arc::from(verdict.to_string()));
                 self.supervisor.handle_unhealthy(id, now);
             }

@@ -1,28 +1,31 @@
-//! One worker: wires as a process has them, and tasks in its place.
+//! The system for tests: workers are tasks, and so is who accepts.
 
 use std::future::Future;
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeWriter};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::process::{ExitCode, Termination};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use cluster_balancer::Classes;
-use cluster_ipc::board::PrimaryBoard;
-use cluster_ipc::tokio::Channel;
-use cluster_ipc::{Frame, Socket};
+use cluster_acceptor::{Acceptor, Listeners, Turning};
+use cluster_ipc::Channel;
+use cluster_ipc::tokio::Readable;
+use cluster_supervisor::os::{Death, Executable};
 use cluster_supervisor::{Exit, StopSignal, WorkerId};
-use tokio::sync::mpsc;
+use rustix::process::Signal;
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
-use super::primary::Shared;
-use crate::messages::{self, Pool, Switch};
-use crate::primary::{self, Task};
+use crate::clock::{now, until};
+use crate::primary::{Body, Cradle, Newborn, System, Task, Wires};
 use crate::wire::Greeting;
-use crate::{Result, Worker};
+use crate::{Builder, Error, Result, Settings, Worker};
 
-/// Frames that may wait for a worker's control channel.
-const OUTGOING: usize = 64;
+/// Of the jitter of back-offs: each run of a test is like the other.
+const SEED: u64 = 1;
 
 /// How long what a worker sent before it returned may take. With the clock paused that is any time.
 const LAST_WORDS: Duration = Duration::from_millis(1);
@@ -44,134 +47,129 @@ where
     })
 }
 
-/// A worker that lives. Dropping it ends what it runs.
-#[derive(Debug)]
-pub(super) struct Living {
-    worker: Worker,
-    pub(super) board: Arc<PrimaryBoard>,
-    pub(super) started: Instant,
-    /// The listeners that it accepts on, as far as it said.
-    pub(super) listeners: Classes,
-    /// How many connections it can hold, once it said so.
-    pub(super) capacity: u32,
-    /// It says that it can't take work.
-    pub(super) unready: bool,
-    main: AbortHandle,
-    outgoing: mpsc::Sender<Frame<OwnedFd>>,
-    _tasks: [Task; 3],
+/// Workers run `app`, and listen on these.
+pub(super) fn system(config: &mut Builder, app: App, listeners: Listeners) -> Result<System> {
+    let (acceptor, turning) = Acceptor::turned(config.acceptor()?, now())?;
+    let readable = Readable::new(turning.readable()?)?;
+    let (alive, acceptor_ended) = oneshot::channel();
+    let accepting = Task::new(&tokio::spawn(accept(turning, readable, alive)));
+    let cradle = Box::new(Nursery { app, greeting: config.greeting(0), _accepting: accepting });
+    Ok(System { cradle, acceptor, acceptor_ended, listeners, signals: None, orphans: None, seed: SEED })
 }
 
-/// What a worker is connected to.
-pub(super) struct Wiring<'a> {
-    pub(super) state: &'a primary::Shared,
-    pub(super) switch: &'a Switch,
-    pub(super) tasks: &'a Pool,
-    pub(super) shared: Arc<Shared>,
-}
-
-impl Living {
-    /// Begins one. Returns its data channel too, which is the acceptor's.
-    pub(super) fn begin(
-        id: WorkerId,
-        greeting: &Greeting,
-        app: &App,
-        wiring: Wiring<'_>,
-        now: Instant,
-    ) -> Result<(Self, cluster_ipc::Channel)> {
-        let Wiring { state, switch, tasks, shared } = wiring;
-        let (control, workers_control) = cluster_ipc::Channel::pair()?;
-        let (data, workers_data) = Socket::pair()?;
-        let (states, workers_state) = Socket::pair()?;
-        let (letters, workers_letters) = Socket::pair()?;
-        let (board, memory) = PrimaryBoard::create()?;
-        let wires = [workers_data.into_fd(), memory, workers_state.into_fd(), workers_letters.into_fd()];
-        let served = state.serve(id, std::process::id(), states)?;
-        let endpoint = messages::primary_end_here(letters)?;
-        let attached = tokio::spawn(tasks.attach(id, id.slot(), endpoint));
-        if switch.holder(id.slot()).is_none() {
-            switch.assign(id.slot(), id);
+/// What the acceptor's thread does otherwise.
+async fn accept(mut turning: Turning<WorkerId>, readable: Readable, _alive: oneshot::Sender<()>) {
+    loop {
+        readable.clear();
+        match turning.turn(now()) {
+            Ok(due) => tokio::select! {
+                _ = readable.readable() => {}
+                () = until(due) => {}
+            },
+            Err(error) => return tracing::error!(%error, "no connections any more"),
         }
-        let control = Channel::new(control)?;
-        let worker = Worker::connect_here(workers_control, greeting, wires)?;
-        let (app, given) = (Arc::clone(app), worker.clone());
+    }
+}
+
+/// Where workers come from.
+struct Nursery {
+    app: App,
+    greeting: Greeting,
+    /// As long as there is a primary.
+    _accepting: Task,
+}
+
+impl Cradle for Nursery {
+    fn bear(&mut self, id: WorkerId, _: &Arc<Executable>, settings: &Settings) -> Result<Newborn> {
+        let (wires, control, ends) = Wires::new()?;
+        let (end, told) = io::pipe().map_err(Error::os("make a pipe"))?;
+        let (greeting, extra) = (self.greeting.to(id, settings), settings.descriptors.duplicate()?);
+        let [data, _, state, messages] = &ends;
+        let copies: io::Result<_> = [control.as_fd(), data.as_fd(), state.as_fd(), messages.as_fd()]
+            .into_iter()
+            .map(|end| end.try_clone_to_owned().map(UnixStream::from))
+            .collect();
+        let copies = copies.map_err(Error::os("duplicate a worker's wires"))?;
+        let worker = Worker::connect(Channel::new(control), greeting, ends, extra)?;
+        worker.keep_copies();
+        let (app, given) = (Arc::clone(&self.app), worker.clone());
         // What it does before it first waits is its own, too: a panic, say.
         let main = tokio::spawn(async move { app(given).await });
-        let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let life = Self {
-            worker,
-            board: Arc::new(board),
-            started: now,
-            listeners: Classes::none(),
-            capacity: 1,
-            unready: false,
-            main: main.abort_handle(),
-            outgoing,
-            _tasks: [
-                served,
-                Task::new(&attached),
-                Task::new(&tokio::spawn(attend(id, control, queue, main, shared))),
-            ],
-        };
-        Ok((life, cluster_ipc::Channel::new(data)))
+        let life = Arc::new(Life { worker, wires: copies, exit: OnceLock::new() });
+        let running = Running { life: Arc::clone(&life), main: main.abort_handle() };
+        tokio::spawn(wait(main, life, told));
+        Ok(Newborn { body: Box::new(running), end: end.into(), sampler: None, wires })
     }
+}
 
-    /// Sends a frame, unless too many wait.
-    pub(super) fn send(&self, frame: Frame<OwnedFd>) {
-        if self.outgoing.try_send(frame).is_err() {
-            tracing::warn!("a message to a worker was lost: it does not read");
+/// What a process has that the kernel takes from it when it ends.
+#[derive(Debug)]
+struct Life {
+    worker: Worker,
+    /// Copies of its ends of the wires.
+    wires: Vec<UnixStream>,
+    exit: OnceLock<Exit>,
+}
+
+impl Life {
+    /// Nothing more comes from it or gets to it, whatever of it is left in this process.
+    fn cut(&self) {
+        for wire in &self.wires {
+            // It may be closed already.
+            let _ = wire.shutdown(Shutdown::Both);
         }
-    }
-
-    pub(super) fn signal(&self, signal: StopSignal) {
-        match signal {
-            StopSignal::Term => self.worker.terminate(),
-            StopSignal::Kill => self.main.abort(),
-        }
-    }
-
-    /// Ends its connections, whoever has them.
-    pub(super) fn cut(&self) {
         self.worker.cut();
     }
 }
 
-impl Drop for Living {
+/// A worker that lives. Dropping it ends what it runs.
+#[derive(Debug)]
+struct Running {
+    life: Arc<Life>,
+    main: AbortHandle,
+}
+
+impl Body for Running {
+    fn pid(&self) -> u32 {
+        self.life.worker.pid()
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<bool> {
+        match signal {
+            Signal::TERM => self.life.worker.terminate(),
+            // In this order: what destructors may say nobody hears, since no process would run them.
+            Signal::KILL => {
+                self.life.cut();
+                self.main.abort();
+            }
+            _ => {
+                let operation = "send that signal: a worker in a test knows SIGTERM and SIGKILL";
+                return Err(Error::os(operation)(io::ErrorKind::Unsupported));
+            }
+        }
+        Ok(self.life.exit.get().is_none())
+    }
+
+    fn examine(&mut self) -> Option<Death> {
+        self.life.exit.get().copied().map(Death::new)
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         self.main.abort();
     }
 }
 
-/// Brings what the worker says to the primary until it ends, and then that.
-async fn attend(
-    id: WorkerId,
-    mut channel: Channel,
-    mut queue: mpsc::Receiver<Frame<OwnedFd>>,
-    mut main: JoinHandle<ExitCode>,
-    shared: Arc<Shared>,
-) {
-    let mut is_open = true;
-    let ended = loop {
-        tokio::select! {
-            received = channel.recv(), if is_open => match received {
-                Ok(frame) => shared.with(|core, now| core.handle_frame(id, &frame, now)),
-                Err(_) => is_open = false,
-            },
-            Some(frame) = queue.recv() => {
-                if let Err(error) = channel.try_send(frame) {
-                    tracing::warn!(worker = %id, %error, "a message to a worker was lost");
-                }
-            }
-            ended = &mut main => break ended,
-        }
-    };
+/// Waits for a worker's end, and tells of it by closing the pipe.
+async fn wait(main: JoinHandle<ExitCode>, life: Arc<Life>, _told: PipeWriter) {
+    let ended = main.await;
     if ended.is_ok() {
         // What it sent before it returned is on its way: a timer is due when that has arrived.
         tokio::time::sleep(LAST_WORDS).await;
     }
-    while let Ok(Some(frame)) = channel.try_recv() {
-        shared.with(|core, now| core.handle_frame(id, &frame, now));
-    }
-    shared.with(|core, now| core.handle_exit(id, exit(ended), now));
+    life.cut();
+    life.exit.get_or_init(|| exit(ended));
 }
 
 /// As the kernel would tell it of a process.

@@ -1,8 +1,8 @@
 //! A cluster within one process, for tests of what runs on a real one (feature `test-util`).
 //!
 //! How does your server take it when its worker is killed, replaced, or asked to leave? A [`TestCluster`] runs it in workers that are
-//! tasks of the test. Everything else is what real processes have: the same [`Worker`], and behind it the same supervisor, acceptor,
-//! shared state and messages. With tokio's clock [paused](tokio::time::pause) all that takes time takes none: back-off, linger and
+//! tasks of the test. Everything else is what real processes have: the same [`Worker`], the same [`Handle`], and between them the same
+//! primary. With tokio's clock [paused](tokio::time::pause) all that takes time takes none: back-off, linger and
 //! deadlines pass as soon as there is nothing else to do, in their order.
 //!
 //! A server that finishes what it has begun:
@@ -10,7 +10,7 @@
 //! ```
 //! use cluster::supervisor::Exit;
 //! use cluster::testing::TestCluster;
-//! use cluster::{Cluster, Worker};
+//! use cluster::{Cluster, Departure, Worker};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! async fn echo(worker: Worker) -> cluster::Result<()> {
@@ -33,13 +33,14 @@
 //! client.write_all(b"before").await?;
 //! client.read_exact(&mut [0; 6]).await?;
 //!
-//! let leaving = cluster.stop(0)?;
+//! let leaving = cluster.handle().worker_of_slot(0).unwrap();
+//! leaving.stop().await?;
 //! client.write_all(b"while it leaves").await?;
 //! let mut answer = String::new();
 //! client.shutdown().await?;
 //! client.read_to_string(&mut answer).await?;
 //! assert_eq!(answer, "while it leaves");
-//! assert_eq!(cluster.exit(leaving).await, Exit::Code(0));
+//! assert_eq!(leaving.departed().await?, Departure::Asked { exit: Exit::Code(0) });
 //! # Ok(()) }
 //! ```
 //!
@@ -54,11 +55,11 @@
 //! * It ends with what it returns: what `main` may return, it may, with the same exit code (101 for a panic). `std::process::exit` ends the test.
 //! * Nothing is bound: an address is known in its cluster only, so tests may use the same ports. Connections are Unix sockets below, whatever
 //!   addresses they show. [`connect`](TestCluster::connect) is the way in. UDP and inherited sockets are not to be had.
-//! * What was listened on once is kept until the cluster ends, though its listeners are dropped.
-//! * The [status](TestCluster::status) has no totals over several lives, and no counters of the application.
 //! * All connections are handed over ([`Mode::Handoff`](crate::Mode::Handoff)), whatever mode is asked for.
-//! * Nobody's health is watched: there are no heartbeats, limits or samples, and no executables, environment, output or signals of processes.
-//!   Of the [`Builder`] the rest counts.
+//! * Nothing is measured: there is no memory, processor time or number of descriptors of a worker. Workers beat, but as they share a thread none is
+//!   silent alone. Whatever else [`Builder::health`] may look at counts: gauges, requests, lifetimes.
+//! * A worker's pid is that of the test. Of signals it knows SIGTERM and SIGKILL, and the primary knows none. Of [`Settings`](crate::Settings) only
+//!   the descriptors count: the program is the test, with its arguments, environment and output.
 //!
 //! # The clock
 //!
@@ -68,50 +69,35 @@
 //! other than [`spawn_blocking`](tokio::task::spawn_blocking)'s: while a test waits for those, deadlines may pass.
 //! So let a worker under test talk to the outside by something in memory, or leave the clock alone:
 //! without a pause all works as well, in real time.
+//!
+//! Workers beat by that clock, too, and are looked at: five times a second and once. For a day that is a while, so that a test
+//! of days wants another pace of [`heartbeat`](Builder::heartbeat) and [`samples`](Builder::sample_every).
 
 mod life;
-mod primary;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::Termination;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use cluster_acceptor::{Acceptor, Listeners, Settings};
-use cluster_ipc::tokio::Readable;
-use cluster_supervisor::{Exit, Supervisor, WorkerId};
+use cluster_acceptor::{Dialer, Listeners};
+use cluster_supervisor::{WorkerId, WorkerState};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
-use self::primary::{Core, Shared};
-use crate::event::Publisher;
-use crate::messages::{Desk, Pool, Switch};
-use crate::primary::{Own, Shared as State, Task};
-use crate::tasks::Tasks;
-use crate::wire::Greeting;
-use crate::{
-    Address, Builder, ClusterStatus, Error, Events, Messages, NotReplaced, Result, RollReport, SharedState,
-    Worker,
-};
-
-/// Of the jitter of back-offs: each run of a test is like the other.
-const SEED: u64 = 1;
+use crate::{Address, Builder, Error, Event, Events, Handle, Primary, Result, Worker, WorkerHandle};
 
 /// A cluster within this process. Dropping it ends its workers.
 ///
 /// See the [module](self) for an example, and for what differs from processes.
 #[derive(Debug)]
 pub struct TestCluster {
-    shared: Arc<Shared>,
-    own: Own,
-    messages: Messages,
-    desk: Desk,
-    events: Publisher,
+    handle: Handle,
+    dialer: Dialer,
     /// The port of the next client.
     port: AtomicU16,
-    _loop: Task,
+    primary: JoinHandle<Result<()>>,
 }
 
 impl TestCluster {
@@ -133,12 +119,20 @@ impl TestCluster {
         F: Future<Output = T> + Send + 'static,
         T: Termination,
     {
-        let cluster = Self::launch(builder, app)?;
-        cluster.shared.until(|core| core.has_started()).await?;
-        Ok(cluster)
+        let workers = builder.workers;
+        let (cluster, mut events) = Self::begin(builder, life::boxed(app))?;
+        if workers == 0 {
+            return Ok(cluster);
+        }
+        while let Some(event) = events.recv().await {
+            if matches!(event, Event::Serving { .. }) {
+                return Ok(cluster);
+            }
+        }
+        Err(cluster.ended().await.err().unwrap_or(Error::Ended))
     }
 
-    /// The same without waiting: for tests of how workers start, and of [messages](Self::messages) that they send when they do.
+    /// The same without waiting: for tests of how workers start, and of [messages](Handle::messages) that they send when they do.
     /// On a runtime of one thread none has begun before the caller waits for something.
     ///
     /// # Errors
@@ -153,65 +147,25 @@ impl TestCluster {
         F: Future<Output = T> + Send + 'static,
         T: Termination,
     {
-        let now = tokio::time::Instant::now().into_std();
-        let deadlines = builder.deadlines();
-        let settings = Settings::boxed(builder.strategy.resolve()?)
-            .window(builder.window)
-            .batch(builder.batch)
-            .max_connections(builder.limits.cluster)
-            .when_full(builder.limits.when_full)
-            .key(builder.key)
-            .peek(builder.peek);
-        let (acceptor, turning) = Acceptor::turned(settings, now)?;
-        let readable = Readable::new(turning.readable()?)?;
-        let (own, follower) = Own::new();
-        let state = State::new(SEED, builder.state, &own, follower);
-        let (switch, events) = (Switch::new(), Publisher::new());
-        let messages = switch.port();
-        let (tasks, spreading) = Pool::new(switch.clone(), builder.tasks.clone())?;
-        tokio::spawn(spreading.serve());
-        let desk = tasks.desk().clone();
-        let greeting = Greeting {
-            slot: 0,
-            generation: 0,
-            heartbeat: builder.checks.heartbeat_expected().beats_every(),
-            deadlines,
-            orphan_timeout: builder.orphan_timeout,
-            open_files: 0,
-            connections: builder.settings.max_connections_per_worker,
-            descriptors: Vec::new(),
-        };
-        let shared = Shared::new(|shared| Core {
-            supervisor: Supervisor::new(builder.policy, SEED),
-            acceptor,
-            turning,
-            listeners: Listeners::apart(),
-            state,
-            switch,
-            tasks,
-            began: now,
-            greeting,
-            app: life::boxed(app),
-            rolling: builder.rolling,
-            events: events.clone(),
-            living: BTreeMap::new(),
-            exits: BTreeMap::new(),
-            replaced: BTreeMap::new(),
-            rolled: None,
-            workers: builder.workers,
-            serving: false,
-            stopping: false,
-            gave_up: Vec::new(),
-            due: None,
-            shared,
-        });
-        shared.with(|core, now| {
-            for _ in 0..builder.workers {
-                core.supervisor.start(now);
-            }
-        });
-        let turns = Task::new(&tokio::spawn(Arc::clone(&shared).run(readable)));
-        Ok(Self { shared, own, messages, desk, events, port: AtomicU16::new(1), _loop: turns })
+        Ok(Self::begin(builder, life::boxed(app))?.0)
+    }
+
+    /// Also returns all events.
+    fn begin(mut builder: Builder, app: life::App) -> Result<(Self, Events)> {
+        // Whatever that is: here they run `app`.
+        builder.settings.exec = None;
+        let primary = Primary::new(builder)?;
+        let (handle, events) = (primary.handle(), primary.events());
+        let (listeners, dialer) = Listeners::apart();
+        let running = primary.begin(|config| life::system(config, app, listeners))?;
+        let cluster = Self { handle, dialer, port: AtomicU16::new(1), primary: tokio::spawn(running) };
+        Ok((cluster, events))
+    }
+
+    /// Makes a handle to look at the cluster and to steer it: the primary's own. To kill a worker as SIGKILL does,
+    /// [find](Handle::worker_of_slot) it and [kill](WorkerHandle::kill) it with 9.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Connects to the address that was listened on first, as another client each time. The connection waits until a worker accepts it, and
@@ -219,7 +173,7 @@ impl TestCluster {
     ///
     /// # Errors
     ///
-    /// `ECONNREFUSED` when nobody has listened yet, or the cluster has closed; `EAGAIN` when too many connections wait.
+    /// `ECONNREFUSED` when nobody listens (yet), or the cluster has closed; `EAGAIN` when too many connections wait.
     ///
     /// # Panics
     ///
@@ -239,81 +193,25 @@ impl TestCluster {
     ///
     /// As [`connect`](Self::connect).
     pub fn dial(&self, to: Option<&Address>, from: SocketAddr) -> std::io::Result<UnixStream> {
-        let socket = self.shared.with(|core, _| core.listeners.connect(to, &Address::Ip(from)))?;
-        UnixStream::from_std(socket.into())
+        UnixStream::from_std(self.dialer.connect(to, &Address::Ip(from))?.into())
     }
 
-    /// Kills a slot's worker, as SIGKILL does, and returns which that was: [`exit`](Self::exit) tells when it has ended. It is restarted as the policy says.
+    /// Waits until this worker is ready, or one that comes after it in its slot, and returns which.
     ///
     /// # Errors
     ///
-    /// [`Error::NotReplaced`] when there is none.
-    pub fn kill(&self, slot: u32) -> Result<WorkerId> {
-        self.act(slot, |core, id| {
-            if let Some(living) = core.living.get(&id) {
-                living.signal(cluster_supervisor::StopSignal::Kill);
-            }
-        })
-    }
-
-    /// Asks a slot's worker to leave for good, as [`Handle::stop`](crate::Handle::stop), and returns at once which that is:
-    /// [`exit`](Self::exit) tells when it has.
-    ///
-    /// # Errors
-    ///
-    /// As [`kill`](Self::kill).
-    pub fn stop(&self, slot: u32) -> Result<WorkerId> {
-        let now = tokio::time::Instant::now().into_std();
-        self.act(slot, |core, id| core.supervisor.stop(id, now))
-    }
-
-    fn act(&self, slot: u32, act: impl FnOnce(&mut Core, WorkerId)) -> Result<WorkerId> {
-        self.shared.with(|core, _| {
-            let id = core.current(slot).ok_or(Error::NotReplaced { slot, reason: NotReplaced::NoWorker })?;
-            act(core, id);
-            Ok(id)
-        })
-    }
-
-    /// Waits until this worker has ended, and returns how.
-    pub async fn exit(&self, worker: WorkerId) -> Exit {
-        self.shared.until(|core| core.exits.get(&worker).copied()).await
-    }
-
-    /// Waits until this worker is the one of its slot and ready, or one after it is, and returns which.
-    pub async fn ready(&self, worker: WorkerId) -> WorkerId {
-        let is_ready = |view: &cluster_supervisor::WorkerView| {
-            view.id() >= worker
-                && view.id().slot() == worker.slot()
-                && view.state() == cluster_supervisor::WorkerState::Ready
+    /// [`Error::Ended`] when the cluster ends before.
+    pub async fn ready(&self, worker: WorkerId) -> Result<WorkerHandle> {
+        let is_ready = |found: &WorkerHandle| {
+            found.slot() == worker.slot() && found.id() >= worker && found.state() == WorkerState::Ready
         };
-        self.shared.until(|core| core.supervisor.workers().find(is_ready).map(|view| view.id())).await
-    }
-
-    /// Replaces a slot's worker, the new before the old, as [`Handle::restart`](crate::Handle::restart).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotReplaced`].
-    pub async fn restart(&self, slot: u32) -> Result<WorkerId> {
-        let id = self.shared.with(|core, now| core.replace(slot, now))?;
-        let result = self.shared.until(|core| core.replaced.get(&id).cloned().flatten()).await;
-        result.map_err(|reason| Error::NotReplaced { slot, reason })
-    }
-
-    /// Replaces all workers, as [`Handle::reload`](crate::Handle::reload) where the executable is the same.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ended`]; [`Error::Roll`] while another roll goes on.
-    pub async fn reload(&self) -> Result<RollReport> {
-        self.shared.with(Core::roll)?;
-        Ok(self.shared.until(|core| core.rolled.clone()).await)
-    }
-
-    /// Wants so many workers from now on, as [`Handle::scale`](crate::Handle::scale).
-    pub fn scale(&self, workers: usize) {
-        self.shared.with(|core, now| core.supervisor.scale(workers, now));
+        let mut events = self.handle.events();
+        loop {
+            if let Some(found) = self.handle.workers().into_iter().find(is_ready) {
+                return Ok(found);
+            }
+            events.recv().await.ok_or(Error::Ended)?;
+        }
     }
 
     /// Lets so much time pass: whatever is due in it happens, each thing in its turn. With the clock paused that takes none.
@@ -321,49 +219,29 @@ impl TestCluster {
         tokio::time::sleep(time).await;
     }
 
-    /// What happens in the cluster from now on. Of workers' processes nothing is known: they have none.
-    pub fn events(&self) -> Events {
-        self.events.subscribe()
-    }
-
-    /// The state that all share, as the primary sees it: [`Handle::state`](crate::Handle::state).
-    pub fn state(&self) -> SharedState {
-        self.own.state()
-    }
-
-    /// Messages to and from the workers, as the primary has them: [`Handle::messages`](crate::Handle::messages).
-    pub fn messages(&self) -> Messages {
-        self.messages.clone()
-    }
-
-    /// Submits tasks to the workers: [`Handle::tasks`](crate::Handle::tasks).
-    pub fn tasks(&self) -> Tasks {
-        self.desk.tasks()
-    }
-
-    /// How everybody is.
-    pub fn status(&self) -> ClusterStatus {
-        self.shared.look(Core::status)
-    }
-
-    /// Stops the cluster gracefully, as [`Handle::shutdown`](crate::Handle::shutdown), and returns when the last worker has ended.
+    /// Stops the cluster gracefully, as [`Handle::shutdown`], and returns when the last worker has ended.
     ///
     /// # Errors
     ///
-    /// [`Error::GaveUp`] when every worker had failed too often before.
-    pub async fn shutdown(&self) -> Result<()> {
-        let (given_up, closed) = self.shared.with(|core, _| (core.outcome(), core.close()));
-        // If it is closing already, that is waited for below.
-        if closed.await.is_ok() {
-            self.shared.with(|core, now| core.supervisor.shutdown(now));
-        }
-        self.shared.until(|core| core.supervisor.is_done().then_some(())).await;
-        given_up
+    /// As [`ended`](Self::ended).
+    pub async fn shutdown(self) -> Result<()> {
+        // If it has ended before, it is told below how.
+        let _ = self.handle.shutdown().await;
+        self.ended().await
+    }
+
+    /// Waits until the cluster has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Primary::run`].
+    pub async fn ended(mut self) -> Result<()> {
+        (&mut self.primary).await.unwrap_or(Err(Error::Ended))
     }
 }
 
 impl Drop for TestCluster {
     fn drop(&mut self) {
-        self.shared.end();
+        self.primary.abort();
     }
 }

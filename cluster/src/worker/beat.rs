@@ -13,7 +13,7 @@ use crate::wire::ToPrimary;
 
 /// Beats on the board from a task of the application's own runtime, not from a thread of ours: a loop that never
 /// yields must miss beats. How late each beat came is the loop's lag.
-/// What the application counts goes with it.
+/// What the application counts goes with it. Ends when the primary is gone.
 pub(super) async fn beat(
     board: Arc<WorkerBoard>,
     control: Control,
@@ -23,7 +23,7 @@ pub(super) async fn beat(
 ) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    while !control.is_closed() {
         let due = ticks.tick().await;
         let lag = Instant::now().saturating_duration_since(due);
         board.set_lag_micros(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX));

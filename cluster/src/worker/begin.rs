@@ -9,6 +9,7 @@ use cluster_ipc::board::{PrimaryBoard, WorkerBoard};
 use cluster_ipc::{Adopted, Channel, Online, Socket};
 use cluster_shared_state::PublisherConfig;
 use cluster_supervisor::{WorkerId, os};
+use parking_lot::Mutex;
 use tracing::Instrument;
 
 use super::control::Control;
@@ -38,27 +39,22 @@ impl Worker {
         set_name(greeting.slot);
         let mut signals = Signals::worker()?;
 
-        let worker = Self::connect(channel, &greeting, [data, memory, state, messages])?;
+        let worker = Self::connect(channel, greeting, [data, memory, state, messages], extra)?;
         let inner = Arc::clone(&worker.inner);
         tokio::spawn(async move {
             signals.recv().await;
-            inner.leave_by_itself(greeting.deadlines).await;
+            inner.leave_by_itself(inner.deadlines).await;
         });
-        let inner = &worker.inner;
-        *inner.descriptors.lock() = greeting.descriptors.into_iter().zip(extra).collect();
-        if let Some(control) = inner.control.clone() {
-            let (gauges, counters) = (Arc::clone(&inner.gauges), Arc::clone(&inner.counters));
-            tokio::spawn(beat::beat(Arc::clone(&inner.board), control, gauges, counters, greeting.heartbeat));
-        }
         Ok(worker)
     }
 
     /// Takes up the conversation with the primary: over the control channel, the data channel, the board, and the sockets of the
-    /// shared state and of messages.
+    /// shared state and of messages. The application may take the `extra` descriptors.
     pub(crate) fn connect(
         channel: Channel,
-        greeting: &Greeting,
+        greeting: Greeting,
         [data, memory, state, messages]: [OwnedFd; 4],
+        extra: Vec<OwnedFd>,
     ) -> Result<Self> {
         let board = Arc::new(WorkerBoard::open(memory)?);
         let gate = Arc::new(Gate::new());
@@ -79,9 +75,12 @@ impl Worker {
             tracing::debug!(%error, "no messages any more");
         };
         tokio::spawn(talking.instrument(span(id)));
-        let wires = Wires { control: Some(control), state, messages, desk, pool: None };
+        let wires = Wires { control: Some(control.clone()), state, messages, desk, pool: None };
         let inner = Inner::new(id, gate, board, intake, wires, most);
-        let inner = Arc::new(Inner { deadlines: greeting.deadlines, ..inner });
+        let descriptors = Mutex::new(greeting.descriptors.into_iter().zip(extra).collect());
+        let inner = Arc::new(Inner { deadlines: greeting.deadlines, descriptors, ..inner });
+        let (gauges, counters) = (Arc::clone(&inner.gauges), Arc::clone(&inner.counters));
+        tokio::spawn(beat::beat(Arc::clone(&inner.board), control, gauges, counters, greeting.heartbeat));
         tokio::spawn(run_intake(Arc::clone(&inner), data, greeting.deadlines).instrument(span(id)));
         Ok(Self { inner })
     }
@@ -93,12 +92,10 @@ impl Worker {
         tokio::spawn(async move { inner.leave_by_itself(inner.deadlines).await });
     }
 
-    /// The same as [`connect`](Self::connect) for one in the process of its primary, which can [cut](Self::cut) it off.
+    /// Prepares for [`cut`](Self::cut).
     #[cfg(feature = "test-util")]
-    pub(crate) fn connect_here(channel: Channel, greeting: &Greeting, wires: [OwnedFd; 4]) -> Result<Self> {
-        let worker = Self::connect(channel, greeting, wires)?;
-        worker.inner.intake.keep_copies();
-        Ok(worker)
+    pub(crate) fn keep_copies(&self) {
+        self.inner.intake.keep_copies();
     }
 
     /// Ends its connections, as the end of a process does.

@@ -55,6 +55,11 @@ impl Control {
         Self { outgoing }
     }
 
+    /// Whether nothing gets to the primary any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.outgoing.is_closed()
+    }
+
     pub(super) async fn send(&self, message: &ToPrimary) -> Result<()> {
         let bytes = wire::encode(message)?;
         self.outgoing.send(Outgoing::Message(bytes)).await.map_err(|_| Error::PrimaryGone)

@@ -1,6 +1,7 @@
 //! A cluster within the test: first as a user tests a server of his own, then what it promises to be like.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod steering;
 mod tasks;
 
 use std::process::ExitCode;
@@ -8,10 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use cluster::health::Heartbeat;
 use cluster::supervisor::{Event as Life, Exit, Policy, Roll};
 use cluster::testing::TestCluster;
 use cluster::{
-    Builder, Cluster, Error, Event, Letter, Message, NotReplaced, Peer, Request, To, Worker, WorkerId,
+    Builder, Cluster, Departure, Error, Event, Letter, Message, NotReplaced, Peer, Request, To, Worker,
+    WorkerHandle, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +25,28 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn workers(workers: usize) -> Builder {
     Cluster::builder().workers(workers)
+}
+
+fn worker(cluster: &TestCluster, slot: u32) -> WorkerHandle {
+    cluster.handle().worker_of_slot(slot).unwrap()
+}
+
+/// As the kernel does when it is out of memory.
+async fn kill(cluster: &TestCluster, slot: u32) -> WorkerHandle {
+    let killed = worker(cluster, slot);
+    assert!(killed.kill(9).await.unwrap());
+    killed
+}
+
+/// Asks it to leave for good.
+async fn leave(cluster: &TestCluster, slot: u32) -> WorkerHandle {
+    let leaving = worker(cluster, slot);
+    leaving.stop().await.unwrap();
+    leaving
+}
+
+async fn exit(worker: WorkerHandle) -> Exit {
+    worker.departed().await.unwrap().exit().unwrap()
 }
 
 /// What comes until the connection ends.
@@ -51,11 +76,11 @@ async fn a_server_finishes_its_requests_before_it_leaves() {
     let mut client = cluster.connect().unwrap();
     client.write_all(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     cluster.advance(SECOND).await;
-    let leaving = cluster.stop(0).unwrap();
+    let leaving = leave(&cluster, 0).await;
     let answer = rest(client).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("slow"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
-    assert_eq!(cluster.exit(leaving).await, Exit::Code(0));
+    assert_eq!(exit(leaving).await, Exit::Code(0));
 }
 
 // A worker that finds its state again when it was restarted.
@@ -75,11 +100,11 @@ async fn a_worker_that_was_killed_counts_on() {
     let cluster = TestCluster::start(workers(1), counter).await.unwrap();
     assert_eq!(rest(cluster.connect().unwrap()).await, "0.1: 1");
     assert_eq!(rest(cluster.connect().unwrap()).await, "0.1: 2");
-    let killed = cluster.kill(0).unwrap();
-    assert_eq!(cluster.exit(killed).await, Exit::Signal(9));
+    let killed = kill(&cluster, 0).await;
+    assert_eq!(exit(killed).await, Exit::Signal(9));
     // It waits for the successor.
     assert_eq!(rest(cluster.connect().unwrap()).await, "0.2: 3");
-    let state = cluster.state();
+    let state = cluster.handle().state();
     state.live().await.unwrap();
     assert!(state.get("visits").is_some());
 }
@@ -120,12 +145,12 @@ async fn leader(worker: Worker) -> cluster::Result<()> {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_leaves_names_the_next() {
     let cluster = TestCluster::launch(workers(3), leader).unwrap();
-    let mut leads = cluster.messages().stream::<Leads>();
+    let mut leads = cluster.handle().messages().stream::<Leads>();
     let first = leads.recv().await.unwrap();
     assert_eq!(first.from, Peer::Worker(WorkerId::new(0, 1)));
-    let leaving = cluster.stop(0).unwrap();
+    let leaving = leave(&cluster, 0).await;
     assert_eq!(leads.recv().await.unwrap().from, Peer::Worker(WorkerId::new(1, 1)));
-    assert_eq!(cluster.exit(leaving).await, Exit::Code(0));
+    assert_eq!(exit(leaving).await, Exit::Code(0));
 }
 
 // What it promises to be like.
@@ -164,7 +189,8 @@ async fn connections_are_spread_by_the_strategy() {
     }
     names.sort();
     assert_eq!(names, ["0.1", "0.1", "1.1", "1.1", "2.1", "2.1"]);
-    let active: Vec<_> = cluster.status().workers.iter().map(|worker| worker.active).collect();
+    let active: Vec<_> =
+        cluster.handle().status().await.unwrap().workers.iter().map(|worker| worker.active).collect();
     assert_eq!(active, [2, 2, 2]);
 }
 
@@ -186,7 +212,7 @@ async fn no_time_passes_while_there_is_something_to_do() {
     for _ in 0..100 {
         let mut client = cluster.connect().unwrap();
         name(&mut client).await;
-        cluster.state();
+        cluster.handle().state();
     }
     // The acceptor looks at its tickets every few milliseconds.
     assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
@@ -217,7 +243,7 @@ async fn a_worker_that_is_never_ready_is_replaced() {
     });
     let cluster = cluster.await.unwrap();
     assert!(started.elapsed() >= 60 * SECOND);
-    assert_eq!(cluster.status().workers[0].generation, 2);
+    assert_eq!(cluster.handle().status().await.unwrap().workers[0].generation, 2);
 }
 
 /// With processes: `deaths::a_stubborn_family_is_killed_at_its_deadline`.
@@ -228,8 +254,8 @@ async fn a_worker_that_does_not_leave_is_killed_at_its_deadline() {
         std::future::pending::<()>().await;
     });
     let cluster = cluster.await.unwrap();
-    let (started, leaving) = (Instant::now(), cluster.stop(0).unwrap());
-    assert_eq!(cluster.exit(leaving).await, Exit::Signal(9));
+    let (started, leaving) = (Instant::now(), leave(&cluster, 0).await);
+    assert_eq!(exit(leaving).await, Exit::Signal(9));
     // By default 10 s to drain, and 2 s after SIGTERM.
     assert_eq!(started.elapsed().as_secs(), 12);
 }
@@ -253,8 +279,8 @@ async fn what_a_killed_worker_had_taken_is_lost_and_the_rest_goes_to_others() {
     let cluster = cluster.await.unwrap();
     let (taken, waiting) = (cluster.connect().unwrap(), cluster.connect().unwrap());
     cluster.advance(SECOND).await;
-    assert_eq!(cluster.status().workers[0].taken, 1);
-    cluster.kill(0).unwrap();
+    assert_eq!(cluster.handle().status().await.unwrap().workers[0].taken, 1);
+    kill(&cluster, 0).await;
     assert_eq!(rest(taken).await, "");
     assert_eq!(rest(waiting).await, "served");
 }
@@ -284,7 +310,7 @@ async fn nothing_is_left_of_a_worker_that_was_killed() {
     let cluster = cluster.await.unwrap();
     let mut client = cluster.connect().unwrap();
     client.read_exact(&mut [0]).await.unwrap();
-    cluster.kill(0).unwrap();
+    kill(&cluster, 0).await;
     assert_eq!(rest(client).await, "");
     assert_eq!(ends.recv().await.unwrap(), (0, false, false, false));
 }
@@ -293,10 +319,11 @@ async fn nothing_is_left_of_a_worker_that_was_killed() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_is_replaced_and_its_successor_told() {
     let cluster = TestCluster::start(workers(2), names).await.unwrap();
-    let (first, second) = tokio::join!(cluster.restart(1), cluster.restart(1));
+    let handle = cluster.handle();
+    let (first, second) = tokio::join!(handle.restart(1), handle.restart(1));
     assert_eq!((first.unwrap(), second.unwrap()), (WorkerId::new(1, 2), WorkerId::new(1, 2)));
-    assert_eq!(cluster.restart(1).await.unwrap(), WorkerId::new(1, 3));
-    let error = cluster.restart(7).await.unwrap_err();
+    assert_eq!(handle.restart(1).await.unwrap(), WorkerId::new(1, 3));
+    let error = handle.restart(7).await.unwrap_err();
     assert!(matches!(error, Error::NotReplaced { slot: 7, reason: NotReplaced::NoWorker }), "{error}");
 }
 
@@ -311,7 +338,8 @@ async fn a_reload_replaces_all_and_refuses_nobody() {
             cluster.advance(SECOND / 100).await;
         }
     };
-    let (report, ()) = tokio::join!(cluster.reload(), clients);
+    let handle = cluster.handle();
+    let (report, ()) = tokio::join!(handle.reload(), clients);
     let report = report.unwrap();
     assert!(report.is_complete() && report.replaced == 3, "{report:?}");
     let mut client = cluster.connect().unwrap();
@@ -323,11 +351,14 @@ async fn a_reload_replaces_all_and_refuses_nobody() {
 async fn what_has_connected_is_served_when_the_cluster_stops() {
     let cluster = TestCluster::start(workers(1), counter).await.unwrap();
     let waiting: Vec<_> = (0..20).map(|_| cluster.connect().unwrap()).collect();
-    cluster.shutdown().await.unwrap();
+    let mut events = cluster.handle().events();
+    cluster.handle().shutdown().await.unwrap();
+    while events.recv().await.is_some() {}
     for client in waiting {
         assert!(rest(client).await.starts_with("0.1: "));
     }
     assert!(cluster.connect().is_err());
+    cluster.ended().await.unwrap();
 }
 
 #[derive(Serialize, Deserialize)]
@@ -342,17 +373,19 @@ impl Request for Square {
 /// With processes: `messages::everybody_talks_to_everybody`, `messages::a_slots_messages_go_to_its_successor`.
 #[tokio::test(start_paused = true)]
 async fn messages_go_everywhere_also_after_a_day() {
-    let cluster = TestCluster::start(workers(2), async |worker: Worker| {
+    let hour = 3600 * SECOND;
+    let slow = workers(2).heartbeat(Heartbeat::new().interval(hour)).sample_every(hour);
+    let cluster = TestCluster::start(slow, async |worker: Worker| {
         worker.messages().answer(async |letter: Letter<Square>| Ok::<_, String>(letter.message.0.pow(2)));
         worker.ready().await;
         worker.draining().await;
     });
     let cluster = cluster.await.unwrap();
-    assert_eq!(cluster.messages().request(To::Slot(1), &Square(7)).await.unwrap(), 49);
-    cluster.advance(86_400 * SECOND).await;
-    let killed = cluster.kill(1).unwrap();
-    cluster.ready(WorkerId::new(1, killed.generation() + 1)).await;
-    assert_eq!(cluster.messages().request(To::Slot(1), &Square(8)).await.unwrap(), 64);
+    assert_eq!(cluster.handle().messages().request(To::Slot(1), &Square(7)).await.unwrap(), 49);
+    cluster.advance(24 * hour).await;
+    let killed = kill(&cluster, 1).await;
+    cluster.ready(WorkerId::new(1, killed.id().generation() + 1)).await.unwrap();
+    assert_eq!(cluster.handle().messages().request(To::Slot(1), &Square(8)).await.unwrap(), 64);
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,8 +397,9 @@ async fn an_exit_code_is_the_workers_own() {
         ExitCode::from(42)
     });
     let cluster = cluster.await.unwrap();
-    let mut events = cluster.events();
-    assert_eq!(cluster.exit(WorkerId::new(0, 1)).await, Exit::Code(42));
+    let mut events = cluster.handle().events();
+    let departure = worker(&cluster, 0).departed().await.unwrap();
+    assert_eq!(departure, Departure::Crashed { exit: Exit::Code(42) });
     let told = loop {
         let event = events.recv().await.unwrap();
         if let Event::Lifecycle { event: Life::Exited { exit, .. }, post_mortem, .. } = event {
@@ -386,17 +420,18 @@ async fn a_worker_that_takes_no_work_gets_no_connections() {
     for _ in 0..4 {
         assert_eq!(name(&mut cluster.connect().unwrap()).await, "1.1");
     }
-    assert_eq!(cluster.status().workers[0].state, "unready");
+    assert_eq!(cluster.handle().status().await.unwrap().workers[0].state, "unready");
 }
 
 /// Without a pause all is the same, in real time.
 #[tokio::test]
 async fn the_clock_may_go_on() {
     let cluster = TestCluster::start(workers(2), counter).await.unwrap();
-    cluster.kill(0).unwrap();
+    kill(&cluster, 0).await;
     assert!(rest(cluster.connect().unwrap()).await.ends_with(": 1"));
-    cluster.scale(1);
-    cluster.exit(WorkerId::new(1, 1)).await;
+    let second = worker(&cluster, 1);
+    cluster.handle().scale(1).await.unwrap();
+    exit(second).await;
     cluster.shutdown().await.unwrap();
 }
 
@@ -414,6 +449,6 @@ async fn a_slots_messages_go_to_its_old_worker_again_when_the_new_one_is_no_good
             worker.draining().await;
         });
     let cluster = cluster.await.unwrap();
-    assert!(!cluster.reload().await.unwrap().is_complete());
-    assert_eq!(cluster.messages().request(To::Slot(0), &Square(7)).await.unwrap(), 49);
+    assert!(!cluster.handle().reload().await.unwrap().is_complete());
+    assert_eq!(cluster.handle().messages().request(To::Slot(0), &Square(7)).await.unwrap(), 49);
 }

@@ -32,10 +32,10 @@ async fn sleeper(worker: Worker) -> cluster::Result<()> {
 #[tokio::test(start_paused = true)]
 async fn a_task_that_had_begun_is_lost_with_its_worker_and_others_are_not() {
     let cluster = TestCluster::start(workers(2), sleeper).await.unwrap();
-    let tasks = cluster.tasks();
+    let tasks = cluster.handle().tasks();
     let naps: Vec<_> = (0..6).map(|_| tasks.submit(&Nap(60)).start()).collect();
     cluster.advance(30 * SECOND).await;
-    cluster.kill(0).unwrap();
+    crate::kill(&cluster, 0).await;
     let mut lost = 0;
     for nap in naps {
         match nap.await {
@@ -52,7 +52,7 @@ async fn a_task_that_had_begun_is_lost_with_its_worker_and_others_are_not() {
 async fn a_tasks_deadline_takes_no_time_on_a_stopped_clock() {
     let cluster = TestCluster::start(workers(1), sleeper).await.unwrap();
     let begun = (std::time::Instant::now(), Instant::now());
-    let error = cluster.tasks().submit(&Nap(6000)).deadline(600 * SECOND).await.unwrap_err();
+    let error = cluster.handle().tasks().submit(&Nap(6000)).deadline(600 * SECOND).await.unwrap_err();
     assert!(matches!(error, cluster::TaskError::TimedOut { .. }), "{error}");
     assert_eq!(begun.1.elapsed().as_secs(), 600);
     assert!(begun.0.elapsed() < 300 * SECOND, "{:?}", begun.0.elapsed());
