@@ -8,7 +8,7 @@ use cluster::testing::TestCluster;
 use cluster::{Departure, Event, Fork, Worker, WorkerId};
 use tokio::time::Instant;
 
-use crate::{SECOND, counter, exit, kill, rest, worker, workers};
+use crate::{SECOND, counter, exit, kill, names, rest, worker, workers};
 
 /// With processes: `metrics::totals_are_what_clients_got_over_all_lives`.
 #[tokio::test(start_paused = true)]
@@ -124,4 +124,22 @@ async fn a_worker_leaves_in_order_when_it_is_told_to_by_a_signal() {
     assert_eq!(told.departed().await.unwrap(), Departure::Killed { exit: Exit::Code(0) });
     assert!(!told.kill(15).await.unwrap_or(false));
     cluster.ended().await.unwrap();
+}
+
+/// With processes: `limits::workers_may_have_limits_of_their_own`.
+#[tokio::test(start_paused = true)]
+async fn a_worker_has_no_more_connections_than_its_own_limit() {
+    let cluster = TestCluster::start(workers(0).max_connections_per_worker(2), names).await.unwrap();
+    let handle = cluster.handle();
+    for limit in [Some(0), Some(1), None] {
+        let fork = limit.map_or_else(Fork::new, |limit| Fork::new().max_connections(limit));
+        let forked = handle.fork_with(fork).await.unwrap();
+        cluster.ready(forked.id()).await.unwrap();
+    }
+    let clients: Vec<_> = (0..5).map(|_| cluster.connect().unwrap()).collect();
+    cluster.advance(SECOND).await;
+    let status = handle.status().await.unwrap();
+    let active: Vec<_> = status.workers.iter().map(|worker| worker.active).collect();
+    assert_eq!(active, [0, 1, 2], "{status}");
+    drop(clients);
 }
