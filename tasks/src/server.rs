@@ -1,6 +1,6 @@
 //! What spreads the tasks: a core for each name, and what each process is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::pool::{Heard, News, Roster};
 use super::wire::{Order, Outcome, TaskRef, ToParty, ToPool, Verdict};
 use crate::{TaskPolicy, WorkerKey};
 
-/// Names of tasks that there may be.
+/// Names of tasks that there may be at a time: those that somebody runs, or that some task has.
 const NAMES: usize = 1024;
 
 /// Bytes of such a name.
@@ -54,12 +54,14 @@ pub(super) struct Server<K: WorkerKey> {
     policy: TaskPolicy,
     roster: Roster<K>,
     epoch: Instant,
-    names: HashMap<String, usize>,
-    pools: Vec<Named<K>>,
+    names: HashMap<String, u32>,
+    /// By a number that is not used again for long, so that late words about a pool that is gone find nothing.
+    pools: BTreeMap<u32, Named<K>>,
+    next_pool: u32,
     /// What waits to be sent to each process.
     parties: HashMap<Peer<K>, mpsc::Sender<ToParty>>,
     /// What each process has submitted, by its number for it.
-    submissions: HashMap<Peer<K>, HashMap<u64, (usize, TaskId)>>,
+    submissions: HashMap<Peer<K>, HashMap<u64, (u32, TaskId)>>,
     sending: JoinSet<()>,
 }
 
@@ -72,7 +74,8 @@ impl<K: WorkerKey> Server<K> {
             roster,
             epoch: Instant::now(),
             names: HashMap::new(),
-            pools: Vec::new(),
+            pools: BTreeMap::new(),
+            next_pool: 0,
             parties: HashMap::new(),
             submissions: HashMap::new(),
             sending: JoinSet::new(),
@@ -90,7 +93,7 @@ impl<K: WorkerKey> Server<K> {
         loop {
             self.settle();
             while self.sending.try_join_next().is_some() {}
-            let next = self.pools.iter().filter_map(|named| named.tasks.poll_timeout()).min();
+            let next = self.pools.values().filter_map(|named| named.tasks.poll_timeout()).min();
             let next = next.and_then(|at| self.epoch.checked_add(at));
             tokio::select! {
                 Some(letter) = letters.recv() => self.hear(letter),
@@ -114,7 +117,7 @@ impl<K: WorkerKey> Server<K> {
 
     fn pass_time(&mut self) {
         let now = self.now();
-        self.pools.iter_mut().for_each(|named| named.tasks.handle_timeout(now));
+        self.pools.values_mut().for_each(|named| named.tasks.handle_timeout(now));
     }
 
     fn hear(&mut self, letter: Letter<ToPool, K>) {
@@ -132,14 +135,14 @@ impl<K: WorkerKey> Server<K> {
             ToPool::Revoke(number) => {
                 let submitted = self.submissions.get(&from).and_then(|of| of.get(&number));
                 if let Some(&(index, task)) = submitted
-                    && let Some(named) = self.pools.get_mut(index)
+                    && let Some(named) = self.pools.get_mut(&index)
                 {
                     named.tasks.cancel(task);
                 }
             }
             ToPool::Serve(name, at_once) => self.admit(from, name, at_once),
             ToPool::Retire(name) => {
-                if let Some(named) = self.names.get(&name).and_then(|index| self.pools.get_mut(*index)) {
+                if let Some(named) = self.names.get(&name).and_then(|index| self.pools.get_mut(index)) {
                     named.tasks.withdraw(from);
                 }
             }
@@ -156,7 +159,7 @@ impl<K: WorkerKey> Server<K> {
     }
 
     fn with(&mut self, task: TaskRef, input: impl FnOnce(&mut Tasks<Peer<K>, Job<K>, Outcome>, TaskId)) {
-        if let Some(named) = index(task.pool).and_then(|index| self.pools.get_mut(index)) {
+        if let Some(named) = self.pools.get_mut(&task.pool) {
             input(&mut named.tasks, task.task());
         }
     }
@@ -172,7 +175,7 @@ impl<K: WorkerKey> Server<K> {
             body.len() <= MAX_BODY && of.is_none_or(|of| of.len() < SUBMISSIONS && !of.contains_key(&number));
         let index = if is_allowed { self.pool_of(name) } else { None };
         let submitted = index.and_then(|index| {
-            let named = self.pools.get_mut(index)?;
+            let named = self.pools.get_mut(&index)?;
             let task = named.tasks.submit(request, deadline, Job { from, number, body }).ok()?;
             Some((index, task))
         });
@@ -183,7 +186,7 @@ impl<K: WorkerKey> Server<K> {
     }
 
     /// The pool of a name; `None` if there are too many names.
-    fn pool_of(&mut self, name: String) -> Option<usize> {
+    fn pool_of(&mut self, name: String) -> Option<u32> {
         if let Some(index) = self.names.get(&name) {
             return Some(*index);
         }
@@ -195,15 +198,23 @@ impl<K: WorkerKey> Server<K> {
         // It was resolved when the pool was built.
         let strategy = self.policy.resolve().ok()?;
         let tasks = Tasks::new(strategy, self.policy.queue).patience(self.policy.patience);
-        self.names.insert(name.clone(), self.pools.len());
-        self.pools.push(Named { name, tasks });
+        // There are fewer pools than numbers.
+        let index = loop {
+            let index = self.next_pool;
+            self.next_pool = index.wrapping_add(1);
+            if !self.pools.contains_key(&index) {
+                break index;
+            }
+        };
+        self.names.insert(name.clone(), index);
+        self.pools.insert(index, Named { name, tasks });
         // Its patience begins now.
         self.pass_time();
-        Some(self.pools.len() - 1)
+        Some(index)
     }
 
     fn admit(&mut self, from: Peer<K>, name: String, at_once: u16) {
-        let Some(named) = self.pool_of(name).and_then(|index| self.pools.get_mut(index)) else { return };
+        let Some(named) = self.pool_of(name).and_then(|index| self.pools.get_mut(&index)) else { return };
         let at_once = at_once.clamp(1, AT_ONCE);
         let limits = Limits::new().window(at_once).capacity(at_once.into());
         let standing = match from {
@@ -216,8 +227,7 @@ impl<K: WorkerKey> Server<K> {
     }
 
     fn report(&mut self, from: Peer<K>, task: TaskRef, body: Bytes) {
-        let named =
-            index(task.pool).and_then(|index| self.pools.get(index)).filter(|_| body.len() <= MAX_BODY);
+        let named = self.pools.get(&task.pool).filter(|_| body.len() <= MAX_BODY);
         let Some(job) = named.and_then(|named| named.tasks.running(from, task.task())) else { return };
         let (to, number) = (job.from, job.number);
         if self.party(to).capacity() > ROOM {
@@ -227,7 +237,7 @@ impl<K: WorkerKey> Server<K> {
 
     fn judge(&mut self, worker: K, well: bool) {
         self.pass_time();
-        self.pools.iter_mut().for_each(|named| named.tasks.set_healthy(Peer::Worker(worker), well));
+        self.pools.values_mut().for_each(|named| named.tasks.set_healthy(Peer::Worker(worker), well));
     }
 
     /// Nobody waits for what this worker has submitted, and nobody runs what it was given.
@@ -236,11 +246,11 @@ impl<K: WorkerKey> Server<K> {
         self.roster.lock().remove(&worker);
         let gone = Peer::Worker(worker);
         for (index, task) in self.submissions.remove(&gone).into_iter().flat_map(HashMap::into_values) {
-            if let Some(named) = self.pools.get_mut(index) {
+            if let Some(named) = self.pools.get_mut(&index) {
                 named.tasks.cancel(task);
             }
         }
-        for named in &mut self.pools {
+        for named in self.pools.values_mut() {
             match heard {
                 Heard::ToTheEnd => named.tasks.handle_gone(gone),
                 Heard::Perhaps => named.tasks.handle_cut_off(gone),
@@ -249,24 +259,30 @@ impl<K: WorkerKey> Server<K> {
         self.parties.remove(&gone);
     }
 
-    /// Carries out what the pools have decided.
+    /// Carries out what the pools have decided, and gives back names that nobody uses.
     fn settle(&mut self) {
-        for index in 0..self.pools.len() {
-            while let Some(action) = self.pools.get_mut(index).and_then(|named| named.tasks.poll()) {
+        let mut next = Some(0);
+        while let Some((&index, _)) = next.and_then(|next| self.pools.range(next..).next()) {
+            while let Some(action) = self.pools.get_mut(&index).and_then(|named| named.tasks.poll()) {
                 self.apply(index, action);
             }
+            if self.pools.get(&index).is_some_and(|named| named.tasks.is_idle())
+                && let Some(named) = self.pools.remove(&index)
+            {
+                self.names.remove(&named.name);
+            }
+            next = index.checked_add(1);
         }
     }
 
-    fn apply(&mut self, index: usize, action: Action<Peer<K>, Job<K>, Outcome>) {
-        let number = u32::try_from(index).unwrap_or(u32::MAX);
+    fn apply(&mut self, number: u32, action: Action<Peer<K>, Job<K>, Outcome>) {
         match action {
             Action::Give { to, task } => {
-                let Some(named) = self.pools.get(index) else { return };
+                let Some(named) = self.pools.get(&number) else { return };
                 let Some(body) = named.tasks.item(task).map(|job| job.body.clone()) else { return };
                 let word = ToParty::Give(TaskRef::new(number, task), named.name.clone(), body);
                 if !self.tell(to, word)
-                    && let Some(named) = self.pools.get_mut(index)
+                    && let Some(named) = self.pools.get_mut(&number)
                 {
                     named.tasks.handle_refused(to, task);
                 }
@@ -323,8 +339,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.min(Instant::now() + LONGEST)).await,
         None => std::future::pending().await,
     }
-}
-
-fn index(pool: u32) -> Option<usize> {
-    usize::try_from(pool).ok()
 }

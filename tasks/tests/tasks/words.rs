@@ -130,6 +130,27 @@ async fn there_are_only_so_many_names_and_they_are_not_long() {
     words.given().await;
 }
 
+#[tokio::test]
+async fn names_are_given_back_when_nobody_uses_them() {
+    let team = Team::new(TaskPolicy::new());
+    let mut words = Words::new(team.join(0, 0));
+    for number in 1..=1100 {
+        let name = format!("name {number}");
+        words.say(ToPool::Serve(name.clone(), 1)).await;
+        words.say(order(number, name.clone(), 1)).await;
+        let task = words.given().await;
+        words.say(ToPool::Taken(task)).await;
+        // What it has begun it may finish afterwards.
+        words.say(ToPool::Retire(name)).await;
+        words.say(ToPool::Finished(task, Ok(Bytes::new()))).await;
+        let told = words.hear().await;
+        assert!(
+            matches!(told, ToParty::Ended(of, Verdict::Done(Ok(_))) if of == number),
+            "{number}: {told:?}"
+        );
+    }
+}
+
 /// Larger than a task may be, and not too large for a message.
 const LARGE: usize = 33 << 20;
 
