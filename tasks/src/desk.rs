@@ -55,8 +55,8 @@ impl<K: WorkerKey> Desk<K> {
         Tasks::new(Arc::clone(self.party()))
     }
 
-    /// Runs tasks of one type by an asynchronous handler, up to `at_once` at a time (from 1 to 1,024), until `leaving` resolves, or nobody
-    /// [gives](Self::close) any more, and those that have begun are done.
+    /// Runs tasks of one type by an asynchronous handler, up to `at_once` at a time (from 1 to 1,024, and 4,096 of all names), until `leaving`
+    /// resolves, or nobody [gives](Self::close) any more, and those that have begun are done.
     ///
     /// Each runs in a task of its own on this runtime: what computes for long belongs into [`run_blocking`](Self::run_blocking). When nobody
     /// waits for it any more it is dropped at its next await. `Err` is the reason that it failed for; a panic is another. Neither is

@@ -30,6 +30,11 @@ pub enum TaskError {
     /// The worker that had begun it died. How far it came can't be known, and nobody else gets it.
     #[error("the worker that had begun the task died")]
     Lost,
+    /// It was done, and its reply was dropped: 256 MiB of replies waited already that this process had not read.
+    #[error(
+        "the task was done and its reply dropped: too many bytes of replies wait already; submit fewer at a time"
+    )]
+    ReplyNotTaken,
     /// It was run and failed: the handler said why, or panicked, or could not read it.
     #[error("the task failed: {reason}")]
     Failed {
@@ -59,7 +64,11 @@ impl TaskError {
         match self {
             Self::Full | Self::NoWorker | Self::TooLarge { .. } => false,
             Self::TimedOut { begun } | Self::Cancelled { begun } => *begun == Begun::Maybe,
-            Self::Lost | Self::Failed { .. } | Self::Encoding { .. } | Self::PrimaryGone => true,
+            Self::Lost
+            | Self::ReplyNotTaken
+            | Self::Failed { .. }
+            | Self::Encoding { .. }
+            | Self::PrimaryGone => true,
         }
     }
 }

@@ -36,6 +36,7 @@ mod run;
 mod server;
 mod submit;
 mod wire;
+mod words;
 
 pub use cluster_balancer::tasks::Begun;
 

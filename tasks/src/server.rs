@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster_balancer::tasks::{Action, TaskId, Tasks};
 use cluster_balancer::{Limits, Request};
-use cluster_ipc::switch::{Letter, Letters, Peer, Port, To};
+use cluster_ipc::switch::{Letter, Letters, Peer, Port};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::party::{MAX_BODY, SUBMISSIONS};
 use super::pool::{Heard, News, Roster};
 use super::wire::{Order, Outcome, TaskRef, ToParty, ToPool, Verdict};
+use super::words::{ORDERS, Place, Words};
 use crate::{TaskPolicy, WorkerKey};
 
 /// Names of tasks that there may be at a time: those that somebody runs, or that some task has.
@@ -25,10 +26,9 @@ const LONGEST_NAME: usize = 4096;
 /// Tasks that one worker may run at a time, of each name.
 const AT_ONCE: u16 = 1024;
 
-/// Words that may wait for one process: for each task that it submitted its end, for each that it runs three words; and for each progress as
-/// long as there is [room](ROOM).
-const WORDS: usize = 16 << 10;
-const ROOM: usize = 8 << 10;
+/// Tasks that it may run at a time, of all names, and one of each name in any case: for each there is [room](ORDERS) for three words.
+const AT_ONCE_OF_ALL: u16 = 4096;
+const _: () = assert!(3 * (AT_ONCE_OF_ALL as usize + NAMES) <= ORDERS);
 
 /// Then it looks again what there is to wait for.
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -39,6 +39,8 @@ struct Job<K> {
     from: Peer<K>,
     number: u64,
     body: Bytes,
+    /// For the word that it has ended.
+    place: Place,
 }
 
 #[derive(Debug)]
@@ -59,9 +61,11 @@ pub(super) struct Server<K: WorkerKey> {
     pools: BTreeMap<u32, Named<K>>,
     next_pool: u32,
     /// What waits to be sent to each process.
-    parties: HashMap<Peer<K>, mpsc::Sender<ToParty>>,
+    parties: HashMap<Peer<K>, Words>,
     /// What each process has submitted, by its number for it.
     submissions: HashMap<Peer<K>, HashMap<u64, (u32, TaskId)>>,
+    /// How many tasks of each pool each process runs at a time.
+    at_once: HashMap<Peer<K>, HashMap<u32, u16>>,
     sending: JoinSet<()>,
 }
 
@@ -78,6 +82,7 @@ impl<K: WorkerKey> Server<K> {
             next_pool: 0,
             parties: HashMap::new(),
             submissions: HashMap::new(),
+            at_once: HashMap::new(),
             sending: JoinSet::new(),
         }
     }
@@ -142,8 +147,11 @@ impl<K: WorkerKey> Server<K> {
             }
             ToPool::Serve(name, at_once) => self.admit(from, name, at_once),
             ToPool::Retire(name) => {
-                if let Some(named) = self.names.get(&name).and_then(|index| self.pools.get_mut(index)) {
+                if let Some(index) = self.names.get(&name)
+                    && let Some(named) = self.pools.get_mut(index)
+                {
                     named.tasks.withdraw(from);
+                    self.at_once.get_mut(&from).and_then(|of| of.remove(index));
                 }
             }
             ToPool::Taken(task) => self.with(task, |tasks, task| tasks.handle_taken(from, task)),
@@ -169,19 +177,25 @@ impl<K: WorkerKey> Server<K> {
         let now = self.now();
         let request = key.map_or_else(Request::new, |key| Request::new().key(key)).at(now);
         let deadline = within.and_then(|within| now.checked_add(within));
+        // Whoever keeps to what was agreed has looked himself: it may hear that this is too much, or may not.
         let of = self.submissions.get(&from);
-        // Whoever keeps to what was agreed has looked himself.
         let is_allowed =
             body.len() <= MAX_BODY && of.is_none_or(|of| of.len() < SUBMISSIONS && !of.contains_key(&number));
-        let index = if is_allowed { self.pool_of(name) } else { None };
-        let submitted = index.and_then(|index| {
-            let named = self.pools.get_mut(&index)?;
-            let task = named.tasks.submit(request, deadline, Job { from, number, body }).ok()?;
-            Some((index, task))
-        });
-        match submitted {
-            Some(task) => drop(self.submissions.entry(from).or_default().insert(number, task)),
-            None => drop(self.tell(from, ToParty::Ended(number, Verdict::Full))),
+        let Some(place) = self.party(from).place().filter(|_| is_allowed) else {
+            self.party(from).order(ToParty::Ended(number, Verdict::Full));
+            return;
+        };
+        let Some((index, named)) =
+            self.pool_of(name).and_then(|index| Some((index, self.pools.get_mut(&index)?)))
+        else {
+            return self.party(from).end(place, number, Verdict::Full);
+        };
+        match named.tasks.submit(request, deadline, Job { from, number, body, place }) {
+            Ok(task) => drop(self.submissions.entry(from).or_default().insert(number, (index, task))),
+            Err(overloaded) => {
+                let place = overloaded.into_inner().place;
+                self.party(from).end(place, number, Verdict::Full);
+            }
         }
     }
 
@@ -214,8 +228,16 @@ impl<K: WorkerKey> Server<K> {
     }
 
     fn admit(&mut self, from: Peer<K>, name: String, at_once: u16) {
-        let Some(named) = self.pool_of(name).and_then(|index| self.pools.get_mut(&index)) else { return };
-        let at_once = at_once.clamp(1, AT_ONCE);
+        let Some((index, named)) =
+            self.pool_of(name).and_then(|index| Some((index, self.pools.get_mut(&index)?)))
+        else {
+            return;
+        };
+        let of = self.at_once.entry(from).or_default();
+        of.remove(&index);
+        let others = of.values().fold(0, |sum: u16, more| sum.saturating_add(*more));
+        let at_once = at_once.min(AT_ONCE).min(AT_ONCE_OF_ALL.saturating_sub(others)).max(1);
+        of.insert(index, at_once);
         let limits = Limits::new().window(at_once).capacity(at_once.into());
         let standing = match from {
             Peer::Worker(worker) => self.roster.lock().get(&worker).copied(),
@@ -230,9 +252,7 @@ impl<K: WorkerKey> Server<K> {
         let named = self.pools.get(&task.pool).filter(|_| body.len() <= MAX_BODY);
         let Some(job) = named.and_then(|named| named.tasks.running(from, task.task())) else { return };
         let (to, number) = (job.from, job.number);
-        if self.party(to).capacity() > ROOM {
-            self.tell(to, ToParty::Progress(number, body));
-        }
+        self.party(to).report(number, body);
     }
 
     fn judge(&mut self, worker: K, well: bool) {
@@ -257,6 +277,7 @@ impl<K: WorkerKey> Server<K> {
             }
         }
         self.parties.remove(&gone);
+        self.at_once.remove(&gone);
     }
 
     /// Carries out what the pools have decided, and gives back names that nobody uses.
@@ -281,55 +302,32 @@ impl<K: WorkerKey> Server<K> {
                 let Some(named) = self.pools.get(&number) else { return };
                 let Some(body) = named.tasks.item(task).map(|job| job.body.clone()) else { return };
                 let word = ToParty::Give(TaskRef::new(number, task), named.name.clone(), body);
-                if !self.tell(to, word)
+                if !self.party(to).order(word)
                     && let Some(named) = self.pools.get_mut(&number)
                 {
                     named.tasks.handle_refused(to, task);
                 }
             }
             Action::Recall { from, task } => {
-                self.tell(from, ToParty::Recall(TaskRef::new(number, task)));
+                self.party(from).order(ToParty::Recall(TaskRef::new(number, task)));
             }
             Action::Cancel { on, task } => {
-                self.tell(on, ToParty::Cancel(TaskRef::new(number, task)));
+                self.party(on).order(ToParty::Cancel(TaskRef::new(number, task)));
             }
             Action::End { item: job, end, .. } => {
                 let of = self.submissions.get_mut(&job.from);
                 // Nobody is told who is gone.
                 if of.is_some_and(|of| of.remove(&job.number).is_some()) {
-                    self.tell(job.from, ToParty::Ended(job.number, end.into()));
+                    self.party(job.from).end(job.place, job.number, end.into());
                 }
             }
             _ => {}
         }
     }
 
-    /// Queues a word for a process. Returns whether there was room for it: there is, for whoever keeps to what was agreed.
-    fn tell(&mut self, to: Peer<K>, word: ToParty) -> bool {
-        let told = self.party(to).try_send(word).is_ok();
-        if !told {
-            tracing::warn!(%to, "a word about tasks was lost: it does not read, or is gone");
-        }
-        told
-    }
-
-    fn party(&mut self, to: Peer<K>) -> &mpsc::Sender<ToParty> {
+    fn party(&mut self, to: Peer<K>) -> &Words {
         let (port, sending) = (&self.port, &mut self.sending);
-        self.parties.entry(to).or_insert_with(|| {
-            let (words, queue) = mpsc::channel(WORDS);
-            sending.spawn(send(port.clone(), to, queue));
-            words
-        })
-    }
-}
-
-/// Sends words to a process, in order, as it has room for them.
-async fn send<K: WorkerKey>(port: Port<K>, to: Peer<K>, mut queue: mpsc::Receiver<ToParty>) {
-    while let Some(word) = queue.recv().await {
-        if let Err(error) = port.send(To::from(to), &word).await {
-            // It is gone, and that will be told.
-            return tracing::debug!(%to, %error, "nothing more is told about tasks");
-        }
+        self.parties.entry(to).or_insert_with(|| Words::new(port.clone(), to, sending))
     }
 }
 

@@ -93,8 +93,14 @@ pub(super) enum Verdict {
     Full,
     NoWorker,
     Lost,
-    Cancelled { may_have_begun: bool },
-    TimedOut { may_have_begun: bool },
+    Cancelled {
+        may_have_begun: bool,
+    },
+    TimedOut {
+        may_have_begun: bool,
+    },
+    /// It was done, and its outcome dropped: who submitted it does not read so many.
+    NotTaken,
 }
 
 impl From<End<Outcome>> for Verdict {
@@ -119,6 +125,7 @@ impl From<Verdict> for Result<Bytes, TaskError> {
             Verdict::Full => TaskError::Full,
             Verdict::NoWorker => TaskError::NoWorker,
             Verdict::Lost => TaskError::Lost,
+            Verdict::NotTaken => TaskError::ReplyNotTaken,
             Verdict::Cancelled { may_have_begun } => TaskError::Cancelled { begun: begun(may_have_begun) },
             Verdict::TimedOut { may_have_begun } => TaskError::TimedOut { begun: begun(may_have_begun) },
         })

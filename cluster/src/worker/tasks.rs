@@ -12,8 +12,8 @@ impl Worker {
         self.inner.desk.tasks()
     }
 
-    /// Runs tasks of one type by an asynchronous handler, up to `at_once` at a time (from 1 to 1,024), until this worker is asked to leave and
-    /// those that have begun are done.
+    /// Runs tasks of one type by an asynchronous handler, up to `at_once` at a time (from 1 to 1,024, and 4,096 of all names), until this worker
+    /// is asked to leave and those that have begun are done.
     ///
     /// Each runs in a task of its own on this runtime: what computes for long belongs into
     /// [`run_blocking_tasks`](Self::run_blocking_tasks). When nobody waits for it any more (it was cancelled, its deadline is over, or the primary is gone) it is

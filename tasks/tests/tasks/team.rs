@@ -91,9 +91,14 @@ impl Team {
 
     /// One that runs nothing yet.
     pub(crate) fn join(&self, key: u32, slot: u32) -> Member {
+        self.join_with(key, slot, Config::new())
+    }
+
+    /// One to whom only so much may be on its way, and that runs nothing yet.
+    pub(crate) fn join_with(&self, key: u32, slot: u32, config: Config) -> Member {
         let (attached, theirs) = self.attach(key, slot);
         let wire = UnixStream::from(theirs.try_clone().unwrap());
-        let (port, desk) = connect(theirs);
+        let (port, desk) = connect_with(theirs, config);
         Member { port, desk, attached, wire }
     }
 
@@ -120,7 +125,11 @@ impl Team {
 
 /// The worker's part.
 pub(crate) fn connect(end: OwnedFd) -> (Port<u32>, Desk<u32>) {
-    let connection = Connection::child(Socket::from_fd(end), Config::new(), &[], now());
+    connect_with(end, Config::new())
+}
+
+fn connect_with(end: OwnedFd, config: Config) -> (Port<u32>, Desk<u32>) {
+    let connection = Connection::child(Socket::from_fd(end), config, &[], now());
     let (port, serving) = Port::new(Endpoint::new(connection).unwrap());
     let desk = Desk::new(port.clone());
     tokio::spawn(desk.watch(serving));

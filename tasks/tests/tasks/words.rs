@@ -37,7 +37,7 @@ impl Event for ToPool {
 
 /// From the pool.
 #[derive(Debug, Serialize, Deserialize)]
-enum ToParty {
+pub(crate) enum ToParty {
     Give(Task, String, Bytes),
     Recall(Task),
     Cancel(Task),
@@ -49,9 +49,15 @@ impl Event for ToParty {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Verdict {
+#[allow(dead_code, reason = "their places count")]
+pub(crate) enum Verdict {
     Done(Result<Bytes, String>),
     Full,
+    NoWorker,
+    Lost,
+    Cancelled { may_have_begun: bool },
+    TimedOut { may_have_begun: bool },
+    NotTaken,
 }
 
 /// A worker without our means.
@@ -72,7 +78,7 @@ impl Words {
         within(self.member.port.flush()).await.unwrap();
     }
 
-    async fn hear(&mut self) -> ToParty {
+    pub(crate) async fn hear(&mut self) -> ToParty {
         within(self.heard.recv()).await.unwrap().message
     }
 
@@ -81,6 +87,15 @@ impl Words {
         loop {
             if let ToParty::Give(task, ..) = self.hear().await {
                 return task;
+            }
+        }
+    }
+
+    /// The next of its own tasks that has ended.
+    pub(crate) async fn told(&mut self) -> (u64, Verdict) {
+        loop {
+            if let ToParty::Ended(number, verdict) = self.hear().await {
+                return (number, verdict);
             }
         }
     }
@@ -95,7 +110,7 @@ impl Words {
     }
 }
 
-fn order(number: u64, name: impl Into<String>, body: usize) -> ToPool {
+pub(crate) fn order(number: u64, name: impl Into<String>, body: usize) -> ToPool {
     ToPool::Submit { number, name: name.into(), body: vec![0; body].into(), within: None, key: None }
 }
 
