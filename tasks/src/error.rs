@@ -12,6 +12,16 @@ pub enum TaskError {
     /// Too many wait already: of this name in the pool, or 1,024 of this process.
     #[error("too many tasks wait already")]
     Full,
+    /// Together with those that are there already it would have more bytes than tasks [may have](super::TaskPolicy::bytes) in the primary.
+    #[error(
+        "the task was not accepted: tasks have {kept} of the {most} bytes that they may; submit it later, or raise the policy's `bytes`"
+    )]
+    Overloaded {
+        /// How many bytes the others had.
+        kept: u64,
+        /// How many they may have.
+        most: u64,
+    },
     /// For too long there was no worker that runs such tasks: see [`TaskPolicy::patience`](super::TaskPolicy::patience).
     #[error("there was no worker that runs such tasks")]
     NoWorker,
@@ -62,7 +72,7 @@ impl TaskError {
     /// Whether the task may have run, in part or in whole. If not, it had no effect and will have none.
     pub fn may_have_begun(&self) -> bool {
         match self {
-            Self::Full | Self::NoWorker | Self::TooLarge { .. } => false,
+            Self::Full | Self::Overloaded { .. } | Self::NoWorker | Self::TooLarge { .. } => false,
             Self::TimedOut { begun } | Self::Cancelled { begun } => *begun == Begun::Maybe,
             Self::Lost
             | Self::ReplyNotTaken

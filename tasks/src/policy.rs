@@ -16,6 +16,7 @@ use cluster_balancer::{Strategy, UnknownStrategy};
 #[derive(Clone, Debug)]
 pub struct TaskPolicy {
     pub(super) queue: usize,
+    pub(super) bytes: u64,
     pub(super) patience: Duration,
     strategy: String,
 }
@@ -29,7 +30,12 @@ impl Default for TaskPolicy {
 impl TaskPolicy {
     /// The defaults.
     pub fn new() -> Self {
-        Self { queue: 1024, patience: Duration::from_secs(30), strategy: "least-loaded".to_owned() }
+        Self {
+            queue: 1024,
+            bytes: 256 << 20,
+            patience: Duration::from_secs(30),
+            strategy: "least-loaded".to_owned(),
+        }
     }
 
     /// How many tasks of each name may wait, beyond those that workers have room for. They wait in the primary's memory.
@@ -37,6 +43,14 @@ impl TaskPolicy {
     #[must_use]
     pub fn queue(self, tasks: usize) -> Self {
         Self { queue: tasks, ..self }
+    }
+
+    /// How many bytes the tasks of all names may have in the primary's memory, in all: those that wait and those that some worker has. One that
+    /// is larger is accepted when there is no other. Beyond that submitting fails: [`TaskError::Overloaded`](super::TaskError::Overloaded).
+    /// Default: 256 MiB.
+    #[must_use]
+    pub fn bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
     }
 
     /// How long a task waits while no worker runs such tasks at all: as after the start, or when all have died. Default: 30 s. (For

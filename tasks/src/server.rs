@@ -185,6 +185,10 @@ impl<K: WorkerKey> Server<K> {
             self.party(from).order(ToParty::Ended(number, Verdict::Full));
             return;
         };
+        let (kept, most) = (self.kept(), self.policy.bytes);
+        if kept > 0 && kept.saturating_add(body.len() as u64) > most {
+            return self.party(from).end(place, number, Verdict::Overloaded { kept, most });
+        }
         let Some((index, named)) =
             self.pool_of(name).and_then(|index| Some((index, self.pools.get_mut(&index)?)))
         else {
@@ -197,6 +201,11 @@ impl<K: WorkerKey> Server<K> {
                 self.party(from).end(place, number, Verdict::Full);
             }
         }
+    }
+
+    /// The bytes of all tasks that somebody has or waits for.
+    fn kept(&self) -> u64 {
+        self.pools.values().map(|named| named.tasks.weight()).sum()
     }
 
     /// The pool of a name; `None` if there are too many names.
@@ -212,6 +221,8 @@ impl<K: WorkerKey> Server<K> {
         // It was resolved when the pool was built.
         let strategy = self.policy.resolve().ok()?;
         let tasks = Tasks::new(strategy, self.policy.queue).patience(self.policy.patience);
+        // What all may have together is looked at when one is submitted.
+        let tasks = tasks.max_weight(u64::MAX, |job: &Job<K>| job.body.len() as u64);
         // There are fewer pools than numbers.
         let index = loop {
             let index = self.next_pool;

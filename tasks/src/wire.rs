@@ -101,6 +101,11 @@ pub(super) enum Verdict {
     },
     /// It was done, and its outcome dropped: who submitted it does not read so many.
     NotTaken,
+    /// It was not accepted: with its bytes there would be too many.
+    Overloaded {
+        kept: u64,
+        most: u64,
+    },
 }
 
 impl From<End<Outcome>> for Verdict {
@@ -126,6 +131,7 @@ impl From<Verdict> for Result<Bytes, TaskError> {
             Verdict::NoWorker => TaskError::NoWorker,
             Verdict::Lost => TaskError::Lost,
             Verdict::NotTaken => TaskError::ReplyNotTaken,
+            Verdict::Overloaded { kept, most } => TaskError::Overloaded { kept, most },
             Verdict::Cancelled { may_have_begun } => TaskError::Cancelled { begun: begun(may_have_begun) },
             Verdict::TimedOut { may_have_begun } => TaskError::TimedOut { begun: begun(may_have_begun) },
         })

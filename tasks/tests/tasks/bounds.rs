@@ -1,9 +1,9 @@
 //! What the pool keeps for workers that do with the wire what they like.
 
 use cluster_ipc::session::{Config, Window};
-use cluster_tasks::TaskPolicy;
+use cluster_tasks::{TaskError, TaskPolicy};
 
-use crate::team::Team;
+use crate::team::{Rare, Team, end};
 use crate::words::{ToParty, ToPool, Verdict, Words, order};
 
 #[tokio::test]
@@ -69,4 +69,40 @@ async fn a_worker_runs_so_many_at_a_time_of_all_names_and_one_of_each_in_any_cas
     words.say(ToPool::Retire("few 3".to_owned())).await;
     words.say(ToPool::Serve("later".to_owned(), 5)).await;
     assert_eq!(given(&mut words, "later", 10).await, 5);
+}
+
+#[tokio::test]
+async fn tasks_of_all_names_have_only_so_many_bytes_until_their_workers_let_them_go() {
+    const KIB: usize = 1 << 10;
+    let team = Team::new(TaskPolicy::new().bytes(100 << 10));
+    let (mut submitter, mut worker) = (Words::new(team.join(0, 0)), Words::new(team.join(1, 1)));
+    worker.say(ToPool::Serve("served".to_owned(), 8)).await;
+    submitter.say(order(1, "served", 200 * KIB)).await;
+    let large = worker.given().await;
+    let error = end(team.tasks().submit(&Rare(Vec::new())).start()).await.unwrap_err();
+    assert_eq!(error, TaskError::Overloaded { kept: 200 << 10, most: 100 << 10 });
+    assert!(!error.may_have_begun());
+    // Nobody waits for it, but its worker may have it yet.
+    submitter.say(ToPool::Revoke(1)).await;
+    assert!(matches!(submitter.told().await, (1, Verdict::Cancelled { .. })));
+    submitter.say(order(3, "other", 1)).await;
+    assert!(matches!(submitter.told().await, (3, Verdict::Overloaded { .. })));
+    assert!(matches!(worker.hear().await, ToParty::Cancel(task) if task == large));
+    worker.say(ToPool::Refused(large)).await;
+    // What the worker has said is heard before it is asked for more.
+    worker.say(ToPool::Serve("another".to_owned(), 8)).await;
+    worker.say(order(1, "another", KIB)).await;
+    let small = worker.given().await;
+    for number in 4..6 {
+        submitter.say(order(number, "other", 49 * KIB)).await;
+    }
+    submitter.say(order(6, "other", 2 * KIB)).await;
+    let told = submitter.told().await;
+    assert!(matches!(told, (6, Verdict::Overloaded { kept, .. }) if kept == 99 << 10), "{told:?}");
+    worker.say(ToPool::Finished(small, Ok(Vec::new().into()))).await;
+    assert!(matches!(worker.told().await, (1, Verdict::Done(_))));
+    submitter.say(order(7, "other", 2 * KIB)).await;
+    submitter.say(ToPool::Revoke(7)).await;
+    let told = submitter.told().await;
+    assert!(matches!(told, (7, Verdict::Cancelled { may_have_begun: false })), "{told:?}");
 }

@@ -58,6 +58,7 @@ pub(crate) enum Verdict {
     Cancelled { may_have_begun: bool },
     TimedOut { may_have_begun: bool },
     NotTaken,
+    Overloaded { kept: u64, most: u64 },
 }
 
 /// A worker without our means.
