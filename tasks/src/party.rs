@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, wat
 use tokio::task::JoinSet;
 
 use super::wire::{Order, Outcome, TaskRef, ToParty, ToPool};
+use super::words::take;
 use crate::{TaskError, WorkerKey};
 
 /// Tasks that a process may have submitted and that have not ended.
@@ -19,6 +20,10 @@ pub(super) const SUBMISSIONS: usize = 1024;
 
 /// Reports of progress that may wait to be sent, and those that may wait for who submitted the task.
 const REPORTS: usize = 64;
+
+/// Bytes of progress that are kept for those who submitted tasks here and have not taken it yet, and what each report costs beside its own.
+const PROGRESS: u32 = 16 << 20;
+const REPORT: usize = 64;
 
 /// The largest task, reply, or report of progress.
 pub(super) const MAX_BODY: usize = 32 << 20;
@@ -36,6 +41,8 @@ pub(super) struct Link {
     /// Unbounded, since what may lie in it is: a few words for each submission and each task, and [`REPORTS`].
     outgoing: mpsc::UnboundedSender<Outgoing>,
     reports: Arc<Semaphore>,
+    /// Of [`PROGRESS`].
+    progress: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -54,7 +61,14 @@ struct State {
 #[derive(Debug)]
 struct Open {
     end: oneshot::Sender<Result<Bytes, TaskError>>,
-    progress: broadcast::Sender<Bytes>,
+    progress: broadcast::Sender<Report>,
+}
+
+/// How far a task is, and its room among all such.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub(super) body: Bytes,
+    _room: Arc<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -84,7 +98,14 @@ pub(super) struct Given {
 }
 
 /// What a submitter holds.
-pub(super) type Submitted = (u64, oneshot::Receiver<Result<Bytes, TaskError>>, broadcast::Receiver<Bytes>);
+pub(super) struct Submitted {
+    pub(super) number: u64,
+    pub(super) end: oneshot::Receiver<Result<Bytes, TaskError>>,
+    /// From the beginning.
+    pub(super) progress: broadcast::Receiver<Report>,
+    /// For who asks again. A receiver would keep what others have taken.
+    pub(super) later: broadcast::WeakSender<Report>,
+}
 
 impl Party {
     /// # Panics
@@ -113,12 +134,14 @@ impl Link {
     fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Outgoing>) {
         let (outgoing, queue) = mpsc::unbounded_channel();
         let reports = Arc::new(Semaphore::new(REPORTS));
-        (Arc::new(Self { outgoing, reports, state: Mutex::default() }), queue)
+        let progress = Arc::new(Semaphore::new(PROGRESS as usize));
+        (Arc::new(Self { outgoing, reports, progress, state: Mutex::default() }), queue)
     }
 
     pub(super) fn submit(&self, mut order: Order) -> Result<Submitted, TaskError> {
         let (end, ended) = oneshot::channel();
         let (progress, reports) = broadcast::channel(REPORTS);
+        let later = progress.downgrade();
         let mut state = self.state.lock();
         if state.is_over {
             return Err(TaskError::PrimaryGone);
@@ -132,7 +155,7 @@ impl Link {
         let number = order.number;
         // Under the lock, so that numbers rise on the wire, too.
         self.say(ToPool::Submit(order));
-        Ok((number, ended, reports))
+        Ok(Submitted { number, end: ended, progress: reports, later })
     }
 
     /// Nobody wants this any more. The pool says how it ended all the same.
@@ -222,9 +245,11 @@ impl Link {
             ToParty::Recall(task) => state.wish(task, Wish::GiveBack),
             ToParty::Cancel(task) => state.wish(task, Wish::Stop),
             ToParty::Progress(number, body) => {
-                if let Some(open) = state.submissions.get(&number) {
+                if let Some(open) = state.submissions.get(&number)
+                    && let Some(room) = take(&self.progress, body.len().saturating_add(REPORT), PROGRESS)
+                {
                     // Nobody may listen.
-                    let _ = open.progress.send(body);
+                    let _ = open.progress.send(Report { body, _room: Arc::new(room) });
                 }
             }
             ToParty::Ended(number, verdict) => {

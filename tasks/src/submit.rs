@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, oneshot};
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::TaskError;
-use super::party::{Link, Party, encoded};
+use super::party::{Link, Party, Report, Submitted, encoded};
 use super::wire::Order;
 
 /// Submits tasks to whichever worker runs them. Cheap to clone.
@@ -84,11 +84,13 @@ impl<R> Submission<R> {
     /// That it was not accepted the handle tells, too.
     pub fn start(self) -> TaskHandle<R> {
         let submitted = self.order.and_then(|order| self.link.submit(order));
-        let (state, progress) = match submitted {
-            Ok((number, end, progress)) => (State::Waits { number, end }, Some(progress)),
-            Err(error) => (State::Refused(Some(error)), None),
+        let (state, progress, later) = match submitted {
+            Ok(Submitted { number, end, progress, later }) => {
+                (State::Waits { number, end }, Some(progress), Some(later))
+            }
+            Err(error) => (State::Refused(Some(error)), None, None),
         };
-        TaskHandle { link: self.link, state, progress, reply: PhantomData }
+        TaskHandle { link: self.link, state, progress, later, reply: PhantomData }
     }
 }
 
@@ -106,7 +108,9 @@ impl<R: DeserializeOwned> IntoFuture for Submission<R> {
 pub struct TaskHandle<R> {
     link: Arc<Link>,
     state: State,
-    progress: Option<broadcast::Receiver<Bytes>>,
+    /// Until somebody asks for it.
+    progress: Option<broadcast::Receiver<Report>>,
+    later: Option<broadcast::WeakSender<Report>>,
     reply: PhantomData<fn() -> R>,
 }
 
@@ -131,12 +135,14 @@ impl<R> TaskHandle<R> {
         }
     }
 
-    /// What the task tells of its progress, from the beginning at the first call, and from then on at others. The stream ends with the task.
+    /// What the task tells of its progress, from the beginning at the first call, and from that call on at others. The stream ends with the
+    /// task.
     ///
-    /// Values of another type than `P` are passed over, if they can be told apart. Of those that nobody takes the last 64 are kept.
+    /// Values of another type than `P` are passed over, if they can be told apart. Of those that nobody takes the last 64 are kept, and of all
+    /// tasks of this process 16 MiB, the first ones.
     pub fn progress<P: DeserializeOwned>(&mut self) -> Progress<P> {
-        let receiver = self.progress.take();
-        self.progress = receiver.as_ref().map(broadcast::Receiver::resubscribe);
+        let later = || Some(self.later.as_ref()?.upgrade()?.subscribe());
+        let receiver = self.progress.take().or_else(later);
         Progress { stream: receiver.map(BroadcastStream::new), value: PhantomData }
     }
 }
@@ -170,7 +176,7 @@ impl<R> Drop for TaskHandle<R> {
 /// What a task tells of its progress. From [`TaskHandle::progress`].
 #[must_use]
 pub struct Progress<P> {
-    stream: Option<BroadcastStream<Bytes>>,
+    stream: Option<BroadcastStream<Report>>,
     value: PhantomData<fn() -> P>,
 }
 
@@ -194,8 +200,8 @@ impl<P: DeserializeOwned> Stream for Progress<P> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         while let Some(value) = ready!(Pin::new(&mut *stream).poll_next(cx)) {
             // Some were not taken in time, or this one is of another type.
-            let Ok(body) = value else { continue };
-            if let Ok(value) = Postcard::decode(body) {
+            let Ok(report) = value else { continue };
+            if let Ok(value) = Postcard::decode(report.body) {
                 return Poll::Ready(Some(value));
             }
         }

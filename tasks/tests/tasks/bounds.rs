@@ -1,10 +1,11 @@
 //! What the pool keeps for workers that do with the wire what they like.
 
+use bytes::Bytes;
 use cluster_ipc::session::{Config, Window};
 use cluster_tasks::{TaskError, TaskPolicy};
 
-use crate::team::{Rare, Team, end};
-use crate::words::{ToParty, ToPool, Verdict, Words, order};
+use crate::team::{Rare, Team, end, within};
+use crate::words::{Task, ToParty, ToPool, Verdict, Words, order};
 
 #[tokio::test]
 async fn who_does_not_read_that_its_tasks_have_ended_may_submit_no_more() {
@@ -105,4 +106,75 @@ async fn tasks_of_all_names_have_only_so_many_bytes_until_their_workers_let_them
     submitter.say(ToPool::Revoke(7)).await;
     let told = submitter.told().await;
     assert!(matches!(told, (7, Verdict::Cancelled { may_have_begun: false })), "{told:?}");
+}
+
+const MIB: usize = 1 << 20;
+
+/// 1 MiB of progress, as postcard writes it: the length goes before it.
+fn piece(number: u8) -> Bytes {
+    [&[0x80, 0x80, 0x40][..], &vec![number; MIB]].concat().into()
+}
+
+/// Begins a task, tells its progress in so many pieces, and ends it.
+async fn report(worker: &mut Words, task: Task, reports: u8) {
+    worker.say(ToPool::Taken(task)).await;
+    for number in 0..reports {
+        worker.say(ToPool::Progress(task, piece(number))).await;
+    }
+    worker.say(ToPool::Finished(task, Ok(vec![0].into()))).await;
+}
+
+#[tokio::test]
+async fn only_so_many_bytes_of_progress_are_kept_for_who_takes_none() {
+    let team = Team::new(TaskPolicy::new());
+    let mut worker = Words::new(team.join(0, 0));
+    worker.say(ToPool::Serve("rare".to_owned(), 8)).await;
+    let submit = || team.tasks().submit(&Rare(Vec::new())).start();
+    let (mut first, mut second) = (submit(), submit());
+    for task in [worker.given().await, worker.given().await] {
+        report(&mut worker, task, 20).await;
+    }
+    // They have ended, so that all that there is of their progress is here.
+    assert_eq!(within(&mut first).await, Ok(0));
+    assert_eq!(within(&mut second).await, Ok(0));
+    let (mut kept, mut streams) = (0, [first.progress::<Bytes>(), second.progress::<Bytes>()]);
+    for stream in &mut streams {
+        while let Some(body) = within(stream.next()).await {
+            assert_eq!(body.len(), MIB);
+            kept += 1;
+        }
+    }
+    // Less where more than 4 MiB waited in the pool.
+    assert!((1..=16).contains(&kept), "{kept} MiB were kept");
+    // Taken, they make room for others.
+    let mut third = submit();
+    let task = worker.given().await;
+    report(&mut worker, task, 1).await;
+    assert_eq!(within(&mut third).await, Ok(0));
+    assert!(within(third.progress::<Bytes>().next()).await.is_some());
+}
+
+#[tokio::test]
+async fn progress_that_is_taken_takes_no_room() {
+    const REPORTS: u8 = 40;
+    let team = Team::new(TaskPolicy::new());
+    let mut worker = Words::new(team.join(0, 0));
+    worker.say(ToPool::Serve("rare".to_owned(), 8)).await;
+    let mut task = team.tasks().submit(&Rare(Vec::new())).start();
+    let mut progress = task.progress::<Bytes>();
+    let given = worker.given().await;
+    worker.say(ToPool::Taken(given)).await;
+    for number in 0..REPORTS {
+        worker.say(ToPool::Progress(given, piece(number))).await;
+        let taken = within(progress.next()).await.unwrap();
+        assert_eq!((taken.len(), taken[0]), (MIB, number));
+    }
+    // Who asks later hears of what comes then.
+    let mut later = task.progress::<Bytes>();
+    worker.say(ToPool::Progress(given, piece(REPORTS))).await;
+    assert_eq!(within(later.next()).await.unwrap()[0], REPORTS);
+    worker.say(ToPool::Finished(given, Ok(vec![0].into()))).await;
+    assert_eq!(within(&mut task).await, Ok(0));
+    assert!(within(later.next()).await.is_none());
+    assert!(within(task.progress::<Bytes>().next()).await.is_none());
 }
