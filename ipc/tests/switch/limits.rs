@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::team::{Blob, Double, Note, Running, Team, until, within};
+use crate::team::{Blob, DEADLINE, Double, Note, Running, Team, until, within};
 
 const KIB: usize = 1 << 10;
 
@@ -34,6 +34,8 @@ fn narrow() -> Config {
         .window(Window { bytes: 64 << 10, messages: 1000, descriptors: 1000 })
         .outbox(64 << 10)
         .max_requests(1000)
+        // Some are served late, or never.
+        .handshake_timeout(20 * DEADLINE)
 }
 
 /// A call as large as one likes, answered with something as large as one likes.
