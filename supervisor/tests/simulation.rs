@@ -87,7 +87,9 @@ fn the_rules_hold_under_random_faults_and_everything_ends_after_a_shutdown() {
             machine.command();
             machine.step();
         }
-        if seed % 3 == 0 {
+        // Where nobody has any time to become ready, and nobody is given up, a roll may wait for ever.
+        let may_wait = machine.settings.start_timeout.is_zero() && machine.settings.budget.is_none();
+        if seed % 3 == 0 && !may_wait {
             finish_roll(&mut machine);
         }
         end(&mut machine, seed % 2 == 0);
