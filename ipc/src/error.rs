@@ -191,6 +191,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// What should be a ring of this version is something else, or cannot be made.
+    #[error("not a usable ring: {reason}")]
+    Ring {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A system call failed.
     #[error("could not {operation}")]
     Os {

@@ -18,6 +18,7 @@
 //! | [`hub`] | one message to many, a policy for those who are slow | |
 //! | [`Spawn`], [`adopt`] | a child that has a channel to its parent | |
 //! | `board` (feature `board`) | a page of memory shared with a child | |
+//! | `ring` (feature `ring`) | messages to many processes at once, written once | all are to know the same, at once |
 //!
 //! # What is promised
 //!
@@ -47,7 +48,7 @@
 //!
 //! # Features
 //!
-//! `blocking` and `postcard` are on by default; `tokio`, `mio`, `board`, `fd-mapping` (a child's channel on another descriptor
+//! `blocking` and `postcard` are on by default; `tokio`, `mio`, `board`, `ring`, `fd-mapping` (a child's channel on another descriptor
 //! than stdin), `switch` (many processes that talk to each other) and `test-util` (a transport in memory) are not.
 
 #![deny(unsafe_code)]
@@ -84,6 +85,8 @@ mod settings;
 mod spawn;
 mod transport;
 pub mod wire_format;
+#[cfg(any(feature = "board", feature = "ring"))]
+mod word;
 
 #[cfg(feature = "board")]
 pub mod board;
@@ -91,6 +94,8 @@ pub mod board;
 pub mod memory;
 #[cfg(feature = "mio")]
 mod mio;
+#[cfg(feature = "ring")]
+pub mod ring;
 #[cfg(feature = "switch")]
 pub mod switch;
 #[cfg(feature = "tokio")]

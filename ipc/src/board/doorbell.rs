@@ -13,7 +13,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::word::Word;
+use crate::word::Word;
 
 /// The word in shared memory.
 #[repr(transparent)]

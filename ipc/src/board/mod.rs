@@ -21,7 +21,6 @@ mod loom_tests;
 mod map;
 mod tally;
 mod ticket;
-mod word;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;

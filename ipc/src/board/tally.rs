@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::word::Word;
+use crate::word::Word;
 
 /// The words in shared memory. A connection counts in `taken` first.
 #[repr(C)]

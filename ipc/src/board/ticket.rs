@@ -13,7 +13,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::word::Word;
+use crate::word::Word;
 
 const STATE_BITS: u32 = 3;
 const OFFERED: u64 = 1;

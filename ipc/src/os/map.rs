@@ -23,9 +23,15 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Readable and writable, shared with all who map it.
-    #[cfg(feature = "board")]
+    #[cfg(any(feature = "board", feature = "ring"))]
     pub(crate) fn shared(memory: BorrowedFd<'_>, len: usize) -> Result<Self, Error> {
         Self::new(memory, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
+    }
+
+    /// Readable, shared with one who writes it.
+    #[cfg(feature = "ring")]
+    pub(crate) fn shared_read_only(memory: BorrowedFd<'_>, len: usize) -> Result<Self, Error> {
+        Self::new(memory, len, ProtFlags::READ, MapFlags::SHARED)
     }
 
     /// Readable. Private, since kernels before 6.7 refuse a shared mapping of memory that is sealed against writing;
@@ -49,7 +55,7 @@ impl Mapping {
         }
     }
 
-    #[cfg(feature = "board")]
+    #[cfg(any(feature = "board", feature = "ring"))]
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
     }

@@ -9,7 +9,7 @@ pub(crate) mod memory;
 mod socket;
 
 pub use self::inherit::{Adopted, CHANNEL_VARIABLE, adopt, adopt_stdin, is_child};
-#[cfg(feature = "board")]
+#[cfg(any(feature = "board", feature = "ring"))]
 pub(crate) use self::map::Mapping;
 pub(crate) use self::socket::took_all;
 pub use self::socket::{Received, Sent, Socket};
