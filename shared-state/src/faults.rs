@@ -39,6 +39,10 @@ pub enum Fault {
     StaleSync,
     /// A watcher that was woken once is not woken again.
     LostWakeup,
+    /// Who missed what was broadcast is sent it from one revision too late on.
+    MissedOffByOne,
+    /// Who misses what was broadcast does not say so.
+    MissedInSilence,
 }
 
 #[cfg(feature = "test-faults")]

@@ -16,6 +16,12 @@
 //!    │◀──────────────────────────────────────────────┤
 //!    │                Reply { number, at, result }   │
 //!    │◀──────────────────────────────────────────────┤
+//!    │                               Tune { from }   │  (only if it can hear the broadcast)
+//!    │◀──────────────────────────────────────────────┤
+//!    │   replies here, Deltas by the broadcast       │
+//!    │◀──────────────────────────────────────────────┤
+//!    │ Missed { after }                              │  (only if it was too slow)
+//!    ├──────────────────────────────────────────────▶│  Deltas here again; Live; Tune
 //! ```
 //!
 //! Messages are encoded by postcard, one per frame of the transport, which keeps them whole and in order.
@@ -66,6 +72,11 @@ pub enum ToPrimary {
     },
     /// A delta is missing: send the whole state.
     Resync,
+    /// The broadcast has no longer what follows this revision: send it here.
+    Missed {
+        /// What it has.
+        after: Revision,
+    },
 }
 
 /// What the primary says.
@@ -124,6 +135,11 @@ pub enum ToReplica {
     CutOff {
         /// Why.
         reason: Misbehaviour,
+    },
+    /// Deltas are not sent here any more, but to all at once. All before came here.
+    Tune {
+        /// The first that is not sent here.
+        from: Revision,
     },
 }
 

@@ -48,6 +48,16 @@ pub enum PublisherEvent {
         /// Who.
         client: ClientId,
     },
+    /// It was too slow for the broadcast. What it missed is sent to it alone, if the history has it still (otherwise it has fallen
+    /// behind, too).
+    Missed {
+        /// Who.
+        client: ClientId,
+        /// What it needs next.
+        next: Revision,
+        /// The last revision.
+        revision: Revision,
+    },
     /// It did what it must not. Nothing of it is read any more; close the connection when there is nothing to
     /// transmit.
     CutOff {

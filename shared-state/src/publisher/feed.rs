@@ -6,11 +6,13 @@
 //! | CatchingUp    | deltas from its place, replies behind theirs; Live      | Live          |
 //! | NeedsSnapshot | Begin                                                   | Snapshot      |
 //! | Snapshot      | chunks, and all deltas since Begin in between; Live     | Live          |
-//! | Live          | deltas, replies behind theirs                           |               |
+//! | Live          | deltas, replies behind theirs; Tune                     | Tuned         |
+//! | Tuned         | replies; deltas go to all at once                       |               |
 //! | CutOff        | the reason                                              |               |
 //!
 //! From CatchingUp, Snapshot and Live to NeedsSnapshot when its place is no longer in the history, or when the
-//! replica asks.
+//! replica asks. From Tuned to CatchingUp when the replica has missed something, or to NeedsSnapshot when the history
+//! has that no longer either. Only who can hear the broadcast is told to tune in.
 //!
 //! # Why a snapshot needs no copy of the state
 //!
@@ -39,6 +41,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::broadcast::Broadcast;
 use super::config::PublisherConfig;
 use super::event::{PublisherEvent, Sent};
 use crate::faults::{self, Fault};
@@ -62,6 +65,8 @@ pub(super) struct Feed {
     sent: Sent,
     /// Whether it was live before, on this connection.
     was_live: bool,
+    /// Whether it can hear the broadcast.
+    pub(super) listens: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,8 @@ pub(super) enum Phase {
         deltas: u32,
     },
     Live,
+    /// It takes deltas from the broadcast, from its `next` on.
+    Tuned,
     CutOff,
 }
 
@@ -100,6 +107,7 @@ impl Default for Feed {
             reply_bytes: 0,
             sent: Sent::default(),
             was_live: false,
+            listens: false,
         }
     }
 }
@@ -138,8 +146,22 @@ impl Feed {
     pub(super) const fn next(&self) -> Option<Revision> {
         match self.phase {
             Phase::CatchingUp { .. } | Phase::Snapshot { .. } | Phase::Live => Some(self.next),
-            Phase::Hello | Phase::NeedsSnapshot | Phase::CutOff => None,
+            Phase::Hello | Phase::NeedsSnapshot | Phase::Tuned | Phase::CutOff => None,
         }
+    }
+
+    /// Whether deltas have to be broadcast for it: it listens, or will.
+    pub(super) const fn wants_broadcast(&self) -> bool {
+        self.listens && matches!(self.phase, Phase::Live | Phase::Tuned)
+    }
+
+    /// It has missed what was broadcast after this revision, and gets it here. The history has it; `here` is the last one.
+    pub(super) fn catch_up(&mut self, after: Revision, here: Revision) {
+        self.next = after.next();
+        if faults::is(Fault::MissedOffByOne) {
+            self.next = self.next.next();
+        }
+        self.phase = Phase::CatchingUp { until: here };
     }
 
     pub(super) fn poll_transmit(
@@ -147,6 +169,7 @@ impl Feed {
         client: ClientId,
         store: &Store,
         history: &History,
+        broadcast: &Broadcast,
         config: &PublisherConfig,
     ) -> (Option<Bytes>, Option<PublisherEvent>) {
         if let Some(message) = self.control.pop_front() {
@@ -177,10 +200,14 @@ impl Feed {
                     Some(reply) if reply.at < self.next || faults::is(Fault::ReplyBeforeDelta) => {
                         (self.pop_reply(), None)
                     }
+                    // What is broadcast need not be sent.
+                    _ if self.wants_broadcast() && broadcast.reaches(self.next) => (Some(self.tune()), None),
                     _ if self.next <= revision => self.delta(client, revision, history),
                     _ => (None, None),
                 }
             }
+            // The replica holds them back until it has heard what belongs before them.
+            Phase::Tuned => (self.pop_reply(), None),
         }
     }
 
@@ -202,6 +229,11 @@ impl Feed {
             return (None, None);
         }
         (Some(message.clone()), None)
+    }
+
+    fn tune(&mut self) -> Bytes {
+        self.phase = Phase::Tuned;
+        protocol::encode(&ToReplica::Tune { from: self.next })
     }
 
     fn begin(&mut self, revision: Revision) -> Bytes {

@@ -1,5 +1,6 @@
 //! The primary's side: the store, and everyone who follows it.
 
+mod broadcast;
 mod config;
 mod event;
 mod feed;
@@ -15,6 +16,7 @@ use crate::{
     Answer, ClientId, Command, CommandError, Cursor, Epoch, History, Misbehaviour, Notice, Revision, Store,
     TooManyWatchers, Watch, WatchId, Watchers,
 };
+use broadcast::Broadcast;
 pub use config::PublisherConfig;
 pub use event::{PublisherEvent, Sent};
 use feed::{Feed, Phase, Reply};
@@ -34,10 +36,13 @@ const EVENTS: usize = 1024;
 ///   replica. **Call it only when the message can be sent**: what is not polled costs no memory, and so a slow
 ///   replica holds up nobody.
 /// - [`poll_event`](Self::poll_event), [`poll_ready`](Self::poll_ready), [`poll_timeout`](Self::poll_timeout).
+/// - If some replicas can hear a broadcast ([`handle_listening`](Self::handle_listening)):
+///   [`poll_broadcast`](Self::poll_broadcast), before it polls what each is sent.
 ///
 /// # What a replica is sent
 ///
-/// One lane, in order. Each commit is encoded once; a feed is a place in the [`History`], so a reply is sent
+/// One lane, in order. Who listens gets his deltas from the broadcast once he is up to date, and holds back what comes on
+/// his lane until he has heard what belongs before it. Otherwise: Each commit is encoded once; a feed is a place in the [`History`], so a reply is sent
 /// when all deltas up to the revision at which it was given have been: **whoever reads an answer already has
 /// what it wrote**. A replica whose place is no longer in the history gets a snapshot, in chunks that are made
 /// when they are sent; other replicas don't notice.
@@ -48,6 +53,7 @@ pub struct Publisher {
     history: History,
     watchers: Watchers,
     feeds: BTreeMap<ClientId, Feed>,
+    broadcast: Broadcast,
     events: VecDeque<PublisherEvent>,
 }
 
@@ -60,6 +66,7 @@ impl Publisher {
             watchers: Watchers::new(store.cursor(), config.watch),
             store,
             feeds: BTreeMap::new(),
+            broadcast: Broadcast::new(),
             events: VecDeque::new(),
             config,
         }
@@ -89,7 +96,12 @@ impl Publisher {
 
     /// Whether the replica was sent a whole state, and everything since or some of it.
     pub fn is_live(&self, client: ClientId) -> bool {
-        self.feeds.get(&client).is_some_and(|feed| matches!(feed.phase, Phase::Live))
+        self.feeds.get(&client).is_some_and(|feed| matches!(feed.phase, Phase::Live | Phase::Tuned))
+    }
+
+    /// Whether the replica takes what is committed from the broadcast.
+    pub fn is_tuned(&self, client: ClientId) -> bool {
+        self.feeds.get(&client).is_some_and(|feed| matches!(feed.phase, Phase::Tuned))
     }
 
     // Verbs: what the primary itself wants.
@@ -125,6 +137,14 @@ impl Publisher {
         self.feeds.insert(client, Feed::default());
     }
 
+    /// The client that has just connected hears what is broadcast: what [`poll_broadcast`](Self::poll_broadcast) returns, the newest
+    /// of it at any time, but perhaps not all.
+    pub fn handle_listening(&mut self, client: ClientId) {
+        if let Some(feed) = self.feeds.get_mut(&client) {
+            feed.listens = true;
+        }
+    }
+
     /// The client's connection sent that. What is no message, or must not be said, cuts it off: see
     /// [`PublisherEvent::CutOff`].
     pub fn handle_message(&mut self, client: ClientId, message: &[u8], now: Instant) {
@@ -145,6 +165,7 @@ impl Publisher {
                 self.resync(client);
                 Ok(())
             }
+            Some(ToPrimary::Missed { after }) => self.missed(client, after),
         };
         // Also after a refusal: something may have expired.
         self.publish();
@@ -178,11 +199,21 @@ impl Publisher {
     /// The next message to this replica, if there is one now. Take it only if it can be sent.
     pub fn poll_transmit(&mut self, client: ClientId) -> Option<Bytes> {
         let feed = self.feeds.get_mut(&client)?;
-        let (message, event) = feed.poll_transmit(client, &self.store, &self.history, &self.config);
+        let (message, event) =
+            feed.poll_transmit(client, &self.store, &self.history, &self.broadcast, &self.config);
         if let Some(event) = event {
             self.tell(event);
         }
         message
+    }
+
+    /// What is to be said to all who listen, and which revision it is. Say it, all of it, before anything else that is polled.
+    pub fn poll_broadcast(&mut self) -> Option<(Revision, Bytes)> {
+        if !self.is_broadcast() {
+            self.broadcast.skip(self.store.cursor().revision);
+            return None;
+        }
+        self.broadcast.poll(&self.history)
     }
 
     /// What happened to replicas. At most 1,024 wait; the oldest go first.
@@ -300,11 +331,37 @@ impl Publisher {
         self.tell(PublisherEvent::AskedAgain { client });
     }
 
+    fn missed(&mut self, client: ClientId, after: Revision) -> Result<(), Misbehaviour> {
+        let here = self.store.cursor().revision;
+        if after > here {
+            return Err(Misbehaviour::Future { theirs: after, ours: here });
+        }
+        // Otherwise it was said before something that we have sent since.
+        let Some(feed) = self.feeds.get_mut(&client).filter(|feed| matches!(feed.phase, Phase::Tuned)) else {
+            return Ok(());
+        };
+        let (next, revision) = (after.next(), here);
+        if next >= self.history.oldest() {
+            feed.catch_up(after, here);
+            self.tell(PublisherEvent::Missed { client, next, revision });
+        } else {
+            feed.phase = Phase::NeedsSnapshot;
+            self.tell(PublisherEvent::Missed { client, next, revision });
+            self.tell(PublisherEvent::FellBehind { client, next, revision });
+        }
+        Ok(())
+    }
+
     fn cut_off(&mut self, client: ClientId, reason: Misbehaviour) {
         if let Some(feed) = self.feeds.get_mut(&client) {
             feed.cut_off(protocol::encode(&ToReplica::CutOff { reason: reason.clone() }));
         }
         self.tell(PublisherEvent::CutOff { client, reason });
+    }
+
+    /// Whether there is somebody for whom what is committed has to be broadcast.
+    fn is_broadcast(&self) -> bool {
+        self.feeds.values().any(Feed::wants_broadcast)
     }
 
     /// What was committed goes to the history and to watchers; who is too far behind is found.
@@ -319,15 +376,23 @@ impl Publisher {
             return;
         }
         let cap = self.config.queue_bytes as u64;
-        let waiting = self.feeds.values().filter_map(Feed::next);
+        let is_broadcast = self.is_broadcast();
+        let broadcast = is_broadcast.then(|| self.broadcast.next());
+        let waiting = self.feeds.values().filter_map(Feed::next).chain(broadcast);
         let within = waiting.filter(|next| self.history.bytes_from(*next).is_some_and(|bytes| bytes <= cap));
         let needed = within.min();
         self.history.trim(needed);
         let oldest = self.history.oldest();
         let revision = self.store.cursor().revision;
+        // What was forgotten before it was broadcast nobody will hear.
+        let unheard = broadcast.filter(|next| *next < oldest);
+        if unheard.is_some() {
+            self.broadcast.skip(revision);
+        }
         let mut fallen = Vec::new();
         for (client, feed) in &mut self.feeds {
-            if let Some(next) = feed.next().filter(|next| *next < oldest) {
+            let next = if matches!(feed.phase, Phase::Tuned) { unheard } else { feed.next() };
+            if let Some(next) = next.filter(|next| *next < oldest) {
                 feed.phase = Phase::NeedsSnapshot;
                 fallen.push(PublisherEvent::FellBehind { client: *client, next, revision });
             }

@@ -35,6 +35,11 @@ pub enum ReplicaEvent {
         /// What came.
         got: Revision,
     },
+    /// The broadcast has no longer what comes next. The primary was asked to send it.
+    Missed {
+        /// What comes next.
+        next: Revision,
+    },
     /// The primary does not talk to this replica any more. Connecting again is possible, but something is
     /// wrong here.
     CutOff {

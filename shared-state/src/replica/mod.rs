@@ -4,30 +4,23 @@
 //! |--------------|-----------|---------|----------------|--------------|--------|
 //! | Down         | Greeting  | -       | -              | -            | -      |
 //! | Greeting     | Greeting  | Up      | error          | Down         | Closed |
-//! | Up           | Greeting  | error   | see below      | Down         | Closed |
+//! | Up           | Greeting  | error   | see `following`| Down         | Closed |
 //! | Closed       | Greeting  | -       | -              | Closed       | -      |
-//!
-//! | lane \ message | Delta, next        | Delta, other | Begin   | Chunk    | Live            | Reply    |
-//! |----------------|--------------------|--------------|---------|----------|-----------------|----------|
-//! | Following      | applied            | Lost, Resync | Staging | error    | (after Resume)  | given    |
-//! | Staging        | applied to staging | Lost, Resync | Staging | staged   | Following, swap | held     |
-//! | Lost           | -                  | -            | Staging | -        | -               | held     |
 
 mod config;
 mod event;
+mod following;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::faults::{self, Fault};
 use crate::protocol::{self, Join, Memory, ToPrimary, ToReplica};
-use crate::watch::differences;
 use crate::{
-    Answer, ClientId, Command, Commit, Cursor, Entry, Epoch, Key, Misbehaviour, Notice, Outcome,
-    ProtocolError, RequestError, Revision, State, TooManyWatchers, Watch, WatchId, Watchers,
+    Answer, ClientId, Command, Cursor, Entry, Epoch, Key, Misbehaviour, Notice, ProtocolError, RequestError,
+    Revision, State, TooManyWatchers, Watch, WatchId, Watchers,
 };
 pub use config::ReplicaConfig;
 pub use event::ReplicaEvent;
@@ -97,6 +90,10 @@ pub struct Replica<S> {
     cursor: Option<Cursor>,
     link: Link,
     lane: Lane<S>,
+    /// Whether this connection comes with a broadcast.
+    listens: bool,
+    /// The last revision that was heard on it. The lane may be behind that: what it says again is passed over.
+    heard: Revision,
     /// The epoch of the last Welcome: that in which requests were sent.
     session: Option<Epoch>,
     /// To be sent before anything else.
@@ -119,11 +116,21 @@ enum Link {
 #[derive(Debug)]
 enum Lane<S> {
     /// Deltas go to the state; live once the primary has said so.
-    Following { is_live: bool },
+    Following { is_live: bool, by: Source },
     /// Deltas and chunks go to a state apart.
     Staging { state: S, revision: Revision, entries: u64 },
     /// Waits for the beginning of a snapshot.
     Lost,
+}
+
+/// Where the next delta comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// With everything else that the primary sends.
+    Lane,
+    Broadcast,
+    /// It was broadcast and missed; the lane will have it.
+    Missed,
 }
 
 #[derive(Debug)]
@@ -146,6 +153,8 @@ impl<S: State> Replica<S> {
             cursor: None,
             link: Link::Down,
             lane: Lane::Lost,
+            listens: false,
+            heard: Revision::ZERO,
             session: None,
             control: VecDeque::new(),
             requests: Requests::new(config.requests),
@@ -175,7 +184,7 @@ impl<S: State> Replica<S> {
 
     /// Whether the state is whole and every write comes in as it happens.
     pub const fn is_live(&self) -> bool {
-        matches!((&self.link, &self.lane), (Link::Up, Lane::Following { is_live: true }))
+        matches!((&self.link, &self.lane), (Link::Up, Lane::Following { is_live: true, .. }))
     }
 
     /// Why the primary does not talk to this replica any more, if it said so.
@@ -256,10 +265,18 @@ impl<S: State> Replica<S> {
         self.control.push_back(protocol::encode(&hello));
     }
 
+    /// What the primary broadcasts can be heard, for as long as there is this connection: ask
+    /// [`poll_broadcast`](Self::poll_broadcast) what to listen for.
+    pub const fn handle_listening(&mut self) {
+        self.listens = true;
+    }
+
     /// The connection ended. The state stays as it is, and can be read. Connect again at will.
     pub fn handle_disconnected(&mut self) {
         self.control.clear();
         self.lane = Lane::Lost;
+        self.listens = false;
+        self.heard = Revision::ZERO;
         self.requests.handle_disconnected();
         // Their requests are sent again, and answered again.
         self.held.clear();
@@ -298,7 +315,45 @@ impl<S: State> Replica<S> {
         }
     }
 
+    /// This was broadcast as the revision that [`poll_broadcast`](Self::poll_broadcast) asked for.
+    ///
+    /// # Errors
+    /// As [`handle_message`](Self::handle_message).
+    pub fn handle_broadcast(&mut self, message: Bytes) -> Result<(), ProtocolError> {
+        let Some(next) = self.poll_broadcast() else { return Ok(()) };
+        match protocol::decode(&message).ok_or(ProtocolError::Garbage)? {
+            ToReplica::Delta(commit) if commit.revision == next => {
+                self.heard = next;
+                self.apply(commit);
+                Ok(())
+            }
+            _ => Err(ProtocolError::Unexpected { message: "another broadcast" }),
+        }
+    }
+
+    /// What [`poll_broadcast`](Self::poll_broadcast) asked for was broadcast, and can't be had any more. The primary is asked to
+    /// send it.
+    pub fn handle_missed(&mut self) {
+        let (Some(next), Some(here)) = (self.poll_broadcast(), self.cursor) else { return };
+        self.lane = Lane::Following { is_live: false, by: Source::Missed };
+        if !faults::is(Fault::MissedInSilence) {
+            self.control.push_back(protocol::encode(&ToPrimary::Missed { after: here.revision }));
+        }
+        self.tell(ReplicaEvent::Missed { next });
+    }
+
     // Polls.
+
+    /// Which revision it takes from the broadcast next, if it does: when that was said, call
+    /// [`handle_broadcast`](Self::handle_broadcast), or [`handle_missed`](Self::handle_missed) if it was not heard.
+    ///
+    /// Ask after each message, and when something was broadcast.
+    pub fn poll_broadcast(&self) -> Option<Revision> {
+        match (&self.lane, self.cursor) {
+            (Lane::Following { by: Source::Broadcast, .. }, Some(here)) => Some(here.revision.next()),
+            _ => None,
+        }
+    }
 
     /// The next message to the primary. Take it only if it can be sent. Commands that the primary would not take for their length
     /// complete meanwhile.
@@ -348,172 +403,9 @@ impl<S: State> Replica<S> {
         }
         self.session = Some(epoch);
         self.link = Link::Up;
-        self.lane = if resumes { Lane::Following { is_live: false } } else { Lane::Lost };
+        self.lane = if resumes { Lane::Following { is_live: false, by: Source::Lane } } else { Lane::Lost };
         self.tell(ReplicaEvent::Welcomed { epoch, join });
         Ok(())
-    }
-
-    fn follow(&mut self, message: ToReplica) -> Result<(), ProtocolError> {
-        match message {
-            ToReplica::Delta(commit) => self.delta(commit),
-            ToReplica::Begin { revision } => {
-                self.lane = Lane::Staging { state: self.state.staging(), revision, entries: 0 };
-                Ok(())
-            }
-            ToReplica::Chunk { entries } => self.chunk(entries),
-            ToReplica::Live { revision } => self.live(revision),
-            ToReplica::Reply { number, at, result } => {
-                self.hold(number, at, result.map_err(RequestError::from));
-                Ok(())
-            }
-            ToReplica::Synced { number, at } => {
-                self.hold(number, at, Ok(Answer { revision: at, outcome: Outcome::Reached }));
-                Ok(())
-            }
-            ToReplica::Welcome { .. } => Err(ProtocolError::Unexpected { message: "Welcome, again" }),
-            // It was handled before it came here.
-            ToReplica::CutOff { .. } => Ok(()),
-        }
-    }
-
-    fn delta(&mut self, commit: Arc<Commit>) -> Result<(), ProtocolError> {
-        let expected = match &self.lane {
-            Lane::Lost => return Ok(()),
-            Lane::Staging { revision, .. } => revision.next(),
-            Lane::Following { .. } => self
-                .cursor
-                .ok_or(ProtocolError::Unexpected { message: "Delta, without a state" })?
-                .revision
-                .next(),
-        };
-        if commit.revision != expected && !(faults::is(Fault::ResumeOffByOne) && commit.revision > expected) {
-            self.lost(expected, commit.revision);
-            return Ok(());
-        }
-        match &mut self.lane {
-            Lane::Staging { state, revision, .. } => {
-                *revision = commit.revision;
-                for change in commit.changes.iter().filter(|_| !faults::is(Fault::SnapshotWithoutDeltas)) {
-                    state.set(&change.key, change.entry.clone());
-                }
-            }
-            Lane::Following { .. } | Lane::Lost => self.apply(commit),
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, mut commit: Arc<Commit>) {
-        // It was just decoded, so nobody else has it, and nothing is copied.
-        let is_forgotten = faults::is(Fault::ForgetDelta) && commit.revision.get().is_multiple_of(16);
-        for change in Arc::make_mut(&mut commit).changes.iter_mut().filter(|_| !is_forgotten) {
-            change.previous = self.state.set(&change.key, change.entry.clone());
-        }
-        let Some(cursor) = &mut self.cursor else { return };
-        cursor.revision = commit.revision;
-        self.state.commit(*cursor);
-        self.watchers.handle_commit(&commit);
-        self.reached();
-    }
-
-    fn chunk(&mut self, entries: Vec<(Key, Entry)>) -> Result<(), ProtocolError> {
-        match &mut self.lane {
-            Lane::Lost => Ok(()),
-            Lane::Following { .. } => Err(ProtocolError::Unexpected { message: "Chunk, without Begin" }),
-            Lane::Staging { state, entries: count, .. } => {
-                *count += entries.len() as u64;
-                for (key, entry) in entries {
-                    state.set(&key, Some(entry));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn live(&mut self, revision: Revision) -> Result<(), ProtocolError> {
-        let lane = std::mem::replace(&mut self.lane, Lane::Lost);
-        let entries = match lane {
-            Lane::Lost => return Ok(()),
-            Lane::Following { .. } => {
-                let here = self.cursor.map_or(Revision::ZERO, |cursor| cursor.revision);
-                if here != revision {
-                    self.lost(here, revision);
-                    return Ok(());
-                }
-                None
-            }
-            Lane::Staging { revision: staged, .. } if staged != revision => {
-                self.lost(staged, revision);
-                return Ok(());
-            }
-            Lane::Staging { state, entries, .. } => {
-                self.swap(state, revision)?;
-                Some(entries)
-            }
-        };
-        self.lane = Lane::Following { is_live: true };
-        self.tell(ReplicaEvent::Live { revision, snapshot: entries });
-        self.reached();
-        Ok(())
-    }
-
-    fn swap(&mut self, staged: S, revision: Revision) -> Result<(), ProtocolError> {
-        let Some(epoch) = self.session else { return Ok(()) };
-        let mut to = Cursor::new(epoch, revision);
-        if faults::is(Fault::CursorBack) {
-            to.revision = Revision::new(revision.get().saturating_sub(1));
-        }
-        match self.cursor {
-            Some(here) if here.epoch == epoch && here.revision > revision => {
-                return Err(ProtocolError::Backwards { from: here.revision, to: revision });
-            }
-            Some(here) if here.epoch != epoch => self.tell(ReplicaEvent::NewEpoch { from: here, to }),
-            _ => {}
-        }
-        // Without watchers nobody asks for the difference.
-        let changes = if self.watchers.is_empty() {
-            Commit { revision, changes: Vec::new() }
-        } else {
-            differences(&self.state, self.cursor, &staged, to)
-        };
-        self.state.replace(staged, to);
-        self.cursor = Some(to);
-        self.watchers.handle_replaced(to, changes);
-        Ok(())
-    }
-
-    /// Something is missing. Nothing more is applied before a snapshot.
-    fn lost(&mut self, expected: Revision, got: Revision) {
-        self.lane = Lane::Lost;
-        self.control.push_back(protocol::encode(&ToPrimary::Resync));
-        self.tell(ReplicaEvent::Gap { expected, got });
-    }
-
-    fn hold(&mut self, number: u64, at: Revision, result: Result<Answer, RequestError>) {
-        if !self.requests.is_waiting(number) {
-            return;
-        }
-        self.held.push_back(Held { number, at, result });
-        self.reached();
-        if let (Some(held), Lane::Following { .. }, Some(here)) = (self.held.front(), &self.lane, self.cursor)
-        {
-            // It came before a delta that belongs before it: that will not come any more.
-            self.lost(here.revision.next(), held.at);
-        }
-    }
-
-    /// Completes what waits for the state to be as it is.
-    fn reached(&mut self) {
-        let Some(here) = self.cursor else { return };
-        if matches!(self.lane, Lane::Following { .. }) {
-            while let Some(held) = self.held.pop_front() {
-                if held.at > here.revision && !faults::is(Fault::ReplyBeforeDelta) {
-                    self.held.push_front(held);
-                    break;
-                }
-                self.requests.complete(held.number, held.result);
-            }
-        }
-        self.requests.reached(here);
     }
 
     fn cut_off(&mut self, reason: Misbehaviour) {

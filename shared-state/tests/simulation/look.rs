@@ -55,6 +55,7 @@ impl Machine {
                 PublisherEvent::FellBehind { .. } => "fell behind",
                 PublisherEvent::Resynchronised { .. } => "resynchronised",
                 PublisherEvent::AskedAgain { .. } => "asked again",
+                PublisherEvent::Missed { .. } => "missed a broadcast",
                 other => panic!("the primary says {other:?} of one who did nothing wrong"),
             };
             self.witness.met.insert(met);
@@ -72,6 +73,7 @@ impl Machine {
         for follower in self.followers.iter_mut().filter(|it| !it.is_ready) {
             follower.check_idle(here, &self.model.map);
         }
+        self.broadcast();
         self.pump_primary();
     }
 
@@ -228,6 +230,8 @@ impl Machine {
         tell!(self, "from now on nothing goes wrong");
         let lossy: Vec<u64> = self.conns.iter().filter(|(_, it)| it.has_lost).map(|(n, _)| *n).collect();
         lossy.into_iter().for_each(|number| self.cut(number));
+        // What it has left for the next time it says now.
+        self.look_at_primary();
         let begin = self.now;
         let mut steps = 0;
         while self.next() {

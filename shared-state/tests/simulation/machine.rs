@@ -9,6 +9,7 @@ use cluster_shared_state::{
     ClientId, Cursor, Epoch, LeaseId, PlainReplica, Publisher, Replica, RequestId, Revision, WatchId,
 };
 
+use crate::air::Air;
 use crate::ask::milliseconds;
 use crate::follower::Follower;
 use crate::model::{Map, Model};
@@ -40,6 +41,8 @@ pub(crate) enum Event {
     Deliver(u64, To),
     /// One end sees that the connection is no more.
     Notice(u64, To),
+    /// Something was broadcast: whoever has that connection may hear it.
+    Bell(u64),
     Connect(usize),
     /// The primary learns that the client is gone for good.
     Gone(ClientId),
@@ -77,6 +80,8 @@ pub(crate) struct Machine {
     pub(crate) conns: BTreeMap<u64, Conn>,
     /// The connections that the primary thinks it has.
     pub(crate) feeds: BTreeMap<ClientId, u64>,
+    /// What was broadcast, by epoch.
+    pub(crate) airs: BTreeMap<Epoch, Air>,
     pub(crate) issued: u64,
     heap: BTreeMap<(Instant, u64), Event>,
     pub(crate) witness: Witness,
@@ -101,6 +106,7 @@ impl Machine {
             slots: Vec::new(),
             conns: BTreeMap::new(),
             feeds: BTreeMap::new(),
+            airs: BTreeMap::new(),
             issued: 0,
             heap: BTreeMap::new(),
             witness: Witness::default(),
@@ -184,6 +190,7 @@ impl Machine {
         match event {
             Event::Deliver(number, to) => self.deliver(number, to),
             Event::Notice(number, to) => self.notice(number, to),
+            Event::Bell(number) => self.bell(number),
             Event::Connect(place) => self.connect(place),
             Event::Gone(client) => self.gone(client),
             Event::Start => self.start(),

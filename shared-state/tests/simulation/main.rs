@@ -1,7 +1,7 @@
 //! Thousands of schedules of faults in virtual time.
 //!
 //! A primary and some replicas over connections that are slow, stall and break at any moment, with some of what
-//! was under way arriving and the rest lost; either side ends and begins anew; histories are too short, chunks and
+//! was under way arriving and the rest lost; some hear what is broadcast, late or not in time; either side ends and begins anew; histories are too short, chunks and
 //! queues tiny; keys and leases expire; users write in bursts, in transactions, on conditions, wait, watch, cancel.
 //! After each step the store is held against a plain [`model`], each replica against the model's log at its cursor,
 //! each watcher against all it was told, each answer against what the model answers.
@@ -18,6 +18,7 @@
 #![allow(clippy::print_stdout, reason = "it tells its story to who asks for it")]
 
 mod acts;
+mod air;
 mod ask;
 mod follower;
 mod look;
@@ -37,7 +38,7 @@ use schedule::{Budget, shrink};
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 4000 } else { 10_000 };
 
 /// What the schedules must reach, all together.
-const TO_BE_MET: [&str; 30] = [
+const TO_BE_MET: [&str; 32] = [
     "a gap",
     "a replica ended",
     "a request came twice",
@@ -50,12 +51,14 @@ const TO_BE_MET: [&str; 30] = [
     "fell behind",
     "forgotten",
     "full",
+    "heard a broadcast",
     "history was too short",
     "in doubt, and was carried out",
     "in doubt, and was not carried out",
     "joined anew",
     "joined another epoch",
     "live",
+    "missed a broadcast",
     "refused",
     "resumed",
     "resynchronised",

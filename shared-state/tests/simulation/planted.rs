@@ -4,7 +4,7 @@ use cluster_shared_state::faults::{Fault, plant};
 
 use crate::schedule::Budget;
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 18] = [
     Fault::DropDelta,
     Fault::ForgetDelta,
     Fault::ReplyBeforeDelta,
@@ -21,6 +21,8 @@ const FAULTS: [Fault; 16] = [
     Fault::CursorBack,
     Fault::StaleSync,
     Fault::LostWakeup,
+    Fault::MissedOffByOne,
+    Fault::MissedInSilence,
 ];
 
 /// A fault that is met no sooner would be met once in a run of the schedules, by chance.

@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) restarts: u32,
     /// Whether some connections lose a delta in their middle, which no transport should.
     pub(crate) is_lossy: bool,
+    /// How many messages of the broadcast can be heard; 0 if there is none.
+    pub(crate) air: usize,
     /// Longest burst of writes.
     pub(crate) burst: usize,
 }
@@ -57,6 +59,7 @@ impl Settings {
             deaths: [0, 5, 20, 40][rng.usize(..4)],
             restarts: [0, 0, 5, 15][rng.usize(..4)],
             is_lossy: rng.u8(..8) == 0,
+            air: one_of(rng, &[0, 1, 3, 20, 1 << 16]),
             burst: one_of(rng, &[2, 10, 40]),
         }
     }

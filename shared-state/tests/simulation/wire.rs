@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cluster_shared_state::ClientId;
 use cluster_shared_state::protocol::{self, ToPrimary, ToReplica};
+use cluster_shared_state::{ClientId, Epoch};
 
 use crate::machine::{Event, Machine, tell};
 use crate::witness::{Arrival, Expected};
@@ -31,6 +31,9 @@ pub(crate) struct Conn {
     /// Loses deltas now and then, which no transport should.
     is_lossy: bool,
     pub(crate) has_lost: bool,
+    /// Whether what the primary of this epoch broadcasts can be heard by whoever has this connection.
+    pub(crate) listens: bool,
+    pub(crate) epoch: Epoch,
 }
 
 /// One direction.
@@ -66,6 +69,10 @@ impl Machine {
             return;
         }
         publisher.handle_connected(client);
+        let listens = self.settings.air > 0 && self.rng.u8(..4) > 0;
+        if listens {
+            publisher.handle_listening(client);
+        }
         self.issued += 1;
         let number = self.issued;
         if let Some(old) = self.feeds.insert(client, number) {
@@ -87,11 +94,16 @@ impl Machine {
             unread: 0,
             is_lossy: self.settings.is_lossy && !self.calm,
             has_lost: false,
+            listens,
+            epoch: self.model.epoch,
         };
         self.conns.insert(number, conn);
         let slot = &mut self.slots[place];
         slot.conn = Some(number);
         slot.replica.handle_connected();
+        if listens {
+            slot.replica.handle_listening();
+        }
         tell!(self, "{client}: connects (c{number}), at {:?}", self.slots[place].cursor);
         self.look_at_replica(place);
         self.look_at_primary();
@@ -205,6 +217,7 @@ impl Machine {
             panic!("{client} cannot take what the primary says: {error}");
         }
         self.look_at_replica(place);
+        self.listen(place);
     }
 
     /// The connection breaks: of what is under way some arrives, then nothing. Both ends notice, each in its time.
@@ -288,7 +301,7 @@ impl Machine {
     }
 }
 
-fn brief(message: &impl std::fmt::Debug) -> String {
+pub(crate) fn brief(message: &impl std::fmt::Debug) -> String {
     let mut text = format!("{message:?}");
     if let Some((at, _)) = text.char_indices().nth(300) {
         text.truncate(at);
