@@ -21,19 +21,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Team {
     hub: Hub,
+    ring: ipc::Ring,
     pub(crate) workers: Vec<Worker>,
 }
 
 impl Team {
     /// Starts so many workers, and waits until they have all keys.
     pub(crate) async fn start(size: u64, redis: Option<&str>, keys: usize) -> Result<Self> {
-        let hub = Hub::new(Epoch::new(1), PublisherConfig::new());
+        let (broadcast, ring) = ipc::broadcast()?;
+        let hub = Hub::broadcasting(Epoch::new(1), PublisherConfig::new(), broadcast);
         for number in 0..keys {
             hub.execute(cluster_shared_state::Command::put(key(number), &VALUE[..]))?;
         }
         let setup = |number| Setup { number, redis: redis.map(str::to_owned), keys };
-        let workers = (0..size).map(|number| Worker::start(&hub, &setup(number))).collect::<Result<_>>()?;
-        let team = Self { hub, workers };
+        let workers =
+            (0..size).map(|number| Worker::start(&hub, &ring, &setup(number))).collect::<Result<_>>()?;
+        let team = Self { hub, ring, workers };
         team.all(&Order::Live).await?;
         Ok(team)
     }
@@ -100,7 +103,7 @@ impl Team {
         let worker = self.first()?;
         // Of another life than that which goes on meanwhile.
         let client = ClientId::new(0, 2);
-        let serving = serve(&self.hub, client, here)?;
+        let serving = serve(&self.hub, &self.ring, client, here)?;
         let stamps = worker.ask_with(&Order::Join, vec![there.into_fd()]).await;
         serving.abort();
         self.hub.gone(client);
@@ -121,7 +124,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn start(hub: &Hub, setup: &Setup) -> Result<Self> {
+    fn start(hub: &Hub, ring: &ipc::Ring, setup: &Setup) -> Result<Self> {
         let (here, there) = Socket::pair()?;
         let (echo_here, echo_there) = Socket::pair()?;
         let (blocking, blocking_there) = UnixStream::pair()?;
@@ -140,7 +143,7 @@ impl Worker {
             // How long is too long, we judge ourselves.
             orders: sender.client().timeout(None),
             _connection: (sender, receiver),
-            tasks: [serve(hub, client, here)?, tokio::spawn(answer(echo))],
+            tasks: [serve(hub, ring, client, here)?, tokio::spawn(answer(echo))],
         })
     }
 
@@ -163,10 +166,10 @@ impl Drop for Worker {
     }
 }
 
-fn serve(hub: &Hub, client: ClientId, socket: Socket) -> Result<JoinHandle<()>> {
-    let link = ipc::link(socket, ipc::max_request(&Limits::new()))?;
-    let hub = hub.clone();
-    Ok(tokio::spawn(async move { drop(hub.serve(client, link).await) }))
+fn serve(hub: &Hub, ring: &ipc::Ring, client: ClientId, socket: Socket) -> Result<JoinHandle<()>> {
+    let (link, bell) = ipc::offer(socket, ipc::max_request(&Limits::new()), ring)?;
+    let serving = hub.serve_listening(client, link, bell);
+    Ok(tokio::spawn(async move { drop(serving.await) }))
 }
 
 fn channel(socket: Socket) -> Result<Channel> {

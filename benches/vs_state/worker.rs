@@ -77,9 +77,12 @@ pub(crate) async fn run() -> Result<()> {
 }
 
 fn follow(client: ClientId, link: OwnedFd) -> Result<(SharedState, JoinHandle<()>)> {
-    let link = ipc::link(Socket::from_fd(link), usize::MAX)?;
     let (state, mut follower) = SharedState::new(client, ReplicaConfig::new());
-    let following = tokio::spawn(async move { drop(follower.follow(link).await) });
+    let following = tokio::spawn(async move {
+        if let Ok((link, listening)) = ipc::accept(Socket::from_fd(link)).await {
+            drop(follower.follow_listening(link, listening).await);
+        }
+    });
     Ok((state, following))
 }
 

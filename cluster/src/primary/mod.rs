@@ -226,7 +226,7 @@ impl Core {
             acceptor,
             cradle,
             releases: Releases::new(&settings)?,
-            shared: Shared::new(seed, config.state, handle.own(), follower),
+            shared: Shared::new(seed, config.state, handle.own(), follower)?,
             switch,
             tasks,
             listeners,

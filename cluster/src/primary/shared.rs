@@ -38,14 +38,22 @@ impl Own {
 #[derive(Debug)]
 pub(crate) struct Shared {
     hub: Hub,
+    /// What is committed is there for all workers at once.
+    ring: ipc::Ring,
     max_request: usize,
     _own: Task,
 }
 
 impl Shared {
     /// Of this epoch, which no primary before had.
-    pub(crate) fn new(epoch: u64, config: PublisherConfig, own: &Own, mut follower: Follower) -> Self {
-        let hub = Hub::new(Epoch::new(epoch.max(1)), config);
+    pub(crate) fn new(
+        epoch: u64,
+        config: PublisherConfig,
+        own: &Own,
+        mut follower: Follower,
+    ) -> Result<Self> {
+        let (broadcast, ring) = ipc::broadcast()?;
+        let hub = Hub::broadcasting(Epoch::new(epoch.max(1)), config, broadcast);
         let (wanted, server) = (Arc::clone(&own.wanted), hub.clone());
         let task = tokio::spawn(async move {
             wanted.notified().await;
@@ -53,13 +61,14 @@ impl Shared {
             tokio::join!(server.serve(OWN, there), follower.follow(here));
         });
         let max_request = ipc::max_request(&config.limits);
-        Self { hub, max_request, _own: Task::new(&task) }
+        Ok(Self { hub, ring, max_request, _own: Task::new(&task) })
     }
 
     /// Serves a worker over its socket until it ends, or what is returned is dropped.
     pub(crate) fn serve(&self, id: WorkerId, pid: u32, socket: Socket) -> Result<Task> {
         // From here on, not from when the task runs: that may be after the worker is gone.
-        let serving = self.hub.serve(client(id), ipc::link(socket, self.max_request)?);
+        let (link, bell) = ipc::offer(socket, self.max_request, &self.ring)?;
+        let serving = self.hub.serve_listening(client(id), link, bell);
         let task = tokio::spawn(async move {
             let error = serving.await;
             about!(debug, id, pid, %error, "the shared state of worker {id} follows no more");

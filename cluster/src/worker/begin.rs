@@ -66,7 +66,7 @@ impl Worker {
         let id = WorkerId::new(greeting.slot, greeting.generation);
         let control = Control::start(id, channel, Arc::clone(&gate), Arc::clone(&intake), greeting.deadlines);
         let data = cluster_ipc::tokio::Channel::new(Channel::new(Socket::from_fd(data)))?;
-        let state = shared::follow(id, Socket::from_fd(state))?;
+        let state = shared::follow(id, Socket::from_fd(state));
         let (messages, serving) = Messages::new(messages::worker_end(Socket::from_fd(messages))?);
         let desk = Desk::new(messages.clone());
         let serving = desk.watch(serving);

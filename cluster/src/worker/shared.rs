@@ -6,20 +6,22 @@ use cluster_shared_state::{Epoch, PublisherConfig, ReplicaConfig};
 use cluster_supervisor::WorkerId;
 use tracing::Instrument;
 
-use crate::Result;
 use crate::primary::client;
 
 /// A replica that follows the primary over this socket until the primary is gone. Then it can be read, and no more.
-pub(super) fn follow(id: WorkerId, socket: Socket) -> Result<SharedState> {
-    // What the primary sends is trusted.
-    let link = ipc::link(socket, usize::MAX)?;
+pub(super) fn follow(id: WorkerId, socket: Socket) -> SharedState {
     let (state, mut follower) = SharedState::new(client(id), ReplicaConfig::new());
     let following = async move {
-        let error = follower.follow(link).await;
-        tracing::debug!(%error, "the shared state follows no more");
+        match ipc::accept(socket).await {
+            Ok((link, listening)) => {
+                let error = follower.follow_listening(link, listening).await;
+                tracing::debug!(%error, "the shared state follows no more");
+            }
+            Err(error) => tracing::warn!(%error, "the shared state can't be followed"),
+        }
     };
     tokio::spawn(following.instrument(super::span::span(id)));
-    Ok(state)
+    state
 }
 
 /// The state of a process that is all of its cluster.

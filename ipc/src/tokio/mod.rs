@@ -27,6 +27,8 @@ mod broadcast;
 mod channel;
 #[cfg(feature = "postcard")]
 mod emitter;
+#[cfg(feature = "ring")]
+mod hearing;
 mod receiver;
 mod sender;
 mod shared;
@@ -40,6 +42,8 @@ pub use self::broadcast::Broadcast;
 pub use self::channel::{Channel, Readable};
 #[cfg(feature = "postcard")]
 pub use self::emitter::Emitter;
+#[cfg(feature = "ring")]
+pub use self::hearing::Hearing;
 pub use self::receiver::{AsyncHandler, Receiver, Responder};
 pub use self::sender::{Client, Sender};
 

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::broadcast::Listen;
 use super::link::{Inbox, Link, LinkError, receive, send};
 use super::node::Node;
 
@@ -30,7 +31,22 @@ impl Follower {
     ///
     /// Always says why the link is of no use any more; [`LinkError::CutOff`] means that another one will not help.
     pub async fn follow<L: Link>(&mut self, link: L) -> LinkError {
-        let connected = Connected::new(&self.node);
+        self.follow_with(link, None).await
+    }
+
+    /// The same, where the primary broadcasts besides, and rings this one's bell
+    /// ([`Hub::serve_listening`](super::Hub::serve_listening)). A read then takes in first what was broadcast: it sees what was written
+    /// anywhere before, also if this follower has had no turn since.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow`](Self::follow).
+    pub async fn follow_listening<L: Link>(&mut self, link: L, listen: impl Listen + 'static) -> LinkError {
+        self.follow_with(link, Some(Box::new(listen))).await
+    }
+
+    async fn follow_with<L: Link>(&mut self, link: L, listen: Option<Box<dyn Listen>>) -> LinkError {
+        let connected = Connected::new(&self.node, listen);
         let mut link = pin!(link);
         let mut inbox = Inbox::default();
         poll_fn(|cx| connected.poll(link.as_mut(), cx, &mut inbox)).await
@@ -49,8 +65,8 @@ struct Connected<'a> {
 }
 
 impl<'a> Connected<'a> {
-    fn new(node: &'a Node) -> Self {
-        node.handle_connected();
+    fn new(node: &'a Node, listen: Option<Box<dyn Listen>>) -> Self {
+        node.handle_connected(listen);
         Self { node }
     }
 
@@ -62,9 +78,10 @@ impl<'a> Connected<'a> {
     ) -> Poll<LinkError> {
         let may_be_more = receive(link.as_mut(), cx, inbox);
         // Also the last words of a link count.
-        if let Err(error) = self.node.handle_messages(&mut inbox.messages) {
-            return Poll::Ready(error);
-        }
+        let was_more = match self.node.handle_messages(&mut inbox.messages, cx) {
+            Ok(was_more) => was_more,
+            Err(error) => return Poll::Ready(error),
+        };
         if let Some(end) = inbox.end.take() {
             return Poll::Ready(end);
         }
@@ -73,7 +90,7 @@ impl<'a> Connected<'a> {
             Poll::Ready(Ok(has_more)) => has_more,
             Poll::Pending => false,
         };
-        if may_be_more || has_more {
+        if may_be_more || was_more || has_more {
             // Others had no turn meanwhile.
             cx.waker().wake_by_ref();
         }

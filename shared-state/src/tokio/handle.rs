@@ -31,7 +31,9 @@ use crate::{
 ///
 /// # Read levels
 ///
-/// [`get`](Self::get) and [`view`](Self::view) are local: as of a moment ago. After [`at_least`](Self::at_least) they have all
+/// [`get`](Self::get) and [`view`](Self::view) are local: as of a moment ago. Where the primary broadcasts
+/// ([`Follower::follow_listening`]; workers of a cluster have that) they take in first what was broadcast until then, unless another
+/// thread is just doing so or there is much of it: so they see what was acknowledged to anybody before. After [`at_least`](Self::at_least) they have all
 /// that another replica had when its [`cursor`](Self::cursor) was taken; after [`sync`](Self::sync) all that was written anywhere
 /// before it was called (linearizable).
 ///
@@ -91,12 +93,15 @@ impl SharedState {
     // Reads.
 
     /// What is under the key, as of a moment ago.
+    #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Held> {
+        self.node.listen();
         self.reader.get(key.as_ref())
     }
 
     /// The whole state, as it was at one revision: for reads that have to fit together, and for going through it.
     pub fn view(&self) -> View {
+        self.node.listen();
         self.reader.view()
     }
 
@@ -109,6 +114,7 @@ impl SharedState {
 
     /// What the state is as of; `None` before there is a whole one.
     pub fn cursor(&self) -> Option<Cursor> {
+        self.node.listen();
         self.node.cursor()
     }
 

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::timeout;
 
+use super::broadcast::{Bell, Broadcast};
 use super::link::{Inbox, Link, LinkError, receive, send};
 use crate::{
     Answer, ClientId, Command, CommandError, Cursor, Epoch, Misbehaviour, Publisher, PublisherConfig,
@@ -45,6 +46,7 @@ struct Shared {
 #[derive(Debug)]
 struct Core {
     publisher: Publisher,
+    broadcast: Option<Box<dyn Broadcast>>,
     links: BTreeMap<ClientId, LinkState>,
     deadline: Option<Instant>,
     /// Links have numbers, so that an old one doesn't end its successor.
@@ -59,6 +61,28 @@ struct LinkState {
     /// All was handed over: what is new has to be told.
     is_idle: bool,
     cut_off: Option<Misbehaviour>,
+    /// Wakes the replica when something was broadcast.
+    bell: Option<Arc<dyn Bell>>,
+}
+
+/// Who has something to do, once nothing is locked.
+#[derive(Default)]
+#[must_use = "they wait, and nobody else will wake them"]
+struct Woken {
+    drivers: Vec<Waker>,
+    bells: Vec<Arc<dyn Bell>>,
+    /// That of the replica on whose behalf it was done, if it is to hear something: not needed if it is sent something.
+    own: Option<Arc<dyn Bell>>,
+}
+
+impl Woken {
+    fn wake_drivers(&mut self) {
+        self.drivers.drain(..).for_each(Waker::wake);
+    }
+
+    fn ring_bells(&mut self) {
+        self.bells.drain(..).chain(self.own.take()).for_each(|bell| bell.ring());
+    }
 }
 
 impl Hub {
@@ -70,10 +94,24 @@ impl Hub {
     /// Outside a tokio runtime with time enabled: what expires is looked after by a task. (When that runtime ends, nothing expires
     /// any more.)
     pub fn new(epoch: Epoch, config: PublisherConfig) -> Self {
+        Self::start(epoch, config, None)
+    }
+
+    /// The same, where some replicas listen to that broadcast ([`serve_listening`](Self::serve_listening)). It must be of this hub alone.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn broadcasting(epoch: Epoch, config: PublisherConfig, broadcast: impl Broadcast + 'static) -> Self {
+        Self::start(epoch, config, Some(Box::new(broadcast)))
+    }
+
+    fn start(epoch: Epoch, config: PublisherConfig, broadcast: Option<Box<dyn Broadcast>>) -> Self {
         // Here is somebody to see the panic; the task would just not be there.
         drop(tokio::time::sleep(Duration::ZERO));
         let core = Core {
             publisher: Publisher::new(epoch, config),
+            broadcast,
             links: BTreeMap::new(),
             deadline: None,
             issued: 0,
@@ -95,7 +133,31 @@ impl Hub {
     ///
     /// Always says why it ended; [`LinkError::CutOff`] if the replica did what it must not, [`LinkError::Gone`] if it is [gone](Self::gone).
     pub fn serve<L: Link>(&self, client: ClientId, link: L) -> impl Future<Output = LinkError> + use<L> {
-        let served = Served::new(&self.shared, client);
+        self.serve_with(client, link, None)
+    }
+
+    /// The same for a replica that listens to the [broadcast](Self::broadcasting), and hears this bell. (Without a broadcast it is served
+    /// as all are.)
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Self::serve).
+    pub fn serve_listening<L: Link, B: Bell + 'static>(
+        &self,
+        client: ClientId,
+        link: L,
+        bell: B,
+    ) -> impl Future<Output = LinkError> + use<L, B> {
+        self.serve_with(client, link, Some(Arc::new(bell)))
+    }
+
+    fn serve_with<L: Link>(
+        &self,
+        client: ClientId,
+        link: L,
+        bell: Option<Arc<dyn Bell>>,
+    ) -> impl Future<Output = LinkError> + use<L> {
+        let served = Served::new(&self.shared, client, bell);
         async move {
             let mut link = pin!(link);
             let mut inbox = Inbox::default();
@@ -105,7 +167,7 @@ impl Hub {
 
     /// The replica is gone for good, its process has exited: its leases end at once, in one revision, and its link does.
     pub fn gone(&self, client: ClientId) {
-        let former = self.shared.with(None, |core| {
+        let former = self.shared.act(|core| {
             core.publisher.handle_gone(client, now());
             core.links.remove(&client)
         });
@@ -120,7 +182,7 @@ impl Hub {
     pub fn execute(&self, command: impl Into<Command>) -> Result<Answer, CommandError> {
         // What makes it is not ours, and may use the hub.
         let command = command.into();
-        self.shared.with(None, |core| core.publisher.execute(command, now()))
+        self.shared.act(|core| core.publisher.execute(command, now()))
     }
 
     /// The last revision, and the epoch.
@@ -140,36 +202,64 @@ impl Hub {
 }
 
 impl Shared {
-    /// Does something to the publisher, and wakes whose turn it is then; not who does it, on a link's behalf.
-    fn with<T>(&self, by: Option<ClientId>, act: impl FnOnce(&mut Core) -> T) -> T {
+    /// Does something to the publisher, and wakes whose turn it is then.
+    fn act<T>(&self, act: impl FnOnce(&mut Core) -> T) -> T {
+        let (done, mut woken) = self.with(None, act);
+        woken.wake_drivers();
+        woken.ring_bells();
+        done
+    }
+
+    /// Does something to the publisher, on a link's behalf perhaps, and says whose turn it is then.
+    fn with<T>(&self, by: Option<ClientId>, act: impl FnOnce(&mut Core) -> T) -> (T, Woken) {
         let mut core = self.core.lock();
         let before = core.publisher.cursor();
         let done = act(&mut core);
         let is_new = core.publisher.cursor() != before;
         let woken = core.settle(self, by, is_new);
-        drop(core);
-        woken.into_iter().for_each(Waker::wake);
-        done
+        (done, woken)
     }
 }
 
 impl Core {
-    fn settle(&mut self, shared: &Shared, by: Option<ClientId>, is_new: bool) -> Vec<Waker> {
+    fn settle(&mut self, shared: &Shared, by: Option<ClientId>, is_new: bool) -> Woken {
+        let is_broadcast = self.broadcast();
         self.tell_events(shared);
         let deadline = self.publisher.poll_timeout();
         if deadline.is_some_and(|at| self.deadline.is_none_or(|known| at < known)) {
             shared.deadline.notify_one();
         }
         self.deadline = deadline;
+        let mut woken = Woken::default();
         if !is_new {
-            return Vec::new();
+            return woken;
         }
-        let others = self.links.iter_mut().filter(|(client, link)| Some(**client) != by && link.is_idle);
-        let woken = others.map(|(_, link)| {
-            link.is_idle = false;
-            link.driver.clone()
-        });
-        woken.flatten().collect()
+        for (client, link) in &mut self.links {
+            let is_own = Some(*client) == by;
+            match &link.bell {
+                Some(bell) if self.publisher.is_tuned(*client) => {
+                    let bell = is_broadcast.then(|| Arc::clone(bell));
+                    if is_own { woken.own = bell } else { woken.bells.extend(bell) }
+                }
+                _ if link.is_idle && !is_own => {
+                    link.is_idle = false;
+                    woken.drivers.extend(link.driver.clone());
+                }
+                _ => {}
+            }
+        }
+        woken
+    }
+
+    /// Says to all who listen what is new, before any of them is answered. Whether there was something.
+    fn broadcast(&mut self) -> bool {
+        let Some(broadcast) = &mut self.broadcast else { return false };
+        let mut is_new = false;
+        while let Some((revision, message)) = self.publisher.poll_broadcast() {
+            broadcast.publish(revision, &message);
+            is_new = true;
+        }
+        is_new
     }
 
     fn tell_events(&mut self, shared: &Shared) {
@@ -205,12 +295,15 @@ struct Served {
 }
 
 impl Served {
-    fn new(shared: &Arc<Shared>, client: ClientId) -> Self {
+    fn new(shared: &Arc<Shared>, client: ClientId, bell: Option<Arc<dyn Bell>>) -> Self {
         let mut core = shared.core.lock();
         core.issued += 1;
         let number = core.issued;
         core.publisher.handle_connected(client);
-        let state = LinkState { number, driver: None, is_idle: false, cut_off: None };
+        if bell.is_some() && core.broadcast.is_some() {
+            core.publisher.handle_listening(client);
+        }
+        let state = LinkState { number, driver: None, is_idle: false, cut_off: None, bell };
         let former = core.links.insert(client, state);
         drop(core);
         former.and_then(|former| former.driver).into_iter().for_each(Waker::wake);
@@ -225,10 +318,25 @@ impl Served {
     ) -> Poll<LinkError> {
         // Who is cut off is told why, and not listened to: it may send without pause and read nothing.
         let may_be_more = self.cut_off().is_none() && receive(link.as_mut(), cx, inbox);
-        if let Err(error) = self.handle(inbox, cx) {
+        let (handled, mut woken) = self.handle(inbox, cx);
+        woken.wake_drivers();
+        if let Err(error) = handled {
+            woken.ring_bells();
             return Poll::Ready(error);
         }
-        let has_more = match send(link, cx, |_| self.poll_transmit()) {
+        let mut own = woken.own.take();
+        let sent = send(link, cx, |_| {
+            let message = self.poll_transmit()?;
+            if message.is_some() {
+                // It will look for what was broadcast, too.
+                own = None;
+            }
+            Ok(message)
+        });
+        // After the answer: whoever waits for that goes first.
+        woken.bells.extend(own);
+        woken.ring_bells();
+        let has_more = match sent {
             Poll::Ready(Err(error)) => return Poll::Ready(inbox.end.take().unwrap_or(error)),
             Poll::Ready(Ok(true)) => true,
             // All was said, the reason included.
@@ -248,8 +356,8 @@ impl Served {
         Poll::Pending
     }
 
-    fn handle(&self, inbox: &mut Inbox, cx: &Context<'_>) -> Result<(), LinkError> {
-        let former = self.shared.with(Some(self.client), |core| {
+    fn handle(&self, inbox: &mut Inbox, cx: &Context<'_>) -> (Result<(), LinkError>, Woken) {
+        let (former, woken) = self.shared.with(Some(self.client), |core| {
             // Whoever ends it, by taking its place or by saying that it is gone, wakes it also while it waits for its peer.
             let link = current(&mut core.links, self.client, self.number)?;
             let former = link.driver.replace(cx.waker().clone());
@@ -259,7 +367,7 @@ impl Served {
             Ok(former)
         });
         // A waker may hold anything, and it goes where nothing is locked.
-        former.map(drop)
+        (former.map(drop), woken)
     }
 
     fn poll_transmit(&self) -> Result<Option<Bytes>, LinkError> {
@@ -297,7 +405,7 @@ async fn expire(shared: Weak<Shared>, changed: Arc<Notify>) {
         let deadline = hub.core.lock().deadline;
         let wait = deadline.map(|at| at.saturating_duration_since(now()));
         if wait == Some(Duration::ZERO) {
-            hub.with(None, |core| core.publisher.handle_timeout(now()));
+            hub.act(|core| core.publisher.handle_timeout(now()));
             tokio::task::yield_now().await;
             continue;
         }
@@ -322,6 +430,9 @@ fn tell(event: &PublisherEvent) {
             tracing::warn!(%client, %next, %revision, "a replica reads so slowly that it needs a snapshot");
         }
         PublisherEvent::CutOff { client, reason } => tracing::warn!(%client, %reason, "a replica is cut off"),
+        PublisherEvent::Missed { client, next, revision } => {
+            tracing::info!(%client, %next, %revision, "a replica is too slow for the broadcast: it is sent what it missed");
+        }
         event => tracing::debug!(?event, "shared state"),
     }
 }

@@ -1,5 +1,6 @@
 //! A channel of `cluster_ipc` as a link.
 
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -42,6 +43,8 @@ pub fn link(socket: Socket, max_message: usize) -> Result<Pieces, Error> {
     Ok(Pieces { channel, message: BytesMut::new(), max_message, going: Bytes::new() })
 }
 
+pub use super::ring::{Bell, Broadcast, Listening, Ring, accept, broadcast, offer};
+
 /// What a primary with these limits has to take of a replica.
 pub const fn max_request(limits: &crate::Limits) -> usize {
     // Of two bounds of a range the longer one counts. What has more operations than it may is taken, too, to be refused.
@@ -61,6 +64,16 @@ pub struct Pieces {
 }
 
 impl Pieces {
+    /// Says that before anything else.
+    pub(super) fn begin_with(&mut self, frame: Frame<OwnedFd>) -> Result<(), Error> {
+        Pin::new(&mut self.channel).start_send(frame)
+    }
+
+    /// What the peer says before anything else.
+    pub(super) async fn first(&mut self) -> Result<Frame<OwnedFd>, Error> {
+        self.channel.recv().await
+    }
+
     /// Hands the channel what goes, as it takes it.
     fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         for _ in 0..TURN {

@@ -1,20 +1,29 @@
 //! A replica and all who wait for something of it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::broadcast::{Heard, Listen};
 use super::link::LinkError;
 use crate::map::Writer;
 use crate::{
-    Answer, Command, Cursor, Full, Notice, Replica, ReplicaEvent, RequestError, RequestId, TooManyWatchers,
-    Watch, WatchId,
+    Answer, Command, Cursor, Full, Notice, ProtocolError, Replica, ReplicaEvent, RequestError, RequestId,
+    TooManyWatchers, Watch, WatchId,
 };
+
+/// Messages of the broadcast that are taken in before others get their turn: about 0.1 ms.
+const BATCH: usize = 64;
+
+/// The replica does not listen.
+const DEAF: u64 = u64::MAX;
 
 /// A replica that several tasks and threads use, and one task drives.
 #[derive(Debug)]
@@ -22,15 +31,26 @@ pub(super) struct Node {
     core: Mutex<Core>,
     /// Whether the state is whole and follows. Written under the lock.
     is_live: AtomicBool,
+    /// The last revision that was taken in from the broadcast, or [`DEAF`]. Written under the lock.
+    heard: AtomicU64,
+    /// Who listens, for those who read.
+    ear: ArcSwapOption<Ear>,
     /// All are told when that has changed, or nobody drives this any more.
     pub(super) turned: Notify,
     /// Told for each request that has completed: there is room for another.
     pub(super) room: Notify,
 }
 
+/// One who listens. (What is swapped has a size.)
+#[derive(Debug)]
+struct Ear(Box<dyn Listen>);
+
 #[derive(Debug)]
 struct Core {
     replica: Replica<Writer>,
+    ear: Option<Arc<Ear>>,
+    /// What was broadcast makes no sense. Whoever drives this has to know.
+    failure: Option<ProtocolError>,
     /// Their names are ours: no stranger can have them meet in one place.
     waiting: HashMap<RequestId, oneshot::Sender<Outcome>, RandomState>,
     watchers: HashMap<WatchId, Option<Waker>>,
@@ -54,6 +74,8 @@ impl Node {
     pub(super) fn new(replica: Replica<Writer>) -> Self {
         let core = Core {
             replica,
+            ear: None,
+            failure: None,
             waiting: HashMap::default(),
             watchers: HashMap::new(),
             driver: None,
@@ -63,6 +85,8 @@ impl Node {
         Self {
             core: Mutex::new(core),
             is_live: AtomicBool::new(false),
+            heard: AtomicU64::new(DEAF),
+            ear: ArcSwapOption::empty(),
             turned: Notify::new(),
             room: Notify::new(),
         }
@@ -155,37 +179,86 @@ impl Node {
         Poll::Pending
     }
 
+    /// Takes in what was broadcast until now, if there is something and nobody else is just doing so: whoever reads after this reads
+    /// that. Bounded, and never waits.
+    #[inline]
+    pub(super) fn listen(&self) {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard != DEAF && self.ear.load().as_ref().is_some_and(|ear| ear.0.newest().get() > heard) {
+            self.catch_up();
+        }
+    }
+
+    #[cold]
+    fn catch_up(&self) {
+        let Some(mut core) = self.core.try_lock() else { return };
+        core.hear();
+        let mut told = core.settle(self);
+        if core.failure.is_some() || core.replica.poll_broadcast().is_none() {
+            told.woken.extend(core.driver.take());
+        }
+        drop(core);
+        told.tell(self);
+    }
+
     // What who drives it does.
 
-    pub(super) fn handle_connected(&self) {
-        self.with(Replica::handle_connected);
+    pub(super) fn handle_connected(&self, ear: Option<Box<dyn Listen>>) {
+        let ear = ear.map(|ear| Arc::new(Ear(ear)));
+        self.ear.store(ear.clone());
+        self.with(|core| {
+            core.replica.handle_connected();
+            if ear.is_some() {
+                core.replica.handle_listening();
+            }
+            core.ear = ear;
+        });
     }
 
     pub(super) fn handle_disconnected(&self) {
-        self.with(Replica::handle_disconnected);
+        self.ear.store(None);
+        self.with(|core| {
+            core.replica.handle_disconnected();
+            core.ear = None;
+            core.failure = None;
+        });
     }
 
-    fn with(&self, act: impl FnOnce(&mut Replica<Writer>)) {
+    fn with(&self, act: impl FnOnce(&mut Core)) {
         let mut core = self.core.lock();
-        act(&mut core.replica);
+        act(&mut core);
         let told = core.settle(self);
         drop(core);
         told.tell(self);
     }
 
-    /// Takes messages of the primary: readers see them all at once, and then those are woken who wait for them.
-    pub(super) fn handle_messages(&self, batch: &mut Vec<Bytes>) -> Result<(), LinkError> {
-        if batch.is_empty() {
-            return Ok(());
+    /// Takes messages of the primary, and what it broadcast: readers see them all at once, and then those are woken who wait for
+    /// them. Says whether more was broadcast.
+    pub(super) fn handle_messages(
+        &self,
+        batch: &mut Vec<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, LinkError> {
+        let is_deaf = self.heard.load(Ordering::Relaxed) == DEAF;
+        if batch.is_empty() && is_deaf {
+            return Ok(false);
         }
         let mut core = self.core.lock();
         let handled = batch.drain(..).try_for_each(|message| core.replica.handle_message(message));
+        if let Some(ear) = &core.ear {
+            // First, so that it wakes us for what is broadcast after we looked.
+            ear.0.wake_when_rung(cx);
+        }
+        // After the messages: what was broadcast before one of them is there.
+        let has_more = handled.is_ok() && core.hear();
+        let failure = core.failure.take();
         let cut_off = core.replica.cut_off_for().cloned();
         let told = core.settle(self);
         drop(core);
         told.tell(self);
         handled?;
-        cut_off.map_or(Ok(()), |reason| Err(LinkError::CutOff(reason)))
+        failure.map_or(Ok(()), Err)?;
+        cut_off.map_or(Ok(has_more), |reason| Err(LinkError::CutOff(reason)))
     }
 
     /// The next message to the primary. Whoever submits one later wakes the driver.
@@ -245,6 +318,27 @@ impl Told {
 }
 
 impl Core {
+    /// Takes in what was broadcast, up to a bound. Whether there is more.
+    fn hear(&mut self) -> bool {
+        let Some(ear) = &self.ear else { return false };
+        for _ in 0..BATCH {
+            let Some(next) = self.replica.poll_broadcast() else { return false };
+            let heard = match ear.0.read(next) {
+                Heard::Message(message) => self.replica.handle_broadcast(message),
+                Heard::NotYet => return false,
+                Heard::Missed => {
+                    self.replica.handle_missed();
+                    return false;
+                }
+            };
+            if let Err(error) = heard {
+                self.failure = Some(error);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Publishes what has changed and takes what has become known.
     fn settle(&mut self, node: &Node) -> Told {
         let mut told = Told::default();
@@ -266,6 +360,8 @@ impl Core {
             tell(&event);
         }
         let is_live = self.replica.is_live();
+        let next = self.replica.poll_broadcast();
+        node.heard.store(next.map_or(DEAF, |next| next.previous().get()), Ordering::Relaxed);
         told.has_turned = node.is_live.swap(is_live, Ordering::SeqCst) != is_live;
         told
     }
@@ -277,6 +373,9 @@ fn tell(event: &ReplicaEvent) {
             tracing::warn!(%expected, %got, "something is missing in the shared state: a snapshot was asked for");
         }
         ReplicaEvent::CutOff { reason } => tracing::error!(%reason, "the primary cut this replica off"),
+        ReplicaEvent::Missed { next } => {
+            tracing::info!(%next, "this replica is too slow for the broadcast: it asks for what it missed");
+        }
         event => tracing::debug!(?event, "shared state"),
     }
 }
