@@ -20,8 +20,12 @@ pub(crate) enum What {
     /// With pauses, among eight workers.
     BarePaused,
     AcknowledgedOf8,
-    VisibleOn8,
-    VisibleOn8P99,
+    /// From the begin of a write until reads of other workers see it: half of them, 11 of 12.
+    ReadOn8,
+    ReadOnAll8,
+    /// From the begin of a write until the last watcher was told.
+    ToldOn8,
+    ToldOn8P99,
     SocketsOn8,
     ChannelsOn8,
     RedisOn8,

@@ -8,6 +8,7 @@ mod cpus;
 mod figures;
 mod gates;
 mod order;
+mod reads;
 mod redis;
 mod rounds;
 mod server;

@@ -33,7 +33,9 @@ pub(crate) enum Order {
     Join,
     /// Notes when each write to [`TICK`] is seen here.
     Watch,
-    /// When they were seen; watches no more.
+    /// Reads [`TICK`] whenever a byte comes over the socket that comes with this; notes when, and what revision it saw.
+    ReadWhenAsked,
+    /// What was noted; watches and reads no more.
     Seen,
     /// The same of so many messages over a blocking socket.
     Listen(u32),

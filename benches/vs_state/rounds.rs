@@ -5,6 +5,7 @@ use crate::args::{Args, PAUSE};
 use crate::cpus::Cpus;
 use crate::figures::{Figures, What, durations, quantile};
 use crate::order::{Order, RedisOrder};
+use crate::reads::{Asking, ages};
 use crate::server::Server;
 use crate::team::Team;
 
@@ -12,6 +13,7 @@ use crate::team::Team;
 const READS: u32 = 1_000_000;
 const TRIPS: u32 = 5_000;
 const PAUSED: u32 = 400;
+const READ_PAUSED: u32 = 2000;
 const PIPELINED: u32 = 200_000;
 const JOINS: u32 = 10;
 
@@ -121,15 +123,22 @@ impl Run<'_> {
         trip(&team, figures, &[What::BarePaused], &bare).await?;
         team.listen(count).await?;
         let spoken = team.first()?.ask(&Order::Speak { count, pause: PAUSE }).await?;
-        figures.add(What::SocketsOn8, quantile(&visible(&team, &spoken).await?, 0.5));
+        figures.add(What::SocketsOn8, quantile(&told(&team, &spoken).await?, 0.5));
         let spoken = team.say(count, PAUSE).await?;
-        figures.add(What::ChannelsOn8, quantile(&visible(&team, &spoken).await?, 0.5));
+        figures.add(What::ChannelsOn8, quantile(&told(&team, &spoken).await?, 0.5));
         team.all(&Order::Watch).await?;
         let written = team.first()?.ask(&Order::Write { count, pause: Some(PAUSE) }).await?;
-        let visible = visible(&team, &written).await?;
+        let told = told(&team, &written).await?;
         figures.add(What::AcknowledgedOf8, quantile(&durations(&written), 0.5));
-        figures.add(What::VisibleOn8, quantile(&visible, 0.5));
-        figures.add(What::VisibleOn8P99, quantile(&visible, 0.99));
+        figures.add(What::ToldOn8, quantile(&told, 0.5));
+        figures.add(What::ToldOn8P99, quantile(&told, 0.99));
+        let (before, asking) = (team.revision(), Asking::start(&team).await?);
+        let count = self.args.count(READ_PAUSED);
+        let written = team.first()?.ask(&Order::Write { count, pause: Some(PAUSE) }).await?;
+        drop(asking);
+        let [half, most] = ages(&written, before, &team.all(&Order::Seen).await?)?;
+        figures.add(What::ReadOn8, half);
+        figures.add(What::ReadOnAll8, most);
         if !redis_first {
             self.redis_on_8(&team, figures, count).await?;
         }
@@ -143,9 +152,9 @@ impl Run<'_> {
         team.all(&Order::Redis(RedisOrder::Subscribe(count))).await?;
         let publish = RedisOrder::Publish { count, pause: PAUSE };
         let written = team.first()?.ask(&Order::Redis(publish)).await?;
-        let visible = visible(team, &written).await?;
-        figures.add(What::RedisOn8, quantile(&visible, 0.5));
-        figures.add(What::RedisOn8P99, quantile(&visible, 0.99));
+        let told = told(team, &written).await?;
+        figures.add(What::RedisOn8, quantile(&told, 0.5));
+        figures.add(What::RedisOn8P99, quantile(&told, 0.99));
         Ok(())
     }
 
@@ -190,8 +199,8 @@ async fn rate(team: &Team, figures: &mut Figures, what: What, order: &Order, cou
     Ok(())
 }
 
-/// From the begin of each write until the last worker has seen it.
-async fn visible(team: &Team, written: &[u64]) -> Result<Vec<f64>> {
+/// From the begin of each write until the last worker was told.
+async fn told(team: &Team, written: &[u64]) -> Result<Vec<f64>> {
     // The last one is on its way.
     tokio::time::sleep(50 * PAUSE).await;
     let seen = team.all(&Order::Seen).await?;
@@ -200,7 +209,7 @@ async fn visible(team: &Team, written: &[u64]) -> Result<Vec<f64>> {
     }
     let begins = written.iter().step_by(2).enumerate();
     let last = |nth: usize| seen.iter().filter_map(|seen| seen.get(nth)).max().copied().unwrap_or_default();
-    let mut visible: Vec<f64> = begins.map(|(nth, begin)| last(nth).saturating_sub(*begin) as f64).collect();
-    visible.sort_unstable_by(f64::total_cmp);
-    Ok(visible)
+    let mut told: Vec<f64> = begins.map(|(nth, begin)| last(nth).saturating_sub(*begin) as f64).collect();
+    told.sort_unstable_by(f64::total_cmp);
+    Ok(told)
 }

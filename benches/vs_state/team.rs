@@ -45,6 +45,11 @@ impl Team {
         Ok(self.workers.first().ok_or("nobody is in the team")?)
     }
 
+    /// The last revision.
+    pub(crate) fn revision(&self) -> u64 {
+        self.hub.cursor().revision.get()
+    }
+
     /// What each worker answers.
     pub(crate) async fn all(&self, order: &Order) -> Result<Vec<Vec<u64>>> {
         let mut answers = Vec::with_capacity(self.workers.len());
@@ -151,7 +156,7 @@ impl Worker {
         self.ask_with(order, Vec::new()).await
     }
 
-    async fn ask_with(&self, order: &Order, descriptors: Vec<OwnedFd>) -> Result<Vec<u64>> {
+    pub(crate) async fn ask_with(&self, order: &Order, descriptors: Vec<OwnedFd>) -> Result<Vec<u64>> {
         let asked = tokio::time::timeout(PATIENCE, self.orders.request_with(order, descriptors)).await;
         let asked = asked.map_err(|_| format!("{order:?} took too long"))?;
         asked.map(|(stamps, _)| stamps).map_err(|error| format!("{order:?}: {error}").into())

@@ -15,6 +15,7 @@ use cluster_ipc::{Arrival, Frame, Kind, Socket};
 use cluster_shared_state::tokio::{Pending, SharedState, ipc};
 use cluster_shared_state::{ClientId, Command, Key, KeyRange, Notice, ReplicaConfig, Watch};
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
 
 use crate::Result;
@@ -123,6 +124,7 @@ impl Worker {
             Order::Pipelined(count) => self.pipelined(count).await,
             Order::Join => self.join(descriptors.pop().ok_or("no link to join by")?).await,
             Order::Watch => self.watch(),
+            Order::ReadWhenAsked => self.read_when_asked(descriptors.pop().ok_or("nobody to ask")?),
             Order::Seen => {
                 self.watching.take().inspect(JoinHandle::abort);
                 Ok(std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner)))
@@ -220,6 +222,19 @@ impl Worker {
                 let Notice::Changes(batch) = notice else { continue };
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.extend(batch.events.iter().map(|_| now));
+            }
+        }));
+        Ok(Vec::new())
+    }
+
+    fn read_when_asked(&mut self, asking: OwnedFd) -> Result<Vec<u64>> {
+        let mut asking = tokio::net::UnixStream::from_std(UnixStream::from(asking))?;
+        let (seen, state) = (Arc::clone(&self.seen), self.state.clone());
+        self.watching = Some(tokio::spawn(async move {
+            while asking.read_u8().await.is_ok() {
+                let begin = stamp();
+                let revision = state.get(TICK).map_or(0, |entry| entry.modified.get());
+                seen.lock().unwrap_or_else(PoisonError::into_inner).extend([begin, revision]);
             }
         }));
         Ok(Vec::new())
