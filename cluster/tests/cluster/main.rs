@@ -108,6 +108,7 @@ fn main() {
         ("a_reason_ends", suspects::a_reason_ends_with_its_verdict),
         ("recycles_never_coincide", wellbeing::recycles_never_coincide),
         ("the_state", state::what_one_worker_writes_all_have),
+        ("reads_are_fresh", state::a_read_sees_what_another_worker_was_told_is_written),
         ("what_a_worker_holds", state::what_a_worker_holds_ends_with_it),
         ("last_writes", state::what_a_draining_worker_writes_counts),
         ("no_primary", state::without_a_primary_the_state_can_be_read_and_nothing_waits),

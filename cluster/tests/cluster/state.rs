@@ -11,7 +11,7 @@ use axum::routing::get;
 use cluster::state::tokio::StateError;
 use cluster::state::{ChangeKind, KeyRange, Notice, Put, Start, Watch};
 use cluster::supervisor::Event as Life;
-use cluster::{Event, Worker};
+use cluster::{Event, SharedState, Worker};
 use rustix::process::Signal;
 
 use crate::apps::LEDGER;
@@ -37,7 +37,7 @@ pub(crate) async fn keeper(worker: Worker) {
     let seen = format!("{} {} {}", worker.id(), state.is_live(), state.view().len());
     let lease = state.grant(None).await.unwrap();
     state.execute(Put::new(format!("alive/{}", worker.id()), "").lease(lease)).await.unwrap();
-    let (sets, gets, id) = (state.clone(), state.clone(), worker.id().to_string());
+    let (sets, gets, fresh, id) = (state.clone(), state.clone(), state.clone(), worker.id().to_string());
     let app = axum::Router::new()
         .route("/", get(move || std::future::ready(id)))
         .route("/started", get(move || std::future::ready(seen)))
@@ -59,12 +59,44 @@ pub(crate) async fn keeper(worker: Worker) {
                 })
             }),
         )
+        .route("/get_when", get(move |RawQuery(path): RawQuery| get_when(fresh.clone(), path.unwrap())))
         .route(
             "/increment",
             get(move || async move { state.increment("hits", 1).await.unwrap().to_string() }),
         )
         .layer(worker.layer());
     axum::serve(listener, app).with_graceful_shutdown(worker.draining()).await.unwrap();
+}
+
+/// What is under `told` once there is a file at this path. Meanwhile the thread waits, which is all that this process has: nothing that
+/// follows the state gets a turn.
+async fn get_when(state: SharedState, path: String) -> String {
+    state.sync().await.unwrap();
+    File::create(format!("{path}.waits")).unwrap();
+    while !Path::new(&path).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let told = state.get("told");
+    told.map_or_else(|| "nothing".to_owned(), |told| String::from_utf8_lossy(&told.value).into_owned())
+}
+
+pub(crate) fn a_read_sees_what_another_worker_was_told_is_written() {
+    let mut running = Running::start(builder("keeper").workers(2).policy(policy()));
+    let address = running.wait_serving()[0];
+    let directory = std::env::temp_dir().join(format!("cluster-fresh-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    for round in 0..5 {
+        let path = directory.join(round.to_string());
+        let request = format!("/get_when?{}", path.display());
+        let waiting = std::thread::spawn(move || client::get(address, &request).unwrap().body);
+        eventually("one to wait", || path.with_extension("waits").exists().then_some(()));
+        // The other one does this: the first does nothing.
+        client::get(address, &format!("/set?told={round}")).unwrap();
+        File::create(&path).unwrap();
+        assert_eq!(waiting.join().unwrap(), round.to_string());
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+    running.stop();
 }
 
 pub(crate) fn what_one_worker_writes_all_have() {

@@ -197,7 +197,7 @@ impl Reader {
     /// The number of the newest message, 0 before the first.
     #[inline]
     pub fn head(&self) -> u64 {
-        self.words().map_or(0, |words| words.head())
+        words::head_of(self.map.words())
     }
 
     /// Appends the message of that number to `into`, whole, or leaves that as it is.

@@ -33,6 +33,12 @@ const FIRST_SLOT: usize = 24;
 
 const BYTES: usize = size_of::<u64>();
 
+/// The number of the newest message in these words. By itself: it is asked at each look at a state that follows.
+#[inline]
+pub(super) fn head_of<W: Word<u64>>(all: &[W]) -> u64 {
+    all.get(HEAD_WORD).map_or(0, |word| word.load(Ordering::Relaxed))
+}
+
 /// How large a ring is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -125,7 +131,7 @@ impl<'a, W: Word<u64>> Words<'a, W> {
     // The readers'.
 
     pub(super) fn head(&self) -> u64 {
-        self.load(HEAD_WORD)
+        head_of(self.all)
     }
 
     /// Copies the message of that number to the end of `into`.

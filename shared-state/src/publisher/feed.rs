@@ -194,14 +194,14 @@ impl Feed {
                 *deltas = deltas.saturating_add(1);
                 self.delta(client, revision, history)
             }
+            // What is broadcast need not be sent. First, so that whoever is answered listens.
+            Phase::Live if self.listens && broadcast.reaches(self.next) => (Some(self.tune()), None),
             Phase::CatchingUp { .. } | Phase::Live => {
                 // A reply goes when all deltas up to it have gone, and before those after it.
                 match self.replies.front() {
                     Some(reply) if reply.at < self.next || faults::is(Fault::ReplyBeforeDelta) => {
                         (self.pop_reply(), None)
                     }
-                    // What is broadcast need not be sent.
-                    _ if self.wants_broadcast() && broadcast.reaches(self.next) => (Some(self.tune()), None),
                     _ if self.next <= revision => self.delta(client, revision, history),
                     _ => (None, None),
                 }
