@@ -41,6 +41,8 @@ pub enum Fault {
     LostWakeup,
     /// Who missed what was broadcast is sent it from one revision too late on.
     MissedOffByOne,
+    /// Nobody is woken for what is broadcast.
+    BellForgotten,
     /// Who misses what was broadcast does not say so.
     MissedInSilence,
 }

@@ -20,6 +20,8 @@
 //!    │◀──────────────────────────────────────────────┤
 //!    │   replies here, Deltas by the broadcast       │
 //!    │◀──────────────────────────────────────────────┤
+//!    │ Attend { wanted }                             │  (when somebody begins or ends to wait)
+//!    ├──────────────────────────────────────────────▶│
 //!    │ Missed { after }                              │  (only if it was too slow)
 //!    ├──────────────────────────────────────────────▶│  Deltas here again; Live; Tune
 //! ```
@@ -72,6 +74,12 @@ pub enum ToPrimary {
     },
     /// A delta is missing: send the whole state.
     Resync,
+    /// Whether it has to be woken for what is broadcast: somebody waits for it. If not, reads take it in, and it is woken when there is
+    /// much. At first it need not.
+    Attend {
+        /// Whether it does.
+        wanted: bool,
+    },
     /// The broadcast has no longer what follows this revision: send it here.
     Missed {
         /// What it has.

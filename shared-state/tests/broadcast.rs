@@ -5,7 +5,8 @@ mod common;
 
 use cluster_shared_state::protocol::{self, ToPrimary, ToReplica};
 use cluster_shared_state::{
-    Command, Misbehaviour, ProtocolError, PublisherConfig, PublisherEvent, ReplicaEvent, Revision,
+    Command, KeyRange, Misbehaviour, ProtocolError, PublisherConfig, PublisherEvent, ReplicaEvent, Revision,
+    Watch,
 };
 use common::wire::Wire;
 
@@ -69,6 +70,48 @@ fn an_answer_waits_until_what_it_speaks_of_was_heard() {
     wire.settle();
     assert!(wire.ends[0].completion(request).is_some_and(Result::is_ok));
     wire.assert_equal();
+}
+
+#[test]
+fn only_one_for_whom_somebody_waits_is_woken_each_time() {
+    let (mut wire, mut air) = tuned(PublisherConfig::new());
+    let client = wire.ends[0].client;
+    let mut woken = |wire: &mut Wire, writes: u32| {
+        let write = |number: u32| {
+            wire.put("a", &number.to_string());
+            say(wire, &mut air);
+            wire.publisher.poll_bell(client) && !wire.publisher.poll_bell(client)
+        };
+        (0..writes).map(write).filter(|is_woken| *is_woken).count()
+    };
+    assert_eq!((woken(&mut wire, 15), woken(&mut wire, 1)), (0, 1), "nobody waits: one bell for 16");
+    wire.put("long", &"x".repeat(64 << 10));
+    assert_eq!(woken(&mut wire, 1), 1, "or for 64 KiB");
+
+    let watch = wire.replica(0).watch(Watch::new(KeyRange::All)).expect("there is room");
+    wire.settle();
+    assert_eq!(woken(&mut wire, 3), 3, "somebody waits");
+    wire.replica(0).unwatch(watch);
+    wire.settle();
+    assert_eq!(woken(&mut wire, 3), 0, "nobody waits any more");
+    // Whoever begins to wait is woken for what was said before the primary knew of it.
+    let _watching = wire.replica(0).watch(Watch::new(KeyRange::All)).expect("there is room");
+    wire.settle();
+    assert!(wire.publisher.poll_bell(client));
+}
+
+#[test]
+fn who_is_sent_an_answer_need_not_be_woken() {
+    let (mut wire, mut air) = tuned(PublisherConfig::new());
+    let client = wire.ends[0].client;
+    let _watching = wire.replica(0).watch(Watch::new(KeyRange::All)).expect("there is room");
+    wire.settle();
+    let _request = wire.replica(0).submit(Command::put("mine", "2")).expect("it is the first");
+    wire.say(0, 9);
+    wire.hear(0, 9);
+    say(&mut wire, &mut air);
+    wire.send(0, 9);
+    assert!(!wire.publisher.poll_bell(client));
 }
 
 #[test]

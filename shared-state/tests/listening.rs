@@ -4,11 +4,11 @@
 #![allow(clippy::disallowed_methods, reason = "drivers have threads and a clock")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cluster_ipc::{Frame, Kind, Socket};
-use cluster_shared_state::tokio::{Hub, SharedState, ipc};
+use cluster_shared_state::tokio::{Bell, Hub, SharedState, ipc};
 use cluster_shared_state::{
     ClientId, Command, Epoch, KeyRange, Limits, Notice, PublisherConfig, PublisherEvent, ReplicaConfig, Watch,
 };
@@ -80,6 +80,62 @@ async fn what_one_writes_all_read_and_watchers_are_told() {
         reader.sync().await.unwrap();
         assert_eq!(reader.get("rounds").unwrap().number(), Some(round));
     }
+}
+
+#[derive(Debug)]
+struct Counting {
+    bell: ipc::Bell,
+    rings: Arc<AtomicUsize>,
+}
+
+impl Bell for Counting {
+    fn ring(&self) {
+        self.rings.fetch_add(1, Ordering::Relaxed);
+        self.bell.ring();
+    }
+}
+
+#[tokio::test]
+async fn a_replica_for_whom_nobody_waits_sleeps_through_writes() {
+    let (hub, ring) = broadcasting(PublisherConfig::new());
+    let (here, there) = Socket::pair().unwrap();
+    let (link, bell) = ipc::offer(here, ipc::max_request(&Limits::new()), &ring).unwrap();
+    let rings = Arc::<AtomicUsize>::default();
+    tokio::spawn(hub.serve_listening(client(1), link, Counting { bell, rings: Arc::clone(&rings) }));
+    let state = follow(client(1), there);
+    until_tuned(&hub, client(1), &state).await;
+    let rung = || rings.swap(0, Ordering::Relaxed);
+    assert_eq!(rung(), 0);
+    (0..10).for_each(|number| put(&hub, "key", &number.to_string()));
+    assert_eq!((rung(), state.get("key").unwrap().value.clone()), (0, "9".into()), "and yet is read");
+    (0..100).for_each(|number| put(&hub, "key", &number.to_string()));
+    assert_eq!(rung(), 6, "one for 16, so that no read has much to take in");
+
+    // It has all of it.
+    state.sync().await.unwrap();
+    let mut watching = state.watch(Watch::new(KeyRange::key("key"))).unwrap();
+    // The primary knows of it before it answers this.
+    state.sync().await.unwrap();
+    rung();
+    for number in 0..10 {
+        put(&hub, "key", &number.to_string());
+        assert_eq!(rung(), 1);
+        let told = timeout(SOON, watching.next()).await.expect("it is woken");
+        let Some(Notice::Changes(batch)) = told else { panic!("{told:?}") };
+        assert_eq!(batch.events[0].entry.as_ref().unwrap().value, number.to_string());
+    }
+    drop(watching);
+    // Woken once more, it says that nobody waits.
+    let no_more = async {
+        loop {
+            put(&hub, "key", "last");
+            if rung() == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, no_more).await.expect("it sleeps again");
 }
 
 /// The follower gets no turn: its runtime belongs to the test, which never yields.

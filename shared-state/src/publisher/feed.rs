@@ -41,7 +41,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::broadcast::Broadcast;
+use super::broadcast::{Broadcast, Woken};
 use super::config::PublisherConfig;
 use super::event::{PublisherEvent, Sent};
 use crate::faults::{self, Fault};
@@ -67,6 +67,10 @@ pub(super) struct Feed {
     was_live: bool,
     /// Whether it can hear the broadcast.
     pub(super) listens: bool,
+    /// Whether it has to be woken for all that is broadcast.
+    pub(super) attends: bool,
+    /// When it was woken, or sent something.
+    woken: Woken,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,8 @@ impl Default for Feed {
             sent: Sent::default(),
             was_live: false,
             listens: false,
+            attends: false,
+            woken: Woken::default(),
         }
     }
 }
@@ -155,6 +161,17 @@ impl Feed {
         self.listens && matches!(self.phase, Phase::Live | Phase::Tuned)
     }
 
+    /// Whether it is to be woken for what was broadcast since it was the last time. If so, it was.
+    pub(super) fn poll_bell(&mut self, broadcast: &Broadcast) -> bool {
+        let is_wanted = matches!(self.phase, Phase::Tuned)
+            && broadcast.has_news_since(self.woken, self.attends)
+            && !faults::is(Fault::BellForgotten);
+        if is_wanted {
+            self.woken = broadcast.here();
+        }
+        is_wanted
+    }
+
     /// It has missed what was broadcast after this revision, and gets it here. The history has it; `here` is the last one.
     pub(super) fn catch_up(&mut self, after: Revision, here: Revision) {
         self.next = after.next();
@@ -195,7 +212,10 @@ impl Feed {
                 self.delta(client, revision, history)
             }
             // What is broadcast need not be sent. First, so that whoever is answered listens.
-            Phase::Live if self.listens && broadcast.reaches(self.next) => (Some(self.tune()), None),
+            Phase::Live if self.listens && broadcast.reaches(self.next) => {
+                self.woken = broadcast.here();
+                (Some(self.tune()), None)
+            }
             Phase::CatchingUp { .. } | Phase::Live => {
                 // A reply goes when all deltas up to it have gone, and before those after it.
                 match self.replies.front() {
@@ -207,7 +227,13 @@ impl Feed {
                 }
             }
             // The replica holds them back until it has heard what belongs before them.
-            Phase::Tuned => (self.pop_reply(), None),
+            Phase::Tuned => {
+                let reply = self.pop_reply();
+                if reply.is_some() {
+                    self.woken = broadcast.here();
+                }
+                (reply, None)
+            }
         }
     }
 

@@ -37,7 +37,7 @@ const EVENTS: usize = 1024;
 ///   replica holds up nobody.
 /// - [`poll_event`](Self::poll_event), [`poll_ready`](Self::poll_ready), [`poll_timeout`](Self::poll_timeout).
 /// - If some replicas can hear a broadcast ([`handle_listening`](Self::handle_listening)):
-///   [`poll_broadcast`](Self::poll_broadcast), before it polls what each is sent.
+///   [`poll_broadcast`](Self::poll_broadcast), before it polls what each is sent, and [`poll_bell`](Self::poll_bell).
 ///
 /// # What a replica is sent
 ///
@@ -165,6 +165,12 @@ impl Publisher {
                 self.resync(client);
                 Ok(())
             }
+            Some(ToPrimary::Attend { wanted }) => {
+                if let Some(feed) = self.feeds.get_mut(&client) {
+                    feed.attends = wanted;
+                }
+                Ok(())
+            }
             Some(ToPrimary::Missed { after }) => self.missed(client, after),
         };
         // Also after a refusal: something may have expired.
@@ -214,6 +220,13 @@ impl Publisher {
             return None;
         }
         self.broadcast.poll(&self.history)
+    }
+
+    /// Whether that replica has to be woken now for what was broadcast; ask for each after [`poll_broadcast`](Self::poll_broadcast),
+    /// and after what a replica sent. It counts as woken then. One for which nobody waits is woken only for 16 commits or 64 KiB: until
+    /// then reads take them in.
+    pub fn poll_bell(&mut self, client: ClientId) -> bool {
+        self.feeds.get_mut(&client).is_some_and(|feed| feed.poll_bell(&self.broadcast))
     }
 
     /// What happened to replicas. At most 1,024 wait; the oldest go first.

@@ -94,6 +94,8 @@ pub struct Replica<S> {
     listens: bool,
     /// The last revision that was heard on it. The lane may be behind that: what it says again is passed over.
     heard: Revision,
+    /// What the primary was told: whether this has to be woken for what is broadcast.
+    attends: bool,
     /// The epoch of the last Welcome: that in which requests were sent.
     session: Option<Epoch>,
     /// To be sent before anything else.
@@ -155,6 +157,7 @@ impl<S: State> Replica<S> {
             lane: Lane::Lost,
             listens: false,
             heard: Revision::ZERO,
+            attends: false,
             session: None,
             control: VecDeque::new(),
             requests: Requests::new(config.requests),
@@ -277,6 +280,7 @@ impl<S: State> Replica<S> {
         self.lane = Lane::Lost;
         self.listens = false;
         self.heard = Revision::ZERO;
+        self.attends = false;
         self.requests.handle_disconnected();
         // Their requests are sent again, and answered again.
         self.held.clear();
@@ -362,7 +366,7 @@ impl<S: State> Replica<S> {
             return Some(message);
         }
         match self.link {
-            Link::Up => self.requests.poll_transmit(),
+            Link::Up => self.poll_attend().or_else(|| self.requests.poll_transmit()),
             Link::Down | Link::Greeting | Link::Closed(_) => None,
         }
     }
@@ -406,6 +410,16 @@ impl<S: State> Replica<S> {
         self.lane = if resumes { Lane::Following { is_live: false, by: Source::Lane } } else { Lane::Lost };
         self.tell(ReplicaEvent::Welcomed { epoch, join });
         Ok(())
+    }
+
+    /// What the primary has to know of who waits here.
+    fn poll_attend(&mut self) -> Option<Bytes> {
+        let wanted = !self.watchers.is_empty() || !self.held.is_empty() || self.requests.has_waiting();
+        if wanted == self.attends || self.poll_broadcast().is_none() {
+            return None;
+        }
+        self.attends = wanted;
+        Some(protocol::encode(&ToPrimary::Attend { wanted }))
     }
 
     fn cut_off(&mut self, reason: Misbehaviour) {

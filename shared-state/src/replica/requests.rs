@@ -96,6 +96,11 @@ impl Requests {
         self.outstanding.len() + self.waiting.len()
     }
 
+    /// Whether somebody waits for a revision.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn submit(&mut self, command: Command) -> Result<RequestId, Full> {
         if let Command::Transact(transaction) = &command
             && transaction.longest() > MOST_OPERATIONS

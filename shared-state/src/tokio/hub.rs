@@ -223,7 +223,7 @@ impl Shared {
 
 impl Core {
     fn settle(&mut self, shared: &Shared, by: Option<ClientId>, is_new: bool) -> Woken {
-        let is_broadcast = self.broadcast();
+        self.broadcast();
         self.tell_events(shared);
         let deadline = self.publisher.poll_timeout();
         if deadline.is_some_and(|at| self.deadline.is_none_or(|known| at < known)) {
@@ -231,14 +231,14 @@ impl Core {
         }
         self.deadline = deadline;
         let mut woken = Woken::default();
-        if !is_new {
-            return woken;
-        }
         for (client, link) in &mut self.links {
             let is_own = Some(*client) == by;
+            if !is_new && !is_own {
+                continue;
+            }
             match &link.bell {
                 Some(bell) if self.publisher.is_tuned(*client) => {
-                    let bell = is_broadcast.then(|| Arc::clone(bell));
+                    let bell = self.publisher.poll_bell(*client).then(|| Arc::clone(bell));
                     if is_own { woken.own = bell } else { woken.bells.extend(bell) }
                 }
                 _ if link.is_idle && !is_own => {
@@ -251,15 +251,12 @@ impl Core {
         woken
     }
 
-    /// Says to all who listen what is new, before any of them is answered. Whether there was something.
-    fn broadcast(&mut self) -> bool {
-        let Some(broadcast) = &mut self.broadcast else { return false };
-        let mut is_new = false;
+    /// Says to all who listen what is new, before any of them is answered.
+    fn broadcast(&mut self) {
+        let Some(broadcast) = &mut self.broadcast else { return };
         while let Some((revision, message)) = self.publisher.poll_broadcast() {
             broadcast.publish(revision, &message);
-            is_new = true;
         }
-        is_new
     }
 
     fn tell_events(&mut self, shared: &Shared) {

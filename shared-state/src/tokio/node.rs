@@ -115,6 +115,8 @@ impl Node {
         if core.is_gone {
             return Ok((None, receiver));
         }
+        // What is waited for may be there to be heard.
+        core.hear();
         let id = request(&mut core.replica)?;
         core.waiting.insert(id, sender);
         // One that waits for a revision that is there already has completed.
@@ -149,9 +151,18 @@ impl Node {
 
     pub(super) fn watch(&self, watch: Watch) -> Result<WatchId, TooManyWatchers> {
         let mut core = self.core.lock();
-        let id = core.replica.watch(watch)?;
-        core.watchers.insert(id, None);
-        Ok(id)
+        // What was written before is not told as news.
+        core.hear();
+        let id = core.replica.watch(watch);
+        if let Ok(id) = id {
+            core.watchers.insert(id, None);
+        }
+        let mut told = core.settle(self);
+        // The primary has to know that somebody waits.
+        told.woken.extend(core.driver.take());
+        drop(core);
+        told.tell(self);
+        id
     }
 
     pub(super) fn unwatch(&self, id: WatchId) {

@@ -48,7 +48,9 @@ impl Machine {
                 self.watch(side);
             }
             91..94 => self.unwatch(place),
-            94..97 => self.cancel(place),
+            94..96 => self.cancel(place),
+            // Somebody reads.
+            96 => self.listen(place),
             _ => {
                 if let Some(publisher) = &mut self.publisher {
                     // For no reason.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use cluster_shared_state::Revision;
+use cluster_shared_state::{ClientId, Revision};
 
 use crate::machine::{Event, Machine, tell};
 use crate::wire::brief;
@@ -50,18 +50,14 @@ impl Machine {
         }
         let Some(publisher) = &mut self.publisher else { return };
         let air = self.airs.entry(self.model.epoch).or_default();
-        let mut is_new = false;
         while let Some((revision, message)) = publisher.poll_broadcast() {
             air.say(revision, message, self.settings.air);
-            is_new = true;
         }
-        if is_new {
-            let all = self.feeds.values().copied();
-            let listening: Vec<u64> = all.filter(|number| self.conns[number].listens).collect();
-            for number in listening {
-                let delay = self.some_time();
-                self.after(delay, Event::Bell(number));
-            }
+        let is_woken = |(client, number): (&ClientId, &u64)| publisher.poll_bell(*client).then_some(*number);
+        let woken: Vec<u64> = self.feeds.iter().filter_map(is_woken).collect();
+        for number in woken {
+            let delay = self.some_time();
+            self.after(delay, Event::Bell(number));
         }
     }
 

@@ -234,10 +234,20 @@ impl Machine {
         self.look_at_primary();
         let begin = self.now;
         let mut steps = 0;
-        while self.next() {
-            steps += 1;
-            assert!(steps < 100_000, "it never ends");
+        let mut come_to_an_end = |machine: &mut Self| {
+            while machine.next() {
+                steps += 1;
+                assert!(steps < 100_000, "it never ends");
+            }
+        };
+        come_to_an_end(self);
+        let here = self.cursor();
+        for slot in self.slots.iter().filter(|slot| !slot.followers.is_empty()) {
+            assert_eq!(slot.cursor, Some(here), "{} was not woken, and somebody watches", slot.client);
         }
+        // Elsewhere somebody reads.
+        (0..self.slots.len()).for_each(|place| self.listen(place));
+        come_to_an_end(self);
         assert!(self.now - begin < Duration::from_secs(3600), "it takes too long to end");
         let publisher = self.publisher.as_ref().expect("it was started again");
         let here = publisher.cursor();

@@ -4,7 +4,7 @@ use cluster_shared_state::faults::{Fault, plant};
 
 use crate::schedule::Budget;
 
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 19] = [
     Fault::DropDelta,
     Fault::ForgetDelta,
     Fault::ReplyBeforeDelta,
@@ -22,6 +22,7 @@ const FAULTS: [Fault; 18] = [
     Fault::StaleSync,
     Fault::LostWakeup,
     Fault::MissedOffByOne,
+    Fault::BellForgotten,
     Fault::MissedInSilence,
 ];
 

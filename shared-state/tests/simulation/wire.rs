@@ -31,8 +31,7 @@ pub(crate) struct Conn {
     /// Loses deltas now and then, which no transport should.
     is_lossy: bool,
     pub(crate) has_lost: bool,
-    /// Whether what the primary of this epoch broadcasts can be heard by whoever has this connection.
-    pub(crate) listens: bool,
+    /// The primary's: what it broadcasts may be heard by whoever has this connection.
     pub(crate) epoch: Epoch,
 }
 
@@ -94,7 +93,6 @@ impl Machine {
             unread: 0,
             is_lossy: self.settings.is_lossy && !self.calm,
             has_lost: false,
-            listens,
             epoch: self.model.epoch,
         };
         self.conns.insert(number, conn);
