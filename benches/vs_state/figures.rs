@@ -19,7 +19,9 @@ pub(crate) enum What {
     RedisSetOneCpu,
     /// With pauses, among eight workers.
     BarePaused,
+    /// Where all of the others watch, and where none does.
     AcknowledgedOf8,
+    AcknowledgedAsleep,
     /// From the begin of a write until reads of other workers see it: half of them, 11 of 12.
     ReadOn8,
     ReadOnAll8,

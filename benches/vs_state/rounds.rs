@@ -137,6 +137,7 @@ impl Run<'_> {
         let written = team.first()?.ask(&Order::Write { count, pause: Some(PAUSE) }).await?;
         drop(asking);
         let [half, most] = ages(&written, before, &team.all(&Order::Seen).await?)?;
+        figures.add(What::AcknowledgedAsleep, quantile(&durations(&written), 0.5));
         figures.add(What::ReadOn8, half);
         figures.add(What::ReadOnAll8, most);
         if !redis_first {

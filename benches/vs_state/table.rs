@@ -33,9 +33,15 @@ const ROWS: &[Row] = &[
         &[("bare round trip", What::BareOneCpu), ("Redis SET", What::RedisSetOneCpu)],
     ),
     (
-        "write, acknowledged, among 8 workers",
+        "write, acknowledged, among 8 workers that watch",
         Unit::Time,
         What::AcknowledgedOf8,
+        &[("bare round trip", What::BarePaused)],
+    ),
+    (
+        "write, acknowledged, among 8 workers that only read",
+        Unit::Time,
+        What::AcknowledgedAsleep,
         &[("bare round trip", What::BarePaused)],
     ),
     (
