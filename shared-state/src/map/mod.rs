@@ -57,6 +57,7 @@
 //! assert_eq!(reader.view().prefix(b"account/").count(), 2);
 //! ```
 
+mod newest;
 mod points;
 mod reader;
 mod reclaim;
@@ -68,6 +69,7 @@ use std::sync::Arc;
 
 use crate::Entry;
 
+pub use newest::Newest;
 pub use reader::Reader;
 pub use reclaim::Garbage;
 pub use view::{Range, View};

@@ -26,6 +26,14 @@ impl Reader {
         self.read(key, |entry| entry.cloned())
     }
 
+    /// As [`get`](Self::get), unless it is known that there is something newer than what is published
+    /// ([`Writer::set_newest`](super::Writer::set_newest)): then `None`.
+    #[inline]
+    pub fn get_newest(&self, key: &[u8]) -> Option<Option<Held>> {
+        let state = self.shared.load();
+        if state.is_outdated() { None } else { Some(state.read(key, |entry| entry.cloned())) }
+    }
+
     /// Calls `then` with what is under the key, counting no reference.
     ///
     /// `then` should be short: while it runs, the writer cannot reach a 256th part of the keys, and whoever looks for

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Held;
 use super::points::{Behind, Points};
+use super::{Held, Newest};
 use crate::{Cursor, Entry, Key};
 
 /// What the handles have in common.
@@ -32,9 +32,16 @@ pub(super) struct State {
     pub(super) ordered: Ordered,
     /// One for all the states between two replacements.
     points: Arc<Points>,
+    newest: Option<Arc<dyn Newest>>,
 }
 
 impl State {
+    /// Whether it is known that there is something newer.
+    #[inline]
+    pub(super) fn is_outdated(&self) -> bool {
+        self.newest.as_ref().is_some_and(|newest| newest.newest() > self.cursor.revision)
+    }
+
     /// Looks one key up, exactly as of this state.
     #[inline]
     pub(super) fn read<R>(&self, key: &[u8], then: impl FnOnce(Option<&Held>) -> R) -> R {
@@ -117,17 +124,17 @@ impl Draft {
     }
 
     /// The state that is to be published at `cursor`. What the tables missed, they get now if they can.
-    pub(super) fn state(&mut self, cursor: Cursor) -> State {
+    pub(super) fn state(&mut self, cursor: Cursor, newest: Option<Arc<dyn Newest>>) -> State {
         let (points, ordered) = (&self.points, &self.ordered);
         self.behind.retain(|shard, keys| {
             let newest = |key: &Key| ordered.get::<[u8]>(key).cloned();
             points.catch_up(*shard, keys.iter(), cursor.revision.get(), newest).is_err()
         });
-        State { cursor, ordered: self.ordered.clone(), points: Arc::clone(&self.points) }
+        State { cursor, ordered: self.ordered.clone(), points: Arc::clone(&self.points), newest }
     }
 
     /// All that it holds, for one who frees it. The tables stay as they are: they may be others' too.
     pub(super) fn into_state(self, cursor: Cursor) -> State {
-        State { cursor, ordered: self.ordered, points: self.points }
+        State { cursor, ordered: self.ordered, points: self.points, newest: None }
     }
 }

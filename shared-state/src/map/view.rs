@@ -18,6 +18,11 @@ pub struct View {
 }
 
 impl View {
+    /// Whether it is known that there is something newer ([`Writer::set_newest`](super::Writer::set_newest)).
+    pub fn is_outdated(&self) -> bool {
+        self.state.is_outdated()
+    }
+
     /// What is under the key.
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Held> {

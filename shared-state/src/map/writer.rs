@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::reclaim::{Hook, Reclaim};
 use super::state::{Draft, Shared};
-use super::{Garbage, Reader};
+use super::{Garbage, Newest, Reader};
 use crate::{Cursor, Entry, Epoch, Key, KeyRange, Revision, State, View};
 
 /// Changes the map: the [`State`] of a [`Replica`](crate::Replica) whose other threads read. There is one, and it waits
@@ -34,6 +34,9 @@ pub struct Writer {
     changes: u64,
     published_changes: u64,
     reclaim: Reclaim,
+    newest: Option<Arc<dyn Newest>>,
+    /// Whether readers don't know of that `newest` yet.
+    is_newest_new: bool,
 }
 
 impl Writer {
@@ -47,7 +50,7 @@ impl Writer {
     fn empty(hook: Option<Hook>) -> Self {
         let mut draft = Draft::with_capacity(0);
         let cursor = Cursor::new(Epoch::new(0), Revision::ZERO);
-        let shared = Arc::new(ArcSwap::from_pointee(draft.state(cursor)));
+        let shared = Arc::new(ArcSwap::from_pointee(draft.state(cursor, None)));
         let reclaim = Reclaim::new(hook);
         Self {
             shared,
@@ -58,6 +61,8 @@ impl Writer {
             changes: 0,
             published_changes: 0,
             reclaim,
+            newest: None,
+            is_newest_new: false,
         }
     }
 
@@ -70,11 +75,18 @@ impl Writer {
     ///
     /// In the middle of a commit it shows nothing: what went before is then published after it.
     pub fn publish(&mut self) {
-        if self.cursor != self.published && !self.is_torn {
+        if (self.cursor != self.published || self.is_newest_new) && !self.is_torn {
             self.show();
         } else {
             self.reclaim.some(self.changes);
         }
+    }
+
+    /// From the next [`publish`](Self::publish) on, readers can tell whether there is something newer than what is published, by asking
+    /// this; or no longer.
+    pub fn set_newest(&mut self, newest: Option<Arc<dyn Newest>>) {
+        self.newest = newest;
+        self.is_newest_new = true;
     }
 
     /// What to do with a former state that takes long to free, once nobody sees it any more. Without a hook it is
@@ -108,7 +120,8 @@ impl Writer {
     }
 
     fn show(&mut self) {
-        let state = Arc::new(self.draft.state(self.cursor));
+        self.is_newest_new = false;
+        let state = Arc::new(self.draft.state(self.cursor, self.newest.clone()));
         let former = self.shared.swap(state);
         self.reclaim.retire(former, self.published_changes, self.changes);
         self.published = self.cursor;

@@ -6,6 +6,7 @@ use std::task::Context;
 use bytes::Bytes;
 
 use crate::Revision;
+use crate::map::Newest;
 
 /// Says the same to all who listen: keeps the newest messages where each can read them. Given to
 /// [`Hub::broadcasting`](super::Hub::broadcasting).
@@ -23,11 +24,9 @@ pub trait Bell: Debug + Send + Sync {
     fn ring(&self);
 }
 
-/// One who listens: the other side of a [`Broadcast`], and of a [`Bell`].
-pub trait Listen: Debug + Send + Sync {
-    /// The newest revision that was published. Asked at each read, so it should cost next to nothing.
-    fn newest(&self) -> Revision;
-
+/// One who listens: the other side of a [`Broadcast`], and of a [`Bell`]. The [newest](Newest::newest) revision is that of the last
+/// message that was published.
+pub trait Listen: Newest {
     /// The message of that revision.
     fn read(&self, revision: Revision) -> Heard;
 

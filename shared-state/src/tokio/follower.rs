@@ -42,10 +42,10 @@ impl Follower {
     ///
     /// As [`follow`](Self::follow).
     pub async fn follow_listening<L: Link>(&mut self, link: L, listen: impl Listen + 'static) -> LinkError {
-        self.follow_with(link, Some(Box::new(listen))).await
+        self.follow_with(link, Some(Arc::new(listen))).await
     }
 
-    async fn follow_with<L: Link>(&mut self, link: L, listen: Option<Box<dyn Listen>>) -> LinkError {
+    async fn follow_with<L: Link>(&mut self, link: L, listen: Option<Arc<dyn Listen>>) -> LinkError {
         let connected = Connected::new(&self.node, listen);
         let mut link = pin!(link);
         let mut inbox = Inbox::default();
@@ -65,7 +65,7 @@ struct Connected<'a> {
 }
 
 impl<'a> Connected<'a> {
-    fn new(node: &'a Node, listen: Option<Box<dyn Listen>>) -> Self {
+    fn new(node: &'a Node, listen: Option<Arc<dyn Listen>>) -> Self {
         node.handle_connected(listen);
         Self { node }
     }

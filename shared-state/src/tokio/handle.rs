@@ -95,13 +95,20 @@ impl SharedState {
     /// What is under the key, as of a moment ago.
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Held> {
-        self.node.listen();
-        self.reader.get(key.as_ref())
+        let key = key.as_ref();
+        self.reader.get_newest(key).unwrap_or_else(|| {
+            self.node.catch_up();
+            self.reader.get(key)
+        })
     }
 
     /// The whole state, as it was at one revision: for reads that have to fit together, and for going through it.
     pub fn view(&self) -> View {
-        self.node.listen();
+        let view = self.reader.view();
+        if !view.is_outdated() {
+            return view;
+        }
+        self.node.catch_up();
         self.reader.view()
     }
 
@@ -114,7 +121,7 @@ impl SharedState {
 
     /// What the state is as of; `None` before there is a whole one.
     pub fn cursor(&self) -> Option<Cursor> {
-        self.node.listen();
+        self.node.catch_up();
         self.node.cursor()
     }
 

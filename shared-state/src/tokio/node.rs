@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -13,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::broadcast::{Heard, Listen};
 use super::link::LinkError;
-use crate::map::Writer;
+use crate::map::{Newest, Writer};
 use crate::{
     Answer, Command, Cursor, Full, Notice, ProtocolError, Replica, ReplicaEvent, RequestError, RequestId,
     TooManyWatchers, Watch, WatchId,
@@ -22,33 +21,24 @@ use crate::{
 /// Messages of the broadcast that are taken in before others get their turn: about 0.1 ms.
 const BATCH: usize = 64;
 
-/// The replica does not listen.
-const DEAF: u64 = u64::MAX;
-
 /// A replica that several tasks and threads use, and one task drives.
 #[derive(Debug)]
 pub(super) struct Node {
     core: Mutex<Core>,
     /// Whether the state is whole and follows. Written under the lock.
     is_live: AtomicBool,
-    /// The last revision that was taken in from the broadcast, or [`DEAF`]. Written under the lock.
-    heard: AtomicU64,
-    /// Who listens, for those who read.
-    ear: ArcSwapOption<Ear>,
+    /// Whether the state takes in what is broadcast. Written under the lock.
+    is_tuned: AtomicBool,
     /// All are told when that has changed, or nobody drives this any more.
     pub(super) turned: Notify,
     /// Told for each request that has completed: there is room for another.
     pub(super) room: Notify,
 }
 
-/// One who listens. (What is swapped has a size.)
-#[derive(Debug)]
-struct Ear(Box<dyn Listen>);
-
 #[derive(Debug)]
 struct Core {
     replica: Replica<Writer>,
-    ear: Option<Arc<Ear>>,
+    ear: Option<Arc<dyn Listen>>,
     /// What was broadcast makes no sense. Whoever drives this has to know.
     failure: Option<ProtocolError>,
     /// Their names are ours: no stranger can have them meet in one place.
@@ -85,8 +75,7 @@ impl Node {
         Self {
             core: Mutex::new(core),
             is_live: AtomicBool::new(false),
-            heard: AtomicU64::new(DEAF),
-            ear: ArcSwapOption::empty(),
+            is_tuned: AtomicBool::new(false),
             turned: Notify::new(),
             room: Notify::new(),
         }
@@ -192,16 +181,8 @@ impl Node {
 
     /// Takes in what was broadcast until now, if there is something and nobody else is just doing so: whoever reads after this reads
     /// that. Bounded, and never waits.
-    #[inline]
-    pub(super) fn listen(&self) {
-        let heard = self.heard.load(Ordering::Relaxed);
-        if heard != DEAF && self.ear.load().as_ref().is_some_and(|ear| ear.0.newest().get() > heard) {
-            self.catch_up();
-        }
-    }
-
     #[cold]
-    fn catch_up(&self) {
+    pub(super) fn catch_up(&self) {
         let Some(mut core) = self.core.try_lock() else { return };
         core.hear();
         let mut told = core.settle(self);
@@ -214,9 +195,7 @@ impl Node {
 
     // What who drives it does.
 
-    pub(super) fn handle_connected(&self, ear: Option<Box<dyn Listen>>) {
-        let ear = ear.map(|ear| Arc::new(Ear(ear)));
-        self.ear.store(ear.clone());
+    pub(super) fn handle_connected(&self, ear: Option<Arc<dyn Listen>>) {
         self.with(|core| {
             core.replica.handle_connected();
             if ear.is_some() {
@@ -227,7 +206,6 @@ impl Node {
     }
 
     pub(super) fn handle_disconnected(&self) {
-        self.ear.store(None);
         self.with(|core| {
             core.replica.handle_disconnected();
             core.ear = None;
@@ -250,15 +228,14 @@ impl Node {
         batch: &mut Vec<Bytes>,
         cx: &mut Context<'_>,
     ) -> Result<bool, LinkError> {
-        let is_deaf = self.heard.load(Ordering::Relaxed) == DEAF;
-        if batch.is_empty() && is_deaf {
+        if batch.is_empty() && !self.is_tuned.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let mut core = self.core.lock();
         let handled = batch.drain(..).try_for_each(|message| core.replica.handle_message(message));
         if let Some(ear) = &core.ear {
             // First, so that it wakes us for what is broadcast after we looked.
-            ear.0.wake_when_rung(cx);
+            ear.wake_when_rung(cx);
         }
         // After the messages: what was broadcast before one of them is there.
         let has_more = handled.is_ok() && core.hear();
@@ -334,7 +311,7 @@ impl Core {
         let Some(ear) = &self.ear else { return false };
         for _ in 0..BATCH {
             let Some(next) = self.replica.poll_broadcast() else { return false };
-            let heard = match ear.0.read(next) {
+            let heard = match ear.read(next) {
                 Heard::Message(message) => self.replica.handle_broadcast(message),
                 Heard::NotYet => return false,
                 Heard::Missed => {
@@ -353,6 +330,11 @@ impl Core {
     /// Publishes what has changed and takes what has become known.
     fn settle(&mut self, node: &Node) -> Told {
         let mut told = Told::default();
+        let is_tuned = self.replica.poll_broadcast().is_some();
+        if node.is_tuned.swap(is_tuned, Ordering::Relaxed) != is_tuned {
+            let ear = self.ear.clone().filter(|_| is_tuned);
+            self.replica.state_mut().set_newest(ear.map(|ear| ear as Arc<dyn Newest>));
+        }
         self.replica.state_mut().publish();
         // Also for those that nobody wanted any more.
         let outstanding = self.replica.outstanding();
@@ -371,8 +353,6 @@ impl Core {
             tell(&event);
         }
         let is_live = self.replica.is_live();
-        let next = self.replica.poll_broadcast();
-        node.heard.store(next.map_or(DEAF, |next| next.previous().get()), Ordering::Relaxed);
         told.has_turned = node.is_live.swap(is_live, Ordering::SeqCst) != is_live;
         told
     }

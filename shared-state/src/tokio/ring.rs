@@ -12,6 +12,7 @@ use cluster_ipc::{Error, Frame, Kind, Socket};
 use super::broadcast::{self, Heard, Listen};
 use super::ipc::{self, Pieces};
 use crate::Revision;
+use crate::map::Newest;
 
 /// How many of the newest commits are there to be heard, and bytes of them: a tenth of a second of the fastest writes. Who was stopped
 /// for longer gets what he missed over his link.
@@ -143,12 +144,13 @@ impl broadcast::Bell for Bell {
     }
 }
 
-impl Listen for Listening {
-    #[inline]
+impl Newest for Listening {
     fn newest(&self) -> Revision {
         Revision::new(self.reader.head())
     }
+}
 
+impl Listen for Listening {
     fn read(&self, revision: Revision) -> Heard {
         let mut message = Vec::new();
         match self.reader.read(revision.get(), &mut message) {
