@@ -275,3 +275,63 @@ fn one_that_misses_what_was_never_written_is_cut_off() {
     let told: Vec<_> = std::iter::from_fn(|| wire.publisher.poll_event()).collect();
     assert_eq!(told.last(), Some(&PublisherEvent::CutOff { client, reason }));
 }
+
+/// What a reader's thread finds missing it may say before its driver reads the snapshot that is on its way.
+#[test]
+fn one_that_missed_what_was_never_broadcast_gets_one_snapshot_and_not_two() {
+    let (mut wire, mut air) = tuned(PublisherConfig::new().history(0, 0).queue_bytes(500));
+    while wire.publisher.poll_event().is_some() {}
+    // In one go, before any of it could be broadcast: too many to be kept.
+    for number in 0..20 {
+        wire.put("d", &number.to_string());
+    }
+    say(&mut wire, &mut air);
+    assert!(air.is_empty());
+    // The snapshot is on its way, Tune behind it, and nothing of it was read yet.
+    wire.send(0, usize::MAX);
+    assert!(wire.publisher.is_tuned(wire.ends[0].client));
+    // So what is next is broadcast, and a ring says of all before it that it can't be had.
+    wire.put("e", "heard");
+    say(&mut wire, &mut air);
+    assert_eq!(wire.replica(0).poll_broadcast(), Some(Revision::new(2)));
+    wire.replica(0).handle_missed();
+    wire.settle();
+    listen(&mut wire, &air);
+    wire.assert_equal();
+    let told: Vec<_> = std::iter::from_fn(|| wire.publisher.poll_event()).collect();
+    let snapshots = told.iter().filter(|it| matches!(it, PublisherEvent::Resynchronised { .. })).count();
+    assert_eq!(snapshots, 1, "{told:?}");
+}
+
+#[test]
+fn what_it_took_to_catch_up_counts_from_what_was_missed() {
+    let mut wire = Wire::new(PublisherConfig::new(), 1);
+    let client = wire.ends[0].client;
+    for number in 0..5 {
+        wire.put("a", &number.to_string());
+        assert_eq!(wire.publisher.poll_broadcast(), None, "nobody listens");
+    }
+    wire.connect(0);
+    wire.publisher.handle_listening(client);
+    wire.replica(0).handle_listening();
+    wire.say(0, 9);
+    wire.hear(0, 9);
+    // Welcome, Begin, and the whole state; then others write, and only its lane has that.
+    wire.send(0, 3);
+    for number in 0..5 {
+        wire.put("b", &number.to_string());
+        assert_eq!(wire.publisher.poll_broadcast(), None, "nobody is live");
+    }
+    wire.settle();
+    assert!(wire.publisher.is_tuned(client));
+    while wire.publisher.poll_event().is_some() {}
+    let mut air = Vec::new();
+    wire.put("c", "missed");
+    say(&mut wire, &mut air);
+    wire.replica(0).handle_missed();
+    wire.settle();
+    wire.assert_equal();
+    let told: Vec<_> = std::iter::from_fn(|| wire.publisher.poll_event()).collect();
+    let Some(PublisherEvent::Resynchronised { sent, .. }) = told.last() else { panic!("{told:?}") };
+    assert_eq!(sent.deltas, 1, "one was missed, and sent: {told:?}");
+}

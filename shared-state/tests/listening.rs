@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cluster_ipc::{Frame, Kind, Socket};
+use cluster_shared_state::protocol::{self, ToPrimary, ToReplica};
 use cluster_shared_state::tokio::{Bell, Hub, SharedState, ipc};
 use cluster_shared_state::{
     ClientId, Command, Epoch, KeyRange, Limits, Notice, PublisherConfig, PublisherEvent, ReplicaConfig, Watch,
@@ -299,4 +300,188 @@ async fn a_link_that_ends_is_followed_by_another() {
         put(&hub, "between", &name);
         assert_ne!(state.get("between").map(|entry| entry.value.clone()), Some(name.into()));
     }
+}
+
+/// What the reader's end of a bell allows: not to read it, to make it block, to fill it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_makes_its_bell_full_and_blocking_holds_up_nobody() {
+    let (hub, ring) = broadcasting(PublisherConfig::new());
+    let bert = follow(client(2), serve(&hub, &ring, client(2)));
+    until_tuned(&hub, client(2), &bert).await;
+    let mut watching = bert.watch(Watch::new(KeyRange::key("greeting"))).unwrap();
+
+    let mut hostile =
+        cluster_ipc::tokio::Channel::new(cluster_ipc::Channel::new(serve(&hub, &ring, client(1)))).unwrap();
+    let bell = hostile.recv().await.unwrap().take_descriptors().pop().unwrap();
+    let mut say = async |message: &ToPrimary, until: Option<fn(&ToReplica) -> bool>| {
+        hostile.try_send(Frame::new(Kind::Message, 0, protocol::encode(message))).unwrap();
+        hostile.flush().await.unwrap();
+        let Some(until) = until else { return };
+        while !until(&protocol::decode(hostile.recv().await.unwrap().payload()).unwrap()) {}
+    };
+    let hello = ToPrimary::Hello { version: protocol::VERSION, client: client(1), cursor: None };
+    say(&hello, Some(|it| matches!(it, ToReplica::Tune { .. }))).await;
+    // To this there is no answer; it was heard when what comes after it is answered.
+    say(&ToPrimary::Attend { wanted: true }, None).await;
+    say(&ToPrimary::Sync { number: 1 }, Some(|it| matches!(it, ToReplica::Synced { .. }))).await;
+    std::os::unix::net::UnixStream::from(bell.try_clone().unwrap()).set_nonblocking(false).unwrap();
+
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    let primary = hub.clone();
+    std::thread::spawn(move || {
+        // More than a bell holds.
+        (0..70_000).for_each(|number| put(&primary, "greeting", &number.to_string()));
+        done.send(()).unwrap();
+    });
+    timeout(SOON, is_done).await.expect("the primary waits for nobody").unwrap();
+    timeout(SOON, watching.next()).await.expect("another is told").unwrap();
+}
+
+/// Its follower gets no turn, so what a read does not take in stays where it is.
+#[test]
+fn one_read_takes_in_no_more_bytes_than_a_turn_of_the_link_does() {
+    let theirs = Runtime::new().unwrap();
+    let (hub, there) = theirs.block_on(async {
+        let (hub, ring) = broadcasting(PublisherConfig::new());
+        let there = serve(&hub, &ring, client(1));
+        (hub, there)
+    });
+    let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    ours.block_on(async {
+        let state = follow(client(1), there);
+        until_tuned(&hub, client(1), &state).await;
+        // Nearly all that the ring holds, in fewer messages than a read takes in.
+        let value = "x".repeat(480);
+        for commit in 0..60 {
+            let puts =
+                (0..128).map(|key| cluster_shared_state::Put::new(format!("{commit}/{key}"), value.clone()));
+            hub.execute(puts.fold(cluster_shared_state::Transaction::new(), |all, put| all.then(put)))
+                .unwrap();
+        }
+        let found = state.view().len();
+        // A turn of the link is 64 messages or 1 MiB of them, whichever is less. (One more message may begin before that.)
+        assert!(found <= 7680 / 3, "one read took in {found} entries of 0.5 kB");
+    });
+}
+
+/// Whoever has the last of it looks once more.
+struct LooksAtItsEnd(SharedState);
+
+impl std::task::Wake for LooksAtItsEnd {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for LooksAtItsEnd {
+    fn drop(&mut self) {
+        let _ = self.0.cursor();
+    }
+}
+
+#[test]
+fn no_waker_ends_while_anything_is_locked_when_another_comes() {
+    no_waker_ends_while_anything_is_locked(false);
+}
+
+#[test]
+fn no_waker_ends_while_anything_is_locked_when_the_link_ends() {
+    no_waker_ends_while_anything_is_locked(true);
+}
+
+fn no_waker_ends_while_anything_is_locked(link_ends: bool) {
+    use std::future::Future;
+    use std::task::{Context, Waker};
+
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let theirs = Runtime::new().unwrap();
+        let (hub, there) = theirs.block_on(async {
+            let (hub, ring) = broadcasting(PublisherConfig::new());
+            let there = serve(&hub, &ring, client(1));
+            (hub, there)
+        });
+        let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        ours.block_on(async {
+            let (state, mut follower) = SharedState::new(client(1), ReplicaConfig::new());
+            let (link, listening) = ipc::accept(there).await.unwrap();
+            let mut following = Box::pin(follower.follow_listening(link, listening));
+            let mut noop = Context::from_waker(Waker::noop());
+            let is_tuned = || hub.inspect(|publisher| publisher.is_tuned(client(1)));
+            while !is_tuned() {
+                assert!(following.as_mut().poll(&mut noop).is_pending());
+                tokio::task::yield_now().await;
+            }
+            put(&hub, "key", "value");
+            while state.get("key").is_none() {
+                assert!(following.as_mut().poll(&mut noop).is_pending());
+                tokio::task::yield_now().await;
+            }
+            let waker = Waker::from(Arc::new(LooksAtItsEnd(state.clone())));
+            assert!(following.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            // It is woken, so only what it waits for has the waker still.
+            let pending = state.submit(Command::put("another", "value")).unwrap();
+            if link_ends {
+                drop(following);
+            } else {
+                assert!(following.as_mut().poll(&mut noop).is_pending());
+            }
+            drop(pending);
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(SOON).expect("a waker was dropped under the replica's lock, and waits for that");
+}
+
+/// The primary answers and dies. What it wrote before that is in the ring, and the answer in the socket.
+#[test]
+fn the_last_words_of_a_primary_count_also_those_that_it_broadcast() {
+    let theirs = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let turns = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (hub, there) = theirs.block_on(async {
+        let (hub, ring) = broadcasting(PublisherConfig::new());
+        let there = serve(&hub, &ring, client(1));
+        turns().await;
+        (hub, there)
+    });
+    let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (state, mut follower) = SharedState::new(client(1), ReplicaConfig::new());
+    let answered = ours.block_on(async {
+        let (link, listening) = ipc::accept(there).await.unwrap();
+        let mut following = Box::pin(follower.follow_listening(link, listening));
+        let mut noop = std::task::Context::from_waker(std::task::Waker::noop());
+        // By hand, so that the replica has a turn only when it is given one.
+        let mut turn = || Future::poll(following.as_mut(), &mut noop);
+        for _ in 0..10 {
+            assert!(turn().is_pending());
+            tokio::task::yield_now().await;
+            std::thread::scope(|scope| scope.spawn(|| theirs.block_on(turns())).join().unwrap());
+        }
+        assert!(hub.inspect(|publisher| publisher.is_tuned(client(1))));
+        let pending = state.submit(Command::put("mine", "value")).unwrap();
+        (0..1000).for_each(|number| put(&hub, "others", &number.to_string()));
+        // The request goes out, and is carried out and answered.
+        assert!(turn().is_pending());
+        let before = hub.cursor();
+        std::thread::scope(|scope| scope.spawn(|| theirs.block_on(turns())).join().unwrap());
+        assert!(hub.cursor() != before, "it was carried out");
+        let last = hub.cursor();
+        drop(hub);
+        theirs.shutdown_background();
+        let mut polls = 0;
+        while turn().is_pending() {
+            polls += 1;
+            assert!(polls < 10_000, "the link ends");
+            tokio::task::yield_now().await;
+        }
+        drop(following);
+        drop(follower);
+        (pending.await, state.cursor(), last)
+    });
+    let (answer, cursor, last) = answered;
+    assert_eq!(cursor, Some(last), "all that was written is in the memory of the ring ({answer:?})");
+    assert!(answer.is_ok(), "{answer:?}");
 }

@@ -35,9 +35,9 @@ use crate::{Result, Settings};
 /// worker being started.
 const SPARE_DESCRIPTORS: u64 = 16;
 
-/// Descriptors per worker: control channel, data channel, shared state and its bell, messages, four for its process, four to measure it, two for its
+/// Descriptors per worker: control channel, data channel, shared state and its bell (two), messages, four for its process, four to measure it, two for its
 /// output, with room for its successor.
-const DESCRIPTORS_PER_WORKER: u64 = 32;
+const DESCRIPTORS_PER_WORKER: u64 = 34;
 
 /// What a primary runs on.
 pub(crate) struct System {

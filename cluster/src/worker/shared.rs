@@ -17,7 +17,8 @@ pub(super) fn follow(id: WorkerId, socket: Socket) -> SharedState {
                 let error = follower.follow_listening(link, listening).await;
                 tracing::debug!(%error, "the shared state follows no more");
             }
-            Err(error) => tracing::warn!(%error, "the shared state can't be followed"),
+            // Then this worker is never ready, and another is tried.
+            Err(error) => tracing::error!(%error, "the shared state can't be followed"),
         }
     };
     tokio::spawn(following.instrument(super::span::span(id)));

@@ -1,77 +1,69 @@
 //! What wakes a reader that sleeps.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::Error;
 
-/// The writer's end: wakes one reader. An eventfd, which a reader watches for edges and never reads: one system call to ring, and
-/// none to hear it but the wait itself.
+/// The writer's end: wakes one reader. A pipe, and not an eventfd: its end is this side's alone, so whatever the reader does with the
+/// other, to ring never waits.
 #[derive(Debug)]
 pub struct Bell {
-    eventfd: OwnedFd,
+    rung: OwnedFd,
+    /// So that nobody who rings for a reader that is gone gets SIGPIPE.
+    _heard: OwnedFd,
 }
 
-/// The reader's end, to be watched by what waits for descriptors (epoll with `EPOLLET`; tokio and mio do): each ring makes it readable
-/// anew. It need not be read.
+/// The reader's end, to be watched by what waits for descriptors.
 #[derive(Debug)]
 pub struct Hearing {
-    eventfd: OwnedFd,
+    heard: OwnedFd,
 }
 
 impl Bell {
-    /// A bell that was not rung yet.
+    /// A bell that was not rung yet, and a descriptor for the reader, which makes a [`Hearing`] of it.
     ///
     /// # Errors
     ///
     /// [`Error::Os`]: too many files are open.
-    pub fn new() -> Result<Self, Error> {
-        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        Ok(Self { eventfd: eventfd.map_err(Error::os("make a bell"))? })
-    }
-
-    /// A descriptor for the reader, which makes a [`Hearing`] of it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Os`]: too many files are open.
-    pub fn descriptor(&self) -> Result<OwnedFd, Error> {
-        self.eventfd.try_clone().map_err(Error::os("duplicate a bell"))
+    pub fn new() -> Result<(Self, OwnedFd), Error> {
+        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+        let (heard, rung) = pipe.map_err(Error::os("make a bell"))?;
+        let theirs = heard.try_clone().map_err(Error::os("duplicate a bell"))?;
+        Ok((Self { rung, _heard: heard }, theirs))
     }
 
     /// Wakes the reader. Never waits, and rings that nobody heard yet are one.
     pub fn ring(&self) {
-        let ring = || rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
-        if ring().is_err() {
-            // It is full: 2^64 rings, or a reader that plays with it. Emptied, it can be rung.
-            let _ = rustix::io::read(&self.eventfd, &mut [0; 8]);
-            let _ = ring();
-        }
+        // Full is rung.
+        let _ = rustix::io::write(&self.rung, &[0]);
     }
 }
 
 impl Hearing {
-    /// What a peer sent as a bell's descriptor. It is made not to block, so that nothing here can wait for it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Os`].
-    pub fn new(descriptor: OwnedFd) -> Result<Self, Error> {
-        rustix::io::ioctl_fionbio(&descriptor, true).map_err(Error::os("make a bell that does not block"))?;
-        Ok(Self { eventfd: descriptor })
+    /// Of what the writer gave as the reader's descriptor.
+    pub const fn new(descriptor: OwnedFd) -> Self {
+        Self { heard: descriptor }
+    }
+
+    /// What rang until now is heard: the descriptor is readable again when it rings anew. To be called before the reader looks what
+    /// there is, so that nothing is missed.
+    pub fn hear(&self) {
+        // More than fits here was rung: then it is no news that it was.
+        let _ = rustix::io::read(&self.heard, &mut [0; 512]);
     }
 }
 
 impl AsFd for Hearing {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.eventfd.as_fd()
+        self.heard.as_fd()
     }
 }
 
-impl std::os::fd::AsRawFd for Hearing {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.eventfd.as_raw_fd()
+impl AsRawFd for Hearing {
+    fn as_raw_fd(&self) -> RawFd {
+        self.heard.as_raw_fd()
     }
 }
 
@@ -81,26 +73,37 @@ mod tests {
 
     use super::*;
 
+    fn pair() -> (Bell, Hearing) {
+        let (bell, theirs) = Bell::new().unwrap();
+        (bell, Hearing::new(theirs))
+    }
+
     #[test]
-    fn each_ring_is_an_edge_though_nobody_reads_and_also_when_it_is_full() {
-        let bell = Bell::new().unwrap();
-        let hearing = Hearing::new(bell.descriptor().unwrap()).unwrap();
+    fn who_has_heard_is_woken_again() {
+        let (bell, hearing) = pair();
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&poll, &hearing, epoll::EventData::new_u64(7), edges).unwrap();
-        let heard = || {
+        let woken = || {
             let mut events = Vec::with_capacity(4);
             let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
             epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&now)).unwrap()
         };
-        assert_eq!(heard(), 0);
-        for _ in 0..3 {
-            bell.ring();
-            assert_eq!((heard(), heard()), (1, 0));
+        assert_eq!(woken(), 0);
+        for rings in [1, 3, 600, 1] {
+            (0..rings).for_each(|_| bell.ring());
+            assert_eq!((woken(), woken()), (1, 0), "{rings}");
+            hearing.hear();
         }
-        rustix::io::write(&hearing, &(u64::MAX - 1 - 3).to_ne_bytes()).unwrap();
-        assert_eq!(heard(), 1);
-        bell.ring();
-        assert_eq!((heard(), heard()), (1, 0), "a full bell can be rung");
+    }
+
+    #[test]
+    fn nobody_who_rings_waits_whatever_the_reader_does() {
+        let (bell, hearing) = pair();
+        rustix::io::ioctl_fionbio(&hearing, false).unwrap();
+        // More than a pipe holds.
+        (0..100_000).for_each(|_| bell.ring());
+        drop(hearing);
+        (0..100_000).for_each(|_| bell.ring());
     }
 }

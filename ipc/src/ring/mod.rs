@@ -3,15 +3,16 @@
 //! ```text
 //!   one writer                      ┌──────────── memory ────────────┐      any number of readers
 //!   publish(7, …)  ── written once ─▶ … │ 4 │ 5 │ 6 │ 7 │            ◀── read(5), each where it is
-//!   Bell::ring     ── one for each reader, an eventfd ───────────────▶  Hearing: wakes who sleeps
+//!   Bell::ring     ── one for each reader, a pipe ───────────────────▶  Hearing: wakes who sleeps
 //! ```
 //!
 //! A message is written once, however many read it, without a system call; it is there for all of them from that moment on. The
 //! writer waits for nobody: who is too slow finds that what he wants was overwritten ([`Read::Missed`]), and gets it
 //! another way. Readers wait for nobody either, and read from several threads.
 //!
-//! The memory is sealed: it can't be resized, so nobody faults, and it can't be mapped or written by anybody but the writer, so no
-//! reader can harm the others. A [`Bell`] is between the writer and one reader: who breaks his own sleeps on, alone.
+//! The memory is sealed: it can't be resized, so nobody faults beyond its end, and nobody but the writer can write it or map it for
+//! writing, so no reader can harm the others. (A process that the writer forks without exec has its mapping, too.) A [`Bell`] is
+//! between the writer and one reader: who breaks his own sleeps on, alone.
 //!
 //! Whether a reader still finds a message depends on what was published after it, so numbers are the writer's: rising, and
 //! without gaps as far as readers are to go from one to the next.

@@ -148,6 +148,11 @@ impl Feed {
         self.replies.push_back(reply);
     }
 
+    /// Whether it takes the delta after this one from the broadcast. (Before that it may have been told to, and not know it yet.)
+    pub(super) fn is_tuned_after(&self, revision: Revision) -> bool {
+        matches!(self.phase, Phase::Tuned) && revision.next() >= self.next
+    }
+
     /// The delta that it needs next, if it lives on deltas.
     pub(super) const fn next(&self) -> Option<Revision> {
         match self.phase {
@@ -175,6 +180,7 @@ impl Feed {
     /// It has missed what was broadcast after this revision, and gets it here. The history has it; `here` is the last one.
     pub(super) fn catch_up(&mut self, after: Revision, here: Revision) {
         self.next = after.next();
+        self.sent = Sent::default();
         if faults::is(Fault::MissedOffByOne) {
             self.next = self.next.next();
         }

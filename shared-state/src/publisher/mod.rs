@@ -350,7 +350,7 @@ impl Publisher {
             return Err(Misbehaviour::Future { theirs: after, ours: here });
         }
         // Otherwise it was said before something that we have sent since.
-        let Some(feed) = self.feeds.get_mut(&client).filter(|feed| matches!(feed.phase, Phase::Tuned)) else {
+        let Some(feed) = self.feeds.get_mut(&client).filter(|feed| feed.is_tuned_after(after)) else {
             return Ok(());
         };
         let (next, revision) = (after.next(), here);

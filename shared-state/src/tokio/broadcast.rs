@@ -1,6 +1,7 @@
 //! What all who listen are told at once, beside their links.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::task::Context;
 
 use bytes::Bytes;
@@ -24,13 +25,17 @@ pub trait Bell: Debug + Send + Sync {
     fn ring(&self);
 }
 
-/// One who listens: the other side of a [`Broadcast`], and of a [`Bell`]. The [newest](Newest::newest) revision is that of the last
-/// message that was published.
-pub trait Listen: Newest {
+/// One who listens: the other side of a [`Broadcast`], and of a [`Bell`].
+pub trait Listen: Debug + Send + Sync {
+    /// What knows the revision of the last message that was published. By itself: it is asked at each read, and states of the map have
+    /// it for as long as somebody views them.
+    fn newest(&self) -> Arc<dyn Newest>;
+
     /// The message of that revision.
     fn read(&self, revision: Revision) -> Heard;
 
-    /// Has that task woken when the bell rings, from now on: each ring wakes the last task that was given here.
+    /// Has that task woken when the bell rings, from now on: each ring wakes the last task that was given here. (Nothing is locked
+    /// meanwhile: the former one's waker may end here.)
     fn wake_when_rung(&self, cx: &mut Context<'_>);
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use super::broadcast::Listen;
 use super::link::{Inbox, Link, LinkError, receive, send};
 use super::node::Node;
+use crate::Revision;
 
 /// Keeps a replica up to date: made with its handle by [`SharedState::new`](super::SharedState::new).
 ///
@@ -46,7 +47,7 @@ impl Follower {
     }
 
     async fn follow_with<L: Link>(&mut self, link: L, listen: Option<Arc<dyn Listen>>) -> LinkError {
-        let connected = Connected::new(&self.node, listen);
+        let mut connected = Connected::new(&self.node, listen);
         let mut link = pin!(link);
         let mut inbox = Inbox::default();
         poll_fn(|cx| connected.poll(link.as_mut(), cx, &mut inbox)).await
@@ -62,26 +63,37 @@ impl Drop for Follower {
 /// The replica has a link for as long as this lives.
 struct Connected<'a> {
     node: &'a Node,
+    ear: Option<Arc<dyn Listen>>,
+    /// The newest revision that was broadcast when the link had ended.
+    last: Option<Revision>,
 }
 
 impl<'a> Connected<'a> {
     fn new(node: &'a Node, listen: Option<Arc<dyn Listen>>) -> Self {
-        node.handle_connected(listen);
-        Self { node }
+        node.handle_connected(listen.clone());
+        Self { node, ear: listen, last: None }
     }
 
     fn poll<L: Link>(
-        &self,
+        &mut self,
         mut link: Pin<&mut L>,
         cx: &mut Context<'_>,
         inbox: &mut Inbox,
     ) -> Poll<LinkError> {
         let may_be_more = receive(link.as_mut(), cx, inbox);
-        // Also the last words of a link count.
-        let was_more = match self.node.handle_messages(&mut inbox.messages, cx) {
-            Ok(was_more) => was_more,
+        if let Some(ear) = &self.ear {
+            // First, so that it wakes us for what is broadcast after we looked.
+            ear.wake_when_rung(cx);
+        }
+        let unheard = match self.node.handle_messages(&mut inbox.messages) {
+            Ok(unheard) => unheard,
             Err(error) => return Poll::Ready(error),
         };
+        // Also the last words of a link count, and what was broadcast before them.
+        if inbox.end.is_some() && unheard.is_some_and(|next| Some(next) <= self.last()) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(end) = inbox.end.take() {
             return Poll::Ready(end);
         }
@@ -90,11 +102,20 @@ impl<'a> Connected<'a> {
             Poll::Ready(Ok(has_more)) => has_more,
             Poll::Pending => false,
         };
-        if may_be_more || was_more || has_more {
+        if may_be_more || unheard.is_some() || has_more {
             // Others had no turn meanwhile.
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+}
+
+impl Connected<'_> {
+    /// Whoever broadcasts may live on.
+    fn last(&mut self) -> Option<Revision> {
+        let newest = || self.ear.as_ref().map(|ear| ear.newest().newest());
+        self.last = self.last.or_else(newest);
+        self.last
     }
 }
 

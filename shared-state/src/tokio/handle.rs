@@ -32,8 +32,10 @@ use crate::{
 /// # Read levels
 ///
 /// [`get`](Self::get) and [`view`](Self::view) are local: as of a moment ago. Where the primary broadcasts
-/// ([`Follower::follow_listening`]; workers of a cluster have that) they take in first what was broadcast until then, unless another
-/// thread is just doing so or there is much of it: so they see what was acknowledged to anybody before. After [`at_least`](Self::at_least) they have all
+/// ([`Follower::follow_listening`]; workers of a cluster have that) they take in first what was broadcast until then: so they see what
+/// was acknowledged to anybody before. Not so while another thread of this process is using the replica for something else (a read waits
+/// for nobody), while there is much to take in (64 commits or 64 KiB: the next read goes on), or just after a commit too long for the
+/// broadcast. After [`at_least`](Self::at_least) they have all
 /// that another replica had when its [`cursor`](Self::cursor) was taken; after [`sync`](Self::sync) all that was written anywhere
 /// before it was called (linearizable).
 ///

@@ -12,14 +12,18 @@ use tokio::sync::{Notify, oneshot};
 
 use super::broadcast::{Heard, Listen};
 use super::link::LinkError;
-use crate::map::{Newest, Writer};
+use crate::map::Writer;
 use crate::{
     Answer, Command, Cursor, Full, Notice, ProtocolError, Replica, ReplicaEvent, RequestError, RequestId,
-    TooManyWatchers, Watch, WatchId,
+    Revision, TooManyWatchers, Watch, WatchId,
 };
 
-/// Messages of the broadcast that are taken in before others get their turn: about 0.1 ms.
+/// Messages of the broadcast that are taken in before others get their turn, and bytes of them: about 0.1 ms.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 64 << 10;
+
+/// How often a read tries to take in what is new while somebody else uses the replica: some microseconds, as long as most uses take.
+const TRIES: u32 = 64;
 
 /// A replica that several tasks and threads use, and one task drives.
 #[derive(Debug)]
@@ -179,11 +183,15 @@ impl Node {
         Poll::Pending
     }
 
-    /// Takes in what was broadcast until now, if there is something and nobody else is just doing so: whoever reads after this reads
-    /// that. Bounded, and never waits.
+    /// Takes in what was broadcast until now, if nobody else uses the replica all the while: whoever reads after this reads that.
+    /// Bounded, and never waits for anybody.
     #[cold]
     pub(super) fn catch_up(&self) {
-        let Some(mut core) = self.core.try_lock() else { return };
+        let mut tries = (0..TRIES).map(|_| {
+            std::hint::spin_loop();
+            self.core.try_lock()
+        });
+        let Some(mut core) = self.core.try_lock().or_else(|| tries.find_map(|core| core)) else { return };
         core.hear();
         let mut told = core.settle(self);
         if core.failure.is_some() || core.replica.poll_broadcast().is_none() {
@@ -196,49 +204,46 @@ impl Node {
     // What who drives it does.
 
     pub(super) fn handle_connected(&self, ear: Option<Arc<dyn Listen>>) {
-        self.with(|core| {
+        let former = self.with(|core| {
             core.replica.handle_connected();
             if ear.is_some() {
                 core.replica.handle_listening();
             }
-            core.ear = ear;
+            std::mem::replace(&mut core.ear, ear)
         });
+        // It has wakers, which may hold anything.
+        drop(former);
     }
 
     pub(super) fn handle_disconnected(&self) {
-        self.with(|core| {
+        let former = self.with(|core| {
             core.replica.handle_disconnected();
-            core.ear = None;
             core.failure = None;
+            core.ear.take()
         });
+        drop(former);
     }
 
-    fn with(&self, act: impl FnOnce(&mut Core)) {
+    fn with<T>(&self, act: impl FnOnce(&mut Core) -> T) -> T {
         let mut core = self.core.lock();
-        act(&mut core);
+        let done = act(&mut core);
         let told = core.settle(self);
         drop(core);
         told.tell(self);
+        done
     }
 
     /// Takes messages of the primary, and what it broadcast: readers see them all at once, and then those are woken who wait for
-    /// them. Says whether more was broadcast.
-    pub(super) fn handle_messages(
-        &self,
-        batch: &mut Vec<Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, LinkError> {
+    /// them. Says what is next, if more may have been broadcast.
+    pub(super) fn handle_messages(&self, batch: &mut Vec<Bytes>) -> Result<Option<Revision>, LinkError> {
         if batch.is_empty() && !self.is_tuned.load(Ordering::Relaxed) {
-            return Ok(false);
+            return Ok(None);
         }
         let mut core = self.core.lock();
         let handled = batch.drain(..).try_for_each(|message| core.replica.handle_message(message));
-        if let Some(ear) = &core.ear {
-            // First, so that it wakes us for what is broadcast after we looked.
-            ear.wake_when_rung(cx);
-        }
         // After the messages: what was broadcast before one of them is there.
         let has_more = handled.is_ok() && core.hear();
+        let next = core.replica.poll_broadcast().filter(|_| has_more);
         let failure = core.failure.take();
         let cut_off = core.replica.cut_off_for().cloned();
         let told = core.settle(self);
@@ -246,7 +251,7 @@ impl Node {
         told.tell(self);
         handled?;
         failure.map_or(Ok(()), Err)?;
-        cut_off.map_or(Ok(has_more), |reason| Err(LinkError::CutOff(reason)))
+        cut_off.map_or(Ok(next), |reason| Err(LinkError::CutOff(reason)))
     }
 
     /// The next message to the primary. Whoever submits one later wakes the driver.
@@ -309,10 +314,14 @@ impl Core {
     /// Takes in what was broadcast, up to a bound. Whether there is more.
     fn hear(&mut self) -> bool {
         let Some(ear) = &self.ear else { return false };
+        let mut bytes = 0;
         for _ in 0..BATCH {
             let Some(next) = self.replica.poll_broadcast() else { return false };
             let heard = match ear.read(next) {
-                Heard::Message(message) => self.replica.handle_broadcast(message),
+                Heard::Message(message) => {
+                    bytes += message.len();
+                    self.replica.handle_broadcast(message)
+                }
                 Heard::NotYet => return false,
                 Heard::Missed => {
                     self.replica.handle_missed();
@@ -322,6 +331,9 @@ impl Core {
             if let Err(error) = heard {
                 self.failure = Some(error);
                 return false;
+            }
+            if bytes >= BATCH_BYTES {
+                break;
             }
         }
         true
@@ -333,7 +345,7 @@ impl Core {
         let is_tuned = self.replica.poll_broadcast().is_some();
         if node.is_tuned.swap(is_tuned, Ordering::Relaxed) != is_tuned {
             let ear = self.ear.clone().filter(|_| is_tuned);
-            self.replica.state_mut().set_newest(ear.map(|ear| ear as Arc<dyn Newest>));
+            self.replica.state_mut().set_newest(ear.map(|ear| ear.newest()));
         }
         self.replica.state_mut().publish();
         // Also for those that nobody wanted any more.

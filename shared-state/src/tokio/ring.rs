@@ -75,13 +75,13 @@ pub fn broadcast() -> Result<(Broadcast, Ring), Error> {
 /// Outside a tokio runtime.
 pub fn offer(socket: Socket, max_message: usize, ring: &Ring) -> Result<(Pieces, Bell), Error> {
     let mut link = ipc::link(socket, max_message)?;
-    let bell = cluster_ipc::ring::Bell::new()?;
+    let (bell, hearing) = cluster_ipc::ring::Bell::new()?;
     let memory = ring.memory.try_clone().map_err(|source| Error::Os {
         operation: "duplicate the memory of a ring",
         source: Arc::new(source),
     })?;
     let frame = Frame::new(Kind::Message, OFFER, Bytes::new());
-    link.begin_with(frame.with_descriptors(vec![memory, bell.descriptor()?]))?;
+    link.begin_with(frame.with_descriptors(vec![memory, hearing]))?;
     Ok((link, Bell { bell }))
 }
 
@@ -101,7 +101,8 @@ pub async fn accept(socket: Socket) -> Result<(Pieces, Listening), Error> {
     let descriptors: Result<[OwnedFd; 2], _> = frame.take_descriptors().try_into();
     match descriptors {
         Ok([memory, bell]) if frame.id() == OFFER => {
-            Ok((link, Listening { reader: Reader::open(memory)?, hearing: Hearing::new(bell)? }))
+            let published = Arc::new(Published { reader: Reader::open(memory)? });
+            Ok((link, Listening { published, hearing: Hearing::new(bell)? }))
         }
         _ => Err(Error::OutOfPlace { what: "something else, where memory and a bell should be offered" }),
     }
@@ -128,8 +129,14 @@ pub struct Bell {
 /// Reads the ring, and hears the bell.
 #[derive(Debug)]
 pub struct Listening {
-    reader: Reader,
+    published: Arc<Published>,
     hearing: Hearing,
+}
+
+/// What is in the ring.
+#[derive(Debug)]
+struct Published {
+    reader: Reader,
 }
 
 impl broadcast::Broadcast for Broadcast {
@@ -144,16 +151,20 @@ impl broadcast::Bell for Bell {
     }
 }
 
-impl Newest for Listening {
+impl Newest for Published {
     fn newest(&self) -> Revision {
         Revision::new(self.reader.head())
     }
 }
 
 impl Listen for Listening {
+    fn newest(&self) -> Arc<dyn Newest> {
+        Arc::clone(&self.published) as _
+    }
+
     fn read(&self, revision: Revision) -> Heard {
         let mut message = Vec::new();
-        match self.reader.read(revision.get(), &mut message) {
+        match self.published.reader.read(revision.get(), &mut message) {
             Read::Message => Heard::Message(Bytes::from(message)),
             Read::NotYet => Heard::NotYet,
             _ => Heard::Missed,
