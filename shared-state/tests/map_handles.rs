@@ -48,7 +48,7 @@ fn handles_are_send_and_sync() {
 #[test]
 fn handles_may_be_dropped_in_any_order() {
     enum Handle {
-        Writer(#[expect(dead_code, reason = "it is only dropped")] Writer),
+        Writer(#[expect(dead_code, reason = "it is only dropped")] Box<Writer>),
         Reader(Reader),
         View(View),
         Entry(Held),
@@ -72,7 +72,7 @@ fn handles_may_be_dropped_in_any_order() {
             handles.push(Handle::View(reader.view()));
             handles.extend(reader.get(&key(rng.u64(..50))).map(Handle::Entry));
         }
-        handles.push(Handle::Writer(writer));
+        handles.push(Handle::Writer(Box::new(writer)));
         handles.push(Handle::Reader(reader));
         rng.shuffle(&mut handles);
         while let Some(handle) = handles.pop() {
@@ -110,7 +110,8 @@ fn a_replaced_state_goes_to_the_hook_once_its_last_view_is_gone() {
     assert_eq!(writer.reclaim(), 0);
     let heavy = garbage.try_recv().expect("the former state");
     let freed = allocation_counter::measure(|| drop(heavy));
-    assert!(freed.count_current < -30_000, "all of it: {freed:?}");
+    // Of each key an entry and its value, and what holds them.
+    assert!(freed.count_current < -20_000, "all of it: {freed:?}");
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn a_view_that_was_dropped_is_freed_although_nobody_writes() {
     writer.replace(staged, at(2, 1));
     drop(view);
     let freed = allocation_counter::measure(|| writer.publish());
-    assert!(freed.count_current < -300, "there was nothing new, but time for that: {freed:?}");
+    assert!(freed.count_current < -200, "there was nothing new, but time for that: {freed:?}");
     assert_eq!(writer.reclaim(), 0);
 }
 

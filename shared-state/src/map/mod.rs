@@ -6,7 +6,7 @@
 //!                                        ▼
 //!                 the state, one atomic pointer: epoch, revision
 //!                   ├── points   hash tables, shared by all states of a generation
-//!                   └── ordered  a persistent search tree, one root per state
+//!                   └── ordered  a search tree, and how much of a log of what was changed since it was made
 //!                                        ▲
 //!   Reader ── get, read: one key ────────┤
 //!   Reader ── view: one state, for long ─┘   View ── get, read, prefix, range, iter
@@ -23,12 +23,18 @@
 //! The hash tables are changed in place, so they run ahead of the published state for as long as a batch is being
 //! applied. But every entry says at which revision it was written. A reader who is at revision R takes what the table
 //! has if that is not newer than R: nothing was written to this key in between, so it is exact. If it is newer, he
-//! asks the search tree of his own state, which nobody changes. The same goes for a key that is not there: the table
+//! asks log and tree of his own state, where nothing that he sees is changed. The same goes for a key that is not there: the table
 //! remembers the newest revision that removed anything.
 //!
 //! Each of the 256 tables has a lock that both sides only try. A reader who does not get it asks the tree as well. If
 //! the writer does not get it, the table is stale from that revision on, whoever is there asks the tree, and the
 //! writer makes up for it when he publishes next. So the fallback is slower, never wrong, and seldom needed.
+//!
+//! # How a write is cheap although views stay as they are
+//!
+//! A write appends to a log that all states since the tree was made share: a state is a tree and a length. Once there are
+//! some hundred changes, the tree is made anew with all of them together; the nodes that none of them concerns, it
+//! shares with the former one. Who goes through a view sees tree and log merged.
 //!
 //! # Example
 //!
@@ -57,11 +63,14 @@
 //! assert_eq!(reader.view().prefix(b"account/").count(), 2);
 //! ```
 
+mod log;
 mod newest;
 mod points;
+mod range;
 mod reader;
 mod reclaim;
 mod state;
+mod tree;
 mod view;
 mod writer;
 

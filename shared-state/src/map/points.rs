@@ -61,6 +61,11 @@ impl Place {
     pub(super) fn shard(self) -> usize {
         self.shard
     }
+
+    /// The whole of it.
+    pub(super) fn hash(self) -> u64 {
+        self.hash
+    }
 }
 
 impl Points {

@@ -84,7 +84,8 @@ impl Reclaim {
             return false;
         }
         let Retired { state, changes } = self.retired.swap_remove(index);
-        // What it shares with no newer state is at most what was changed since.
+        // What it shares with no newer state is at most what was changed since, and once for each time that the tree
+        // was made anew, a log and the nodes that took part: so much at most as one log has room for.
         self.discard(state, now.saturating_sub(changes));
         true
     }

@@ -1,35 +1,42 @@
 //! The published state, and the one that is worked on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::mem;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::log::{Log, newest};
 use super::points::{Behind, Points};
+use super::range::Range;
+use super::tree::{Bounds, Tree, range_of};
 use super::{Held, Newest};
 use crate::{Cursor, Entry, Key};
 
 /// What the handles have in common.
 pub(super) type Shared = Arc<ArcSwap<State>>;
 
-/// The persistent half. Another tree would need `get`, `insert_mut`, `remove_mut`, `range`, `size` and a cheap `clone`.
-pub(super) type Ordered = rpds::RedBlackTreeMapSync<Key, Held>;
+/// Changes until the tree is made anew: one for so many keys, but at least and at most so many. Many share more of the
+/// work; but then it takes longer in one go, as does whoever goes through a view, who has to put the last ones in order.
+const KEYS_PER_CHANGE: usize = 8;
+const FEWEST_CHANGES: usize = 32;
+const MOST_CHANGES: usize = 1024;
 
-/// The iterator of the tree.
-pub(super) type RawRange<'a> = rpds::map::red_black_tree_map::RangeIter<
-    'a,
-    Key,
-    Held,
-    (Bound<&'a [u8]>, Bound<&'a [u8]>),
-    [u8],
-    archery::ArcTK,
->;
+/// All keys and what is under them, for reading in order.
+#[derive(Clone)]
+struct Ordered {
+    tree: Tree,
+    /// What was changed since the tree was made; so many are of this state, the others newer.
+    log: Arc<Log>,
+    logged: usize,
+    /// How many keys there are.
+    len: usize,
+}
 
 /// The map as it was after one revision. Nobody changes it, except that `points` runs ahead of it.
 pub(super) struct State {
     pub(super) cursor: Cursor,
-    pub(super) ordered: Ordered,
+    ordered: Ordered,
     /// One for all the states between two replacements.
     points: Arc<Points>,
     newest: Option<Arc<dyn Newest>>,
@@ -47,32 +54,60 @@ impl State {
     pub(super) fn read<R>(&self, key: &[u8], then: impl FnOnce(Option<&Held>) -> R) -> R {
         match self.points.read(key, self.cursor.revision.get(), then) {
             Ok(done) => done,
-            Err(then) => then(self.ordered.get(key)),
+            Err(then) => then(self.ordered.get(key, self.points.place(key).hash())),
         }
     }
 
-    pub(super) fn range<'a>(&'a self, from: Bound<&'a [u8]>, to: Bound<&'a [u8]>) -> RawRange<'a> {
-        range(&self.ordered, from, to)
+    pub(super) fn range<'a>(&'a self, bounds: Bounds<'a>) -> Range<'a> {
+        self.ordered.range(bounds)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ordered.len
     }
 }
 
-/// The entries within bounds, in order. Bounds that contain nothing give nothing; the tree itself would panic.
-fn range<'a>(ordered: &'a Ordered, from: Bound<&'a [u8]>, to: Bound<&'a [u8]>) -> RawRange<'a> {
-    let empty = match (from, to) {
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-        (Bound::Included(from), Bound::Included(to)) => from > to,
-        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
-            from >= to
+impl Ordered {
+    fn new() -> Self {
+        Self { tree: Tree::new(), log: Arc::new(Log::with_capacity(FEWEST_CHANGES)), logged: 0, len: 0 }
+    }
+
+    fn get(&self, key: &[u8], hash: u64) -> Option<&Held> {
+        match self.log.find(self.logged, hash, key) {
+            Some(change) => change.held.as_ref(),
+            None => self.tree.get(key),
         }
-    };
-    let nothing: &[u8] = &[];
-    let bounds = if empty { (Bound::Included(nothing), Bound::Excluded(nothing)) } else { (from, to) };
-    ordered.range(bounds)
+    }
+
+    fn range<'a>(&'a self, bounds: Bounds<'a>) -> Range<'a> {
+        Range::new(self.tree.range(bounds), &self.log, self.logged, bounds)
+    }
+
+    fn set(&mut self, key: &Key, hash: u64, held: Option<Held>) {
+        if let Err(held) = self.log.push(self.logged, hash, key, held) {
+            self.fold();
+            // It is empty now, and has room for some.
+            let pushed = self.log.push(0, hash, key, held);
+            debug_assert!(pushed.is_ok(), "an empty log takes a change");
+        }
+        self.logged += 1;
+    }
+
+    /// Makes the tree anew, with all changes, and begins another log. Former states keep theirs.
+    fn fold(&mut self) {
+        self.tree = self.tree.changed(&newest(self.log.iter(self.logged).collect()));
+        let capacity = (self.len / KEYS_PER_CHANGE).clamp(FEWEST_CHANGES, MOST_CHANGES);
+        self.log = Arc::new(Log::with_capacity(capacity));
+        self.logged = 0;
+    }
 }
 
 /// What the writer works on: the next state.
 pub(super) struct Draft {
     ordered: Ordered,
+    /// All there is, as long as every key came after those before it: as in a snapshot. Then `ordered` is empty but for
+    /// its length.
+    run: Vec<(Key, Held)>,
     points: Arc<Points>,
     /// What the tables of `points` have not got yet, because readers were in them: the keys of each.
     behind: BTreeMap<usize, BTreeSet<Key>>,
@@ -81,22 +116,30 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn with_capacity(entries: usize) -> Self {
         Self {
-            ordered: Ordered::new_sync(),
+            ordered: Ordered::new(),
+            run: Vec::new(),
             points: Arc::new(Points::with_capacity(entries)),
             behind: BTreeMap::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ordered.size()
+        self.ordered.len
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Held> {
-        self.ordered.get(key)
+        if self.run.is_empty() {
+            return self.ordered.get(key, self.points.place(key).hash());
+        }
+        let place = self.run.binary_search_by(|(other, _)| (**other).cmp(key)).ok()?;
+        self.run.get(place).map(|(_, held)| held)
     }
 
-    pub(super) fn range<'a>(&'a self, from: Bound<&'a [u8]>, to: Bound<&'a [u8]>) -> RawRange<'a> {
-        range(&self.ordered, from, to)
+    pub(super) fn range<'a>(&'a self, bounds: Bounds<'a>) -> Range<'a> {
+        if self.run.is_empty() {
+            return self.ordered.range(bounds);
+        }
+        Range::new(range_of(&self.run, bounds), &self.ordered.log, 0, bounds)
     }
 
     /// Puts an entry under a key, or takes away what is there, and returns that. `revision` must be newer than all that
@@ -111,30 +154,52 @@ impl Draft {
         // A table that misses nothing has what the tree has, and finds it sooner.
         let previous = done.unwrap_or_else(|Behind| {
             self.behind.entry(place.shard()).or_default().insert(key.clone());
-            self.ordered.get::<[u8]>(key).cloned()
+            self.get(key).cloned()
         });
-        if entry.is_none() && previous.is_none() {
-            return None;
+        match (&previous, &entry) {
+            (None, None) => return None,
+            (None, Some(_)) => self.ordered.len += 1,
+            (Some(_), None) => self.ordered.len -= 1,
+            (Some(_), Some(_)) => {}
         }
         match entry {
-            Some(entry) => self.ordered.insert_mut(key.clone(), entry),
-            None => drop(self.ordered.remove_mut::<[u8]>(key)),
+            Some(entry) if self.goes_on(key) => self.run.push((key.clone(), entry)),
+            entry => {
+                self.end_run();
+                self.ordered.set(key, place.hash(), entry);
+            }
         }
         previous
     }
 
+    /// Whether there is nothing but a run, and the key comes after it.
+    fn goes_on(&self, key: &Key) -> bool {
+        match self.run.last() {
+            Some((last, _)) => last < key,
+            None => self.ordered.logged == 0 && self.ordered.tree.is_empty(),
+        }
+    }
+
+    fn end_run(&mut self) {
+        if !self.run.is_empty() {
+            self.ordered.tree = Tree::from_sorted(mem::take(&mut self.run));
+        }
+    }
+
     /// The state that is to be published at `cursor`. What the tables missed, they get now if they can.
     pub(super) fn state(&mut self, cursor: Cursor, newest: Option<Arc<dyn Newest>>) -> State {
+        self.end_run();
         let (points, ordered) = (&self.points, &self.ordered);
         self.behind.retain(|shard, keys| {
-            let newest = |key: &Key| ordered.get::<[u8]>(key).cloned();
+            let newest = |key: &Key| ordered.get(key, points.place(key).hash()).cloned();
             points.catch_up(*shard, keys.iter(), cursor.revision.get(), newest).is_err()
         });
         State { cursor, ordered: self.ordered.clone(), points: Arc::clone(&self.points), newest }
     }
 
     /// All that it holds, for one who frees it. The tables stay as they are: they may be others' too.
-    pub(super) fn into_state(self, cursor: Cursor) -> State {
+    pub(super) fn into_state(mut self, cursor: Cursor) -> State {
+        self.end_run();
         State { cursor, ordered: self.ordered, points: self.points, newest: None }
     }
 }

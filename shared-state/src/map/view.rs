@@ -5,7 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Held;
-use super::state::{RawRange, State};
+use super::range;
+use super::state::State;
 use crate::{Cursor, Key, KeyRange};
 
 /// The whole state as it was after one revision, and stays. Cheap to take and to clone.
@@ -39,17 +40,18 @@ impl View {
         let empty: &[u8] = &[];
         let (from, to) = range.bounds().unwrap_or((Bound::Included(empty), Bound::Excluded(empty)));
         let prefix: &[u8] = if let KeyRange::Prefix(prefix) = range { prefix } else { &[] };
-        Range { entries: self.state.range(from, to), prefix }
+        Range { entries: self.state.range((from, to)), prefix }
     }
 
     /// The entries whose keys begin with these bytes, in the order of keys.
     pub fn prefix<'a>(&'a self, prefix: &'a [u8]) -> Range<'a> {
-        Range { entries: self.state.range(Bound::Included(prefix), Bound::Unbounded), prefix }
+        let bounds = (Bound::Included(prefix), Bound::Unbounded);
+        Range { entries: self.state.range(bounds), prefix }
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.state.ordered.size()
+        self.state.len()
     }
 
     /// Whether there are none.
@@ -81,7 +83,7 @@ impl fmt::Debug for View {
 
 /// Entries of a [`View`] in the order of their keys.
 pub struct Range<'a> {
-    entries: RawRange<'a>,
+    entries: range::Range<'a>,
     // Kept instead of an upper bound, which would have to be computed into a buffer.
     prefix: &'a [u8],
 }

@@ -135,8 +135,8 @@ impl View for Writer {
     }
 
     fn visit(&self, range: &KeyRange, visit: &mut dyn FnMut(&Key, &Entry) -> bool) {
-        let Some((from, to)) = range.bounds() else { return };
-        for (key, entry) in self.draft.range(from, to) {
+        let Some(bounds) = range.bounds() else { return };
+        for (key, entry) in self.draft.range(bounds) {
             if !range.contains(key) || !visit(key, entry) {
                 return;
             }
