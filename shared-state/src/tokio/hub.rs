@@ -109,6 +109,8 @@ impl Hub {
     fn start(epoch: Epoch, config: PublisherConfig, broadcast: Option<Box<dyn Broadcast>>) -> Self {
         // Here is somebody to see the panic; the task would just not be there.
         drop(tokio::time::sleep(Duration::ZERO));
+        // Nobody can watch the publisher in here, so it need not keep for watchers what it commits.
+        let config = config.watch(config.watch.history(0, 0));
         let core = Core {
             publisher: Publisher::new(epoch, config),
             broadcast,
