@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::protocol::{self, ToReplica};
+use crate::protocol::{Packed, ToReplica};
 use crate::{Commit, Revision};
 
 /// The last commits, each encoded once. Whoever sends them has a place in here, not a copy of his own.
@@ -19,6 +19,7 @@ pub struct History {
     pushed: u64,
     limit_entries: usize,
     limit_bytes: u64,
+    packed: Packed,
 }
 
 /// About how much a commit takes beside its message: small ones are kept by the hundred thousand.
@@ -40,13 +41,14 @@ impl History {
             pushed: 0,
             limit_entries: entries,
             limit_bytes: bytes as u64,
+            packed: Packed::default(),
         }
     }
 
     /// The next commit. Revisions are dense, so it takes the place after the last.
     pub fn push(&mut self, commit: &Arc<Commit>) {
         debug_assert_eq!(commit.revision, self.next(), "commits come without gaps");
-        let message = protocol::encode(&ToReplica::Delta(Arc::clone(commit)));
+        let message = self.packed.encode(&ToReplica::Delta(Arc::clone(commit)));
         let offset = self.pushed;
         self.pushed += message.len() as u64 + OVERHEAD;
         self.entries.push_back(Logged { message, offset });

@@ -34,7 +34,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -187,6 +187,36 @@ pub fn encode<T: Serialize>(message: &T) -> Bytes {
     let bytes = postcard::to_stdvec(message).unwrap_or_default();
     // A buffer that grew may be twice as large as what is in it, and messages are kept.
     Bytes::from(bytes.into_boxed_slice())
+}
+
+/// Encodes messages that are kept, one behind the other: small ones share a block, instead of an allocation or two for
+/// each. The block lives until the last of them is dropped.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    block: BytesMut,
+    /// One message.
+    short: Box<[u8]>,
+}
+
+/// Bytes of a block, and of a message that goes into one.
+const BLOCK: usize = 16 << 10;
+const SHORT: usize = 1 << 10;
+
+impl Default for Packed {
+    fn default() -> Self {
+        Self { block: BytesMut::new(), short: vec![0; SHORT].into_boxed_slice() }
+    }
+}
+
+impl Packed {
+    pub(crate) fn encode<T: Serialize>(&mut self, message: &T) -> Bytes {
+        let Ok(bytes) = postcard::to_slice(message, &mut self.short) else { return encode(message) };
+        if self.block.capacity() < bytes.len() {
+            self.block = BytesMut::with_capacity(BLOCK);
+        }
+        self.block.extend_from_slice(bytes);
+        self.block.split().freeze()
+    }
 }
 
 /// A message from bytes; `None` if they are none, or something follows it.
