@@ -34,7 +34,8 @@
 //!
 //! A write appends to a log that all states since the tree was made share: a state is a tree and a length. Once there are
 //! some hundred changes, the tree is made anew with all of them together; the nodes that none of them concerns, it
-//! shares with the former one. Who goes through a view sees tree and log merged.
+//! shares with the former one. Who goes through a view sees tree and log merged; while somebody does, the writer keeps the
+//! log in order.
 //!
 //! # Example
 //!

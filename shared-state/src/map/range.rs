@@ -1,11 +1,12 @@
 //! A tree in order, with what was changed since.
 
 use std::iter::Peekable;
+use std::ops::Bound;
 use std::vec;
 
 use super::Held;
-use super::log::{Change, Log, newest};
-use super::tree::{self, Bounds, is_after, is_before};
+use super::log::{Change, Log};
+use super::tree;
 use crate::Key;
 
 /// Entries in the order of their keys.
@@ -15,11 +16,15 @@ pub(super) struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// What is within bounds, of the tree and of the first `len` changes since.
-    pub(super) fn new(tree: tree::Range<'a>, log: &'a Log, len: usize, (from, to): Bounds<'_>) -> Self {
-        let changes =
-            log.iter(len).filter(|change| is_after(&change.key, from) && is_before(&change.key, to));
-        Self { tree: tree.peekable(), recent: newest(changes.collect()).into_iter().peekable() }
+    /// What is left of the tree, and the first `len` changes since, from there on: as long as those are `within`.
+    pub(super) fn new(
+        tree: tree::Range<'a>,
+        log: &'a Log,
+        len: usize,
+        from: Bound<&[u8]>,
+        within: impl Fn(&[u8]) -> bool,
+    ) -> Self {
+        Self { tree: tree.peekable(), recent: log.newest(len, from, within).into_iter().peekable() }
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::log::{Log, newest};
+use super::log::{Kind, Log};
 use super::points::{Behind, Points};
 use super::range::Range;
-use super::tree::{Bounds, Tree, range_of};
+use super::tree::{Bounds, Tree, is_before, range_of};
 use super::{Held, Newest};
 use crate::{Cursor, Entry, Key};
 
@@ -58,8 +59,9 @@ impl State {
         }
     }
 
-    pub(super) fn range<'a>(&'a self, bounds: Bounds<'a>) -> Range<'a> {
-        self.ordered.range(bounds)
+    /// What is within bounds, in order, as long as it begins so. (What does not may come, too.)
+    pub(super) fn range<'a>(&'a self, bounds: Bounds<'a>, prefix: &[u8]) -> Range<'a> {
+        self.ordered.range(bounds, prefix)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,7 +71,12 @@ impl State {
 
 impl Ordered {
     fn new() -> Self {
-        Self { tree: Tree::new(), log: Arc::new(Log::with_capacity(FEWEST_CHANGES)), logged: 0, len: 0 }
+        Self {
+            tree: Tree::new(),
+            log: Arc::new(Log::with_capacity(FEWEST_CHANGES, Kind::AsWritten)),
+            logged: 0,
+            len: 0,
+        }
     }
 
     fn get(&self, key: &[u8], hash: u64) -> Option<&Held> {
@@ -79,8 +86,11 @@ impl Ordered {
         }
     }
 
-    fn range<'a>(&'a self, bounds: Bounds<'a>) -> Range<'a> {
-        Range::new(self.tree.range(bounds), &self.log, self.logged, bounds)
+    fn range<'a>(&'a self, bounds: Bounds<'a>, prefix: &[u8]) -> Range<'a> {
+        self.log.look_through();
+        let (from, to) = bounds;
+        let within = |key: &[u8]| is_before(key, to) && key.starts_with(prefix);
+        Range::new(self.tree.range(bounds), &self.log, self.logged, from, within)
     }
 
     fn set(&mut self, key: &Key, hash: u64, held: Option<Held>) {
@@ -95,9 +105,9 @@ impl Ordered {
 
     /// Makes the tree anew, with all changes, and begins another log. Former states keep theirs.
     fn fold(&mut self) {
-        self.tree = self.tree.changed(&newest(self.log.iter(self.logged).collect()));
+        self.tree = self.tree.changed(&self.log.newest(self.logged, Bound::Unbounded, |_| true));
         let capacity = (self.len / KEYS_PER_CHANGE).clamp(FEWEST_CHANGES, MOST_CHANGES);
-        self.log = Arc::new(Log::with_capacity(capacity));
+        self.log = Arc::new(Log::with_capacity(capacity, self.log.next_kind()));
         self.logged = 0;
     }
 }
@@ -135,11 +145,12 @@ impl Draft {
         self.run.get(place).map(|(_, held)| held)
     }
 
-    pub(super) fn range<'a>(&'a self, bounds: Bounds<'a>) -> Range<'a> {
+    /// What is within bounds, in order, as long as it begins so. (What does not may come, too.)
+    pub(super) fn range<'a>(&'a self, bounds: Bounds<'a>, prefix: &[u8]) -> Range<'a> {
         if self.run.is_empty() {
-            return self.ordered.range(bounds);
+            return self.ordered.range(bounds, prefix);
         }
-        Range::new(range_of(&self.run, bounds), &self.ordered.log, 0, bounds)
+        Range::new(range_of(&self.run, bounds), &self.ordered.log, 0, Bound::Unbounded, |_| false)
     }
 
     /// Puts an entry under a key, or takes away what is there, and returns that. `revision` must be newer than all that

@@ -274,7 +274,7 @@ fn child(node: Node) -> Child {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::log::{Log, newest};
+    use super::super::log::{Kind, Log};
     use super::*;
     use crate::{Entry, Revision};
 
@@ -347,7 +347,7 @@ mod tests {
                 // Sometimes more is added, sometimes all but everything is removed, at times from one side on.
                 let (removes, from) = (rng.u8(..=10), rng.u64(..keys));
                 let count = rng.usize(1..=keys as usize);
-                let log = Log::with_capacity(count);
+                let log = Log::with_capacity(count, Kind::AsWritten);
                 let former = (tree.clone(), model.clone());
                 for place in 0..count {
                     let key = key(if rng.bool() { rng.u64(..) } else { from + place as u64 });
@@ -359,7 +359,7 @@ mod tests {
                         assert!(log.push(place, 0, &key, Some(held(round))).is_ok());
                     }
                 }
-                tree = tree.changed(&newest(log.iter(count).collect()));
+                tree = tree.changed(&log.newest(count, Bound::Unbounded, |_| true));
                 agrees(&tree, &model, &mut rng, key);
                 agrees(&former.0, &former.1, &mut rng, key);
                 let depth = depth(&tree.root, None);
@@ -381,11 +381,11 @@ mod tests {
     fn what_is_left_of_many_keys_does_not_keep_their_nodes() {
         let keys: Vec<_> = (0..10_000).map(|n| Key::from(format!("{n:05}"))).collect();
         let mut tree = Tree::from_sorted(keys.iter().map(|key| (key.clone(), held(1))).collect());
-        let log = Log::with_capacity(keys.len());
+        let log = Log::with_capacity(keys.len(), Kind::InOrder);
         let gone = keys.iter().enumerate().filter(|(n, _)| n % 100 != 0);
         let gone =
             gone.enumerate().filter(|(place, (_, key))| log.push(*place, 0, key, None).is_ok()).count();
-        tree = tree.changed(&newest(log.iter(gone).collect()));
+        tree = tree.changed(&log.newest(gone, Bound::Unbounded, |_| true));
         fn leaves(node: &Node) -> usize {
             match node {
                 Node::Leaf(_) => 1,

@@ -40,13 +40,13 @@ impl View {
         let empty: &[u8] = &[];
         let (from, to) = range.bounds().unwrap_or((Bound::Included(empty), Bound::Excluded(empty)));
         let prefix: &[u8] = if let KeyRange::Prefix(prefix) = range { prefix } else { &[] };
-        Range { entries: self.state.range((from, to)), prefix }
+        Range { entries: self.state.range((from, to), prefix), prefix }
     }
 
     /// The entries whose keys begin with these bytes, in the order of keys.
     pub fn prefix<'a>(&'a self, prefix: &'a [u8]) -> Range<'a> {
         let bounds = (Bound::Included(prefix), Bound::Unbounded);
-        Range { entries: self.state.range(bounds), prefix }
+        Range { entries: self.state.range(bounds, prefix), prefix }
     }
 
     /// How many keys there are.

@@ -136,7 +136,8 @@ impl View for Writer {
 
     fn visit(&self, range: &KeyRange, visit: &mut dyn FnMut(&Key, &Entry) -> bool) {
         let Some(bounds) = range.bounds() else { return };
-        for (key, entry) in self.draft.range(bounds) {
+        let prefix: &[u8] = if let KeyRange::Prefix(prefix) = range { prefix } else { &[] };
+        for (key, entry) in self.draft.range(bounds, prefix) {
             if !range.contains(key) || !visit(key, entry) {
                 return;
             }
