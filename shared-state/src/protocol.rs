@@ -226,3 +226,22 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_messages_are_those_that_stand_alone_and_stay_so() {
+        let mut packed = Packed::default();
+        let entry = |length: usize| Entry::new(vec![length as u8; length], Revision::new(length as u64));
+        let chunk = |length| ToReplica::Chunk { entries: vec![(Key::from(vec![7; length]), entry(length))] };
+        let messages: Vec<_> = (0..3 * SHORT).step_by(5).map(chunk).collect();
+        let encoded: Vec<_> = messages.iter().map(|message| packed.encode(message)).collect();
+        assert!(encoded.iter().map(Bytes::len).sum::<usize>() > 4 * BLOCK, "it takes several blocks");
+        for (message, encoded) in messages.iter().zip(encoded) {
+            assert_eq!(encoded, encode(message));
+            assert_eq!(decode(&encoded).as_ref(), Some(message));
+        }
+    }
+}
