@@ -98,3 +98,24 @@ fn a_scan_allocates_no_more_than_its_stack() {
     let used = measure(|| assert_eq!(view.range(&range).count(), 100));
     assert!(used.count_total <= 2, "{used:?}");
 }
+
+/// What was overwritten is kept for a while, for views, but not much of it.
+#[test]
+fn a_long_value_that_is_overwritten_again_and_again_takes_a_few_megabytes() {
+    let (mut writer, _reader) = Writer::new();
+    let at = |revision| Cursor::new(Epoch::new(1), Revision::new(revision));
+    for key in 0..10_000 {
+        writer.set(&Key::from(format!("{key:05}")), Some(Entry::new("short", Revision::new(1))));
+    }
+    writer.commit(at(1));
+    writer.publish();
+    let long = Key::from("05000");
+    let used = measure(|| {
+        for revision in 2..2000 {
+            writer.set(&long, Some(Entry::new(vec![7; 64 << 10], Revision::new(revision))));
+            writer.commit(at(revision));
+            writer.publish();
+        }
+    });
+    assert!(used.bytes_max < 8 << 20, "{} bytes at a time", used.bytes_max);
+}

@@ -23,6 +23,9 @@ const KEYS_PER_CHANGE: usize = 8;
 const FEWEST_CHANGES: usize = 32;
 const MOST_CHANGES: usize = 1024;
 
+/// And bytes of values that were overwritten, or may be: a log keeps all of them.
+const MOST_BYTES: usize = 1 << 20;
+
 /// All keys and what is under them, for reading in order.
 #[derive(Clone)]
 struct Ordered {
@@ -30,6 +33,8 @@ struct Ordered {
     /// What was changed since the tree was made; so many are of this state, the others newer.
     log: Arc<Log>,
     logged: usize,
+    /// Bytes of the values among these.
+    bytes: usize,
     /// How many keys there are.
     len: usize,
 }
@@ -75,6 +80,7 @@ impl Ordered {
             tree: Tree::new(),
             log: Arc::new(Log::with_capacity(FEWEST_CHANGES, Kind::AsWritten)),
             logged: 0,
+            bytes: 0,
             len: 0,
         }
     }
@@ -94,6 +100,10 @@ impl Ordered {
     }
 
     fn set(&mut self, key: &Key, hash: u64, held: Option<Held>) {
+        let bytes = held.as_ref().map_or(0, |held| held.value.len());
+        if self.logged > 0 && self.bytes + bytes > MOST_BYTES {
+            self.fold();
+        }
         if let Err(held) = self.log.push(self.logged, hash, key, held) {
             self.fold();
             // It is empty now, and has room for some.
@@ -101,6 +111,7 @@ impl Ordered {
             debug_assert!(pushed.is_ok(), "an empty log takes a change");
         }
         self.logged += 1;
+        self.bytes += bytes;
     }
 
     /// Makes the tree anew, with all changes, and begins another log. Former states keep theirs.
@@ -109,6 +120,7 @@ impl Ordered {
         let capacity = (self.len / KEYS_PER_CHANGE).clamp(FEWEST_CHANGES, MOST_CHANGES);
         self.log = Arc::new(Log::with_capacity(capacity, self.log.next_kind()));
         self.logged = 0;
+        self.bytes = 0;
     }
 }
 
