@@ -72,6 +72,24 @@ fn an_answer_waits_until_what_it_speaks_of_was_heard() {
     wire.assert_equal();
 }
 
+/// A driver that asks late: what nobody heard is forgotten by then.
+#[test]
+fn what_was_committed_while_nobody_listened_is_not_waited_for() {
+    let mut wire = Wire::new(PublisherConfig::new().history(0, 0), 1);
+    (0..3).for_each(|number| drop(wire.put("a", &number.to_string())));
+    wire.connect(0);
+    let client = wire.ends[0].client;
+    wire.publisher.handle_listening(client);
+    wire.replica(0).handle_listening();
+    wire.settle();
+    assert!(wire.publisher.is_tuned(client));
+    wire.put("b", "heard");
+    let mut air = Vec::new();
+    say(&mut wire, &mut air);
+    listen(&mut wire, &air);
+    wire.assert_equal();
+}
+
 #[test]
 fn only_one_for_whom_somebody_waits_is_woken_each_time() {
     let (mut wire, mut air) = tuned(PublisherConfig::new());

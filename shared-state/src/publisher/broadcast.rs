@@ -37,7 +37,7 @@ impl Broadcast {
         self.from <= revision
     }
 
-    /// Nobody listens: what is committed up to here is not broadcast.
+    /// What is committed up to here is not broadcast: nobody listens, or it is too late.
     pub(super) const fn skip(&mut self, here: Revision) {
         self.from = here.next();
         self.next = here.next();

@@ -215,11 +215,7 @@ impl Publisher {
 
     /// What is to be said to all who listen, and which revision it is. Say it, all of it, before anything else that is polled.
     pub fn poll_broadcast(&mut self) -> Option<(Revision, Bytes)> {
-        if !self.is_broadcast() {
-            self.broadcast.skip(self.store.cursor().revision);
-            return None;
-        }
-        self.broadcast.poll(&self.history)
+        if self.is_broadcast() { self.broadcast.poll(&self.history) } else { None }
     }
 
     /// Whether that replica has to be woken now for what was broadcast; ask for each after [`poll_broadcast`](Self::poll_broadcast),
@@ -399,7 +395,7 @@ impl Publisher {
         let revision = self.store.cursor().revision;
         // What was forgotten before it was broadcast nobody will hear.
         let unheard = broadcast.filter(|next| *next < oldest);
-        if unheard.is_some() {
+        if unheard.is_some() || !is_broadcast {
             self.broadcast.skip(revision);
         }
         let mut fallen = Vec::new();
