@@ -36,6 +36,18 @@ fn serve(hub: &Hub, ring: &ipc::Ring, client: ClientId) -> Socket {
     there
 }
 
+/// A hub on a runtime of its own, one for the replica, which has a turn only when that is given one, and the replica's end of a link.
+fn apart() -> (Runtime, Runtime, Hub, Socket) {
+    let theirs = Runtime::new().unwrap();
+    let (hub, there) = theirs.block_on(async {
+        let (hub, ring) = broadcasting(PublisherConfig::new());
+        let there = serve(&hub, &ring, client(1));
+        (hub, there)
+    });
+    let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    (theirs, ours, hub, there)
+}
+
 /// Follows on the current runtime.
 fn follow(client: ClientId, socket: Socket) -> SharedState {
     let (state, mut follower) = SharedState::new(client, ReplicaConfig::new());
@@ -142,13 +154,7 @@ async fn a_replica_for_whom_nobody_waits_sleeps_through_writes() {
 /// The follower gets no turn: its runtime belongs to the test, which never yields.
 #[test]
 fn a_read_sees_what_was_written_before_it_though_its_follower_had_no_turn() {
-    let theirs = Runtime::new().unwrap();
-    let (hub, there) = theirs.block_on(async {
-        let (hub, ring) = broadcasting(PublisherConfig::new());
-        let there = serve(&hub, &ring, client(1));
-        (hub, there)
-    });
-    let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_theirs, ours, hub, there) = apart();
     ours.block_on(async {
         let state = follow(client(1), there);
         until_tuned(&hub, client(1), &state).await;
@@ -340,13 +346,7 @@ async fn one_that_makes_its_bell_full_and_blocking_holds_up_nobody() {
 /// Its follower gets no turn, so what a read does not take in stays where it is.
 #[test]
 fn one_read_takes_in_no_more_bytes_than_a_turn_of_the_link_does() {
-    let theirs = Runtime::new().unwrap();
-    let (hub, there) = theirs.block_on(async {
-        let (hub, ring) = broadcasting(PublisherConfig::new());
-        let there = serve(&hub, &ring, client(1));
-        (hub, there)
-    });
-    let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_theirs, ours, hub, there) = apart();
     ours.block_on(async {
         let state = follow(client(1), there);
         until_tuned(&hub, client(1), &state).await;
@@ -393,13 +393,7 @@ fn no_waker_ends_while_anything_is_locked(link_ends: bool) {
 
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let theirs = Runtime::new().unwrap();
-        let (hub, there) = theirs.block_on(async {
-            let (hub, ring) = broadcasting(PublisherConfig::new());
-            let there = serve(&hub, &ring, client(1));
-            (hub, there)
-        });
-        let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (_theirs, ours, hub, there) = apart();
         ours.block_on(async {
             let (state, mut follower) = SharedState::new(client(1), ReplicaConfig::new());
             let (link, listening) = ipc::accept(there).await.unwrap();
