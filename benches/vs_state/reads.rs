@@ -64,7 +64,8 @@ impl Drop for Asking {
 /// The ages of a write from which on half of the reads see it, and 11 of 12: then all of eight do in half of the cases, if each sees it
 /// by itself, and sooner if they see it together. `written` has begin and end of each write, the first of
 /// which took the revision after `before`; `reads` has when each began and the revision that it saw.
-pub(crate) fn ages(written: &[u64], before: u64, reads: &[Vec<u64>]) -> Result<[f64; 2]> {
+/// `None` if there are too few to tell.
+pub(crate) fn ages(written: &[u64], before: u64, reads: &[Vec<u64>]) -> Option<[f64; 2]> {
     let begins: Vec<u64> = written.iter().step_by(2).copied().collect();
     let mut by_age = Vec::new();
     for read in reads.iter().flat_map(|reads| reads.chunks_exact(2)) {
@@ -74,7 +75,7 @@ pub(crate) fn ages(written: &[u64], before: u64, reads: &[Vec<u64>]) -> Result<[
         }
     }
     if by_age.len() < WINDOW {
-        return Err(format!("{} reads are too few", by_age.len()).into());
+        return None;
     }
     by_age.sort_unstable();
     let from = |share: usize| {
@@ -82,7 +83,7 @@ pub(crate) fn ages(written: &[u64], before: u64, reads: &[Vec<u64>]) -> Result<[
         let last = by_age.windows(WINDOW).rposition(|window| stale(window) * share > WINDOW);
         last.map_or(0.0, |last| by_age[last + WINDOW - 1].0 as f64)
     };
-    Ok([from(2), from(12)])
+    Some([from(2), from(12)])
 }
 
 #[cfg(test)]

@@ -136,10 +136,12 @@ impl Run<'_> {
         let count = self.args.count(READ_PAUSED);
         let written = team.first()?.ask(&Order::Write { count, pause: Some(PAUSE) }).await?;
         drop(asking);
-        let [half, most] = ages(&written, before, &team.all(&Order::Seen).await?)?;
+        let ages = ages(&written, before, &team.all(&Order::Seen).await?);
         figures.add(What::AcknowledgedAsleep, quantile(&durations(&written), 0.5));
-        figures.add(What::ReadOn8, half);
-        figures.add(What::ReadOnAll8, most);
+        if let Some([half, most]) = ages {
+            figures.add(What::ReadOn8, half);
+            figures.add(What::ReadOnAll8, most);
+        }
         if !redis_first {
             self.redis_on_8(&team, figures, count).await?;
         }
