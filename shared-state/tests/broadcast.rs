@@ -225,7 +225,7 @@ fn a_snapshot_that_is_older_than_what_was_heard_is_passed_over() {
         wire.put("d", &number.to_string());
     }
     say(&mut wire, &mut air);
-    // Its broadcast was lost, so a snapshot begins; another replica keeps the broadcast going.
+    // It was too much to be kept until it was broadcast, so a snapshot begins.
     wire.send(0, usize::MAX);
     assert!(air.is_empty());
     let from = wire.publisher.cursor().revision.get();

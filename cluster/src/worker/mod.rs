@@ -243,7 +243,7 @@ impl Worker {
 
     /// The state that all workers and the primary share: a replicated map, read here and ordered by the primary. A worker has all of it before it
     /// is ready, and a read sees what was acknowledged to anybody before it, whether this worker had a turn since or not
-    /// ([how](SharedState#read-levels)). In inline mode it is this process's own.
+    /// ([how, and when not](SharedState#read-levels)). In inline mode it is this process's own.
     ///
     /// What others call by names of their own:
     ///

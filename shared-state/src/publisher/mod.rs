@@ -41,10 +41,10 @@ const EVENTS: usize = 1024;
 ///
 /// # What a replica is sent
 ///
-/// One lane, in order. Who listens gets his deltas from the broadcast once he is up to date, and holds back what comes on
-/// his lane until he has heard what belongs before it. Otherwise: Each commit is encoded once; a feed is a place in the [`History`], so a reply is sent
+/// One lane, in order. Each commit is encoded once; a feed is a place in the [`History`], so a reply is sent
 /// when all deltas up to the revision at which it was given have been: **whoever reads an answer already has
-/// what it wrote**. A replica whose place is no longer in the history gets a snapshot, in chunks that are made
+/// what it wrote**. Who listens gets deltas from the broadcast instead, once he is up to date, and himself holds an answer
+/// back until he has heard what belongs before it. A replica whose place is no longer in the history gets a snapshot, in chunks that are made
 /// when they are sent; other replicas don't notice.
 #[derive(Debug)]
 pub struct Publisher {

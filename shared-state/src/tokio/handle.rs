@@ -34,8 +34,8 @@ use crate::{
 /// [`get`](Self::get) and [`view`](Self::view) are local: as of a moment ago. Where the primary broadcasts
 /// ([`Follower::follow_listening`]; workers of a cluster have that) they take in first what was broadcast until then: so they see what
 /// was acknowledged to anybody before. Not so while another thread of this process is using the replica for something else (a read waits
-/// for nobody), while there is much to take in (64 commits or 64 KiB: the next read goes on), or just after a commit too long for the
-/// broadcast. After [`at_least`](Self::at_least) they have all
+/// for nobody), while there is much to take in (64 commits or 64 KiB: the next read goes on), or while it joins or catches up by its link:
+/// at the beginning, after it was stopped for long, after a commit too long for the broadcast. After [`at_least`](Self::at_least) they have all
 /// that another replica had when its [`cursor`](Self::cursor) was taken; after [`sync`](Self::sync) all that was written anywhere
 /// before it was called (linearizable).
 ///
